@@ -1,0 +1,176 @@
+"""Sizes and options of the LivePortrait family. Sizes have no defaults: they live beside the weights.
+
+Two sets of networks speak this family's motion: `published` (arXiv 2407.03168, weights-compatible) and
+`compact` (our small sibling, see config_compact.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vivant.engines.liveportrait.config_compact import CompactConfig
+
+Region = Literal["all", "exp", "pose", "lip", "eyes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedConfig:
+    """Widths of the five published networks. Their numbers of blocks are part of the checkpoint format."""
+
+    depth: int
+    """Depth cells of the feature volume (16)."""
+    volume_channels: int
+    """Channels of the feature volume (32)."""
+    appearance_channels: tuple[int, int, int]
+    """F: widths at 1, 1/2 and 1/4 of the picture (64, 128, 256)."""
+    motion_channels: tuple[int, int, int, int]
+    """M: widths of the four ConvNeXt V2 stages (96, 192, 384, 768)."""
+    num_angle_bins: int
+    """M: bins of 3 degrees per head angle (66)."""
+    compressed_channels: int
+    """W: channels of the volume that is shifted once per keypoint (4)."""
+    hourglass_channels: int
+    """W: base width of the motion hourglass, doubled at each level (32)."""
+    hourglass_max_channels: int
+    """W: where the doubling stops (1024)."""
+    warped_channels: int
+    """W to G: channels of the warped feature map (256)."""
+    modulation_channels: int
+    """G: hidden width of each SPADE modulation (128)."""
+    generator_channels: tuple[int, int, int]
+    """G: widths at 1/4, 1/2 and 1 of the network input (512, 256, 64)."""
+    stitching_hidden: tuple[int, ...]
+    """S: hidden widths of the stitching network (128, 128, 64)."""
+    lip_hidden: tuple[int, ...]
+    """S: hidden widths of the lip retargeting network (128, 128, 64)."""
+    eye_hidden: tuple[int, ...]
+    """S: hidden widths of the eye retargeting network (256, 256, 128, 128, 64)."""
+
+    def __post_init__(self) -> None:
+        if [len(h) for h in (self.stitching_hidden, self.lip_hidden, self.eye_hidden)] != [3, 3, 5]:
+            raise ValueError(
+                "stitching and lip networks have 3 hidden layers and the eye network 5, got "
+                f"{self.stitching_hidden}, {self.lip_hidden}, {self.eye_hidden}"
+            )
+        if (
+            self.depth < 1
+            or min(self.appearance_channels + self.motion_channels + self.generator_channels) < 1
+        ):
+            raise ValueError(f"widths are 1 or more, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One checkpoint of this family."""
+
+    networks: Literal["published", "compact"]
+    num_keypoints: int
+    """Implicit keypoints (21 published)."""
+    image_size: int
+    """Side in pixels of the crop that the networks see. Published: 256, or another multiple of 128."""
+    output_size: int
+    """Side in pixels of what `generate` draws. Published: twice image_size."""
+    expression_frame: Literal["camera", "head"]
+    """Where expression offsets live: added after the head turns (published), or turned with it."""
+    camera_distance: float | None
+    """Distance of the camera in keypoint units, for perspective; None: orthographic (published)."""
+    published: PublishedConfig | None
+    compact: CompactConfig | None
+
+    def __post_init__(self) -> None:
+        sizes = {"published": self.published, "compact": self.compact}
+        if [name for name, size in sizes.items() if size is not None] != [self.networks]:
+            given = [name for name, size in sizes.items() if size is not None]
+            raise ValueError(f"networks is {self.networks!r} but sizes are given for {given}")
+        if self.camera_distance is not None and self.camera_distance <= 0:
+            raise ValueError(f"camera_distance is positive or None, got {self.camera_distance}")
+        if self.published is not None:
+            if self.image_size % 128 or self.output_size != 2 * self.image_size:
+                raise ValueError(
+                    "published networks take a multiple of 128 px and draw twice that, "
+                    f"got {self.image_size} and {self.output_size}"
+                )
+            if (self.expression_frame, self.camera_distance) != ("camera", None):
+                raise ValueError(
+                    "published networks have camera-frame expression and no perspective, "
+                    f"got {self.expression_frame!r} and {self.camera_distance}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a user may change between two frames."""
+
+    relative: bool = True
+    """True: the driver's change since its first frame moves the portrait. False: the driver's own pose and
+    expression are taken over."""
+    region: Region = "all"
+    """What the driver moves: everything, expression only, pose only, lips only, or eyes only."""
+    driving_multiplier: float = 1.0
+    """Gain on the keypoints' distance from the portrait's own, 0 (still) to about 2 (caricature)."""
+
+    def __post_init__(self) -> None:
+        if self.region not in ("all", "exp", "pose", "lip", "eyes"):
+            raise ValueError(f"region is all, exp, pose, lip or eyes, got {self.region!r}")
+        if not 0 <= self.driving_multiplier <= 4:
+            raise ValueError(f"driving_multiplier is between 0 and 4, got {self.driving_multiplier}")
+
+
+def published() -> Config:
+    """The published checkpoint: 130 M parameters, 256 px in, 512 px out."""
+    return _published_networks(
+        256,
+        PublishedConfig(
+            depth=16,
+            volume_channels=32,
+            appearance_channels=(64, 128, 256),
+            motion_channels=(96, 192, 384, 768),
+            num_angle_bins=66,
+            compressed_channels=4,
+            hourglass_channels=32,
+            hourglass_max_channels=1024,
+            warped_channels=256,
+            modulation_channels=128,
+            generator_channels=(512, 256, 64),
+            stitching_hidden=(128, 128, 64),
+            lip_hidden=(128, 128, 64),
+            eye_hidden=(256, 256, 128, 128, 64),
+        ),
+    )
+
+
+def tiny_published() -> Config:
+    """The same keys at a size for tests."""
+    return _published_networks(
+        128,
+        PublishedConfig(
+            depth=4,
+            volume_channels=2,
+            appearance_channels=(4, 4, 4),
+            motion_channels=(4, 4, 8, 8),
+            num_angle_bins=66,
+            compressed_channels=2,
+            hourglass_channels=2,
+            hourglass_max_channels=8,
+            warped_channels=8,
+            modulation_channels=4,
+            generator_channels=(8, 4, 4),
+            stitching_hidden=(8, 8, 8),
+            lip_hidden=(8, 8, 8),
+            eye_hidden=(8, 8, 8, 8, 8),
+        ),
+    )
+
+
+def _published_networks(image_size: int, sizes: PublishedConfig) -> Config:
+    return Config(
+        networks="published",
+        num_keypoints=21,
+        image_size=image_size,
+        output_size=2 * image_size,
+        expression_frame="camera",
+        camera_distance=None,
+        published=sizes,
+        compact=None,
+    )

@@ -1,0 +1,183 @@
+"""Motion of the family: what a driving frame says, how it moves a portrait, and where the keypoints end up.
+
+Pure functions on small tensors; networks and state live elsewhere. Keypoints are row vectors, x right,
+y down, z inward, crop units (whole crop = 2). Paper: arXiv 2407.03168, Eq. 2 and 7.
+Legend: T frames, K keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from vivant.engines.liveportrait import points
+from vivant.engines.liveportrait.config import Config, Options, Region
+from vivant.ops.rotation import degrees_from_rotation
+
+
+@dataclass
+class Motion:
+    """Pose, expression and neutral shape of T frames. One tensor row per frame."""
+
+    rotation: Tensor
+    """(T, 3, 3): R, points turn as x @ R."""
+    expression: Tensor
+    """(T, K, 3): delta, offsets from the canonical keypoints."""
+    scale: Tensor
+    """(T, 1): s."""
+    translation: Tensor
+    """(T, 3): t; the third component is reported and never used."""
+    canonical: Tensor
+    """(T, K, 3): x_c, the neutral keypoints."""
+
+    def __post_init__(self) -> None:
+        frames, keypoints = self.expression.shape[:2]
+        shapes = [tuple(tensor.shape) for tensor in self.to_tensors().values()]
+        expected = [(frames, 3, 3), (frames, keypoints, 3), (frames, 1), (frames, 3), (frames, keypoints, 3)]
+        if shapes != expected:
+            raise ValueError(f"motion of {frames} frames has shapes {expected}, got {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+    def __getitem__(self, index: int | slice) -> Self:
+        """Some frames; a single index keeps the frame dimension."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"frame {index} of a motion of {len(self)}")
+            index = slice(index, index + 1 or None)
+        return self._map(lambda tensor: tensor[index])
+
+    @property
+    def pitch(self) -> Tensor:
+        """(T,) degrees."""
+        return degrees_from_rotation(self.rotation)[0]
+
+    @property
+    def yaw(self) -> Tensor:
+        """(T,) degrees."""
+        return degrees_from_rotation(self.rotation)[1]
+
+    @property
+    def roll(self) -> Tensor:
+        """(T,) degrees."""
+        return degrees_from_rotation(self.rotation)[2]
+
+    @classmethod
+    def cat(cls, motions: Sequence[Motion]) -> Self:
+        """Motions one after another."""
+        parts = [motion.to_tensors() for motion in motions]
+        return cls(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def repeat(self, num_frames: int) -> Self:
+        """A motion of one frame, held for num_frames (no copy)."""
+        return self._map(lambda tensor: tensor.expand(num_frames, *tensor.shape[1:]))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        return self._map(lambda tensor: tensor.to(device=device, dtype=dtype))
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The fields by name, for saving."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
+        """The inverse of `to_tensors`. Raises ValueError for missing or unknown names."""
+        names = {field.name for field in fields(cls)}
+        if set(tensors) != names:
+            raise ValueError(f"a motion holds {sorted(names)}, got {sorted(tensors)}")
+        return cls(**tensors)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(**{name: function(tensor) for name, tensor in self.to_tensors().items()})
+
+
+# Keypoints that carry a region, per set of networks. The published sets were read off learned keypoints by
+# the authors; nothing else about those points is named anywhere.
+LIP_KEYPOINTS = {"published": (6, 12, 14, 17, 19, 20), "compact": points.MOUTH_REGION}
+EYE_KEYPOINTS = {
+    "published": (11, 13, 15, 16, 18),
+    "compact": points.EYE_REGION_RIGHT + points.EYE_REGION_LEFT,
+}
+
+# Absolute expression, published networks: which axes of which keypoints are taken from the driver (the rest
+# would carry the driver's identity along).
+ABSOLUTE_ALL_AXES = (1, 2, 6, *range(11, 21))
+ABSOLUTE_Y_ONLY = (3, 4)
+ABSOLUTE_Z_ONLY = (5, 8)
+ABSOLUTE_Y_AND_Z = (9,)
+
+
+def keypoints(motion: Motion, canonical: Tensor, config: Config) -> Tensor:
+    """Keypoints (T, K, 3) of a head with the neutral shape `canonical` (T or 1, K, 3) under `motion`.
+
+    Camera-frame expression (Eq. 2): X = x_c R + delta. Head frame: X = (x_c + delta) R.
+    Then xy = s X_xy / (1 + X_z / D) + t_xy, and z = s X_z; D infinite where there is no camera distance.
+    """
+    if config.expression_frame == "camera":
+        posed = canonical @ motion.rotation + motion.expression
+    else:
+        posed = (canonical + motion.expression) @ motion.rotation
+    scaled = motion.scale[..., None] * posed
+    xy = scaled[..., :2]
+    if config.camera_distance is not None:
+        xy = xy / (1 + posed[..., 2:] / config.camera_distance)
+    return torch.cat([xy + motion.translation[..., None, :2], scaled[..., 2:]], -1)
+
+
+def drive(source: Motion, driving: Motion, driving_first: Motion, options: Options, config: Config) -> Motion:
+    """Motion (T frames) of the portrait under `driving` (T frames); `source` and `driving_first` have 1 or T.
+
+    Relative: the change of the driver since driving_first is added to the source's motion.
+    Absolute: the driver's own values replace the source's; scale never does.
+    What the region leaves out keeps the source's values, and so does the neutral shape.
+    """
+    frames = len(driving)
+    source = source.repeat(frames) if len(source) == 1 else source
+    rotation, expression, translation = driving.rotation, driving.expression, driving.translation
+    scale = source.scale
+    if options.relative:
+        rotation = driving.rotation @ driving_first.rotation.mT @ source.rotation
+        expression = source.expression + driving.expression - driving_first.expression
+        translation = source.translation + driving.translation - driving_first.translation
+        if options.region == "all":
+            scale = source.scale * driving.scale / driving_first.scale
+    mask = expression_mask(options.region, config, whole=options.relative).to(expression.device)
+    poses = options.region in ("all", "pose")
+    return Motion(
+        rotation=rotation if poses else source.rotation,
+        expression=torch.where(mask, expression, source.expression),
+        scale=scale,
+        translation=translation if poses else source.translation,
+        canonical=source.canonical,
+    )
+
+
+def expression_mask(region: Region, config: Config, *, whole: bool) -> Tensor:
+    """Which numbers of the expression the driver moves: bool (K, 3).
+
+    whole: regions "all" and "exp" move every number; otherwise the published networks keep the axes that
+    ABSOLUTE_... does not name.
+    """
+    mask = torch.zeros(config.num_keypoints, 3, dtype=torch.bool)
+    if region == "lip":
+        mask[list(LIP_KEYPOINTS[config.networks])] = True
+    elif region == "eyes":
+        mask[list(EYE_KEYPOINTS[config.networks])] = True
+    elif region in ("all", "exp") and (whole or config.networks == "compact"):
+        mask[:] = True
+    elif region in ("all", "exp"):
+        mask[list(ABSOLUTE_ALL_AXES)] = True
+        mask[list(ABSOLUTE_Y_ONLY), 1] = True
+        mask[list(ABSOLUTE_Z_ONLY), 2] = True
+        mask[list(ABSOLUTE_Y_AND_Z), 1:] = True
+    return mask
+
+
+def amplify(source_keypoints: Tensor, driven_keypoints: Tensor, multiplier: float) -> Tensor:
+    """`driving_multiplier`: x_s + a (x_d - x_s), for keypoints (T or 1, K, 3) and (T, K, 3)."""
+    return source_keypoints + multiplier * (driven_keypoints - source_keypoints)

@@ -1,0 +1,115 @@
+"""What the published program does beyond `drive`: image drivers, source videos, expression-friendly.
+
+Whole-clip functions for the published networks, kept apart from the streaming path.
+Legend: T frames, K keypoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.spatial import ConvexHull
+from torch import Tensor
+
+from vivant.engines.liveportrait.config import Config, Options
+from vivant.engines.liveportrait.motion import Motion, drive, expression_mask
+from vivant.ops.smoothing import smooth_clip
+
+PROCESS_VARIANCE = 1e-5
+OBSERVATION_VARIANCE = 3e-7
+"""Published smoothing of source videos: a gain of about 0.97, so next to none."""
+
+# Expression of a neutral face under the published motion network, (21, 3): what an image driver is
+# compared with. Data of the official repository (MIT licence), as float32.
+_NEUTRAL_EXPRESSION = (
+    (-9.45240026e-05, 0.000242220005, -4.00973986e-05),
+    (0.000208596, 0.000468054001, 1.27464e-05),
+    (-0.000124601997, 0.000324972003, 4.42500004e-06),
+    (0.000119652002, -0.000456623995, 5.40852016e-05),
+    (-0.000265253999, -7.45979996e-05, -1.55279995e-05),
+    (-3.34883989e-05, -0.000183035998, -3.4940399e-06),
+    (-4.7542801e-07, -4.52465997e-07, 1.59497995e-06),
+    (-0.000541295973, 0.00263280002, 7.24860001e-06),
+    (-1.1694e-05, 5.00501983e-06, 9.98880023e-06),
+    (8.02859972e-07, 5.19131981e-06, -0.000409344007),
+    (0.000166878002, -1.98149992e-05, -8.85479967e-05),
+    (-1.51535996e-05, 8.25059979e-05, 5.94011999e-06),
+    (-2.61053998e-07, 2.75909997e-06, 2.21027994e-06),
+    (-6.62820021e-05, -6.82859973e-05, -3.45317994e-06),
+    (-0.000832620019, -0.00179591996, -2.59175999e-06),
+    (6.97140013e-06, 3.65513988e-05, -1.89779996e-06),
+    (-4.80875997e-06, 7.11480016e-06, -1.03235998e-05),
+    (-0.000636840006, -0.00116610003, 5.62314017e-05),
+    (0.000283289992, -1.45656004e-05, 1.09745997e-05),
+    (-4.16022021e-06, -0.0150905997, -0.00254940009),
+    (0.000222474002, 0.00562787987, 0.00272646011),
+)
+
+
+def neutral_expression() -> Tensor:
+    """N, (21, 3) float32."""
+    return torch.tensor(_NEUTRAL_EXPRESSION)
+
+
+def still_reference(driving: Motion, options: Options) -> Motion:
+    """The `driving_first` of a driver that is one image: its own pose with a neutral expression.
+
+    So only expression is transferred, never pose. For the region "eyes" the comparison is with zero.
+    """
+    neutral = neutral_expression().to(driving.expression)
+    if options.region == "eyes":
+        neutral = torch.zeros_like(neutral)
+    return replace(driving, expression=neutral.expand_as(driving.expression))
+
+
+def drive_clip(
+    source: Motion,
+    driving: Motion,
+    options: Options,
+    config: Config,
+    observation_variance: float = OBSERVATION_VARIANCE,
+) -> Motion:
+    """Motion of a source video under a driving video, or under one image (a driving motion of one frame).
+
+    Differs from `drive` frame by frame, as published: expression and rotation are smoothed over the clip
+    (rotation entry by entry, so no longer exactly a rotation), the driver's scale is ignored, relative motion
+    leaves the source's translation alone, and expression moves only the axes that absolute motion moves.
+    """
+    is_image = len(driving) == 1
+    frames = len(source) if is_image else min(len(source), len(driving))
+    source, driving = source[:frames], driving.repeat(frames) if is_image else driving[:frames]
+    # A source video compares with N in every region, "eyes" included.
+    first = still_reference(driving, Options()) if is_image else driving[0]
+    whole = replace(options, region="all")
+    raw = drive(source, driving, first, whole, config) if options.relative else driving
+    if not is_image:
+        variances = {"process_variance": PROCESS_VARIANCE, "observation_variance": observation_variance}
+        raw = replace(
+            raw,
+            rotation=smooth_clip(raw.rotation, **variances),
+            expression=smooth_clip(raw.expression, **variances),
+        )
+    mask = expression_mask(options.region, config, whole=False).to(source.expression.device)
+    poses = options.region in ("all", "pose")
+    return replace(
+        source,
+        rotation=raw.rotation if poses else source.rotation,
+        expression=torch.where(mask, raw.expression, source.expression),
+        translation=driving.translation if poses and not options.relative else source.translation,
+    )
+
+
+def expression_friendly(source_keypoints: Tensor, driven: Tensor, driven_first: Tensor) -> Tensor:
+    """x_s + m (x_d,i - x_d,0) with m = sqrt(V(x_s) / V(x_d,0)), V the volume of the convex hull.
+
+    Keypoints (1, K, 3), (T, K, 3), (1, K, 3). In relative motion x_d,0 = x_s, so this changes nothing.
+    """
+    return source_keypoints + size_ratio(source_keypoints, driven_first) * (driven - driven_first)
+
+
+def size_ratio(first: Tensor, second: Tensor) -> float:
+    """Square root of the ratio of hull volumes of two point sets (1, K, 3)."""
+    volumes = [ConvexHull(points[0].double().cpu().numpy()).volume for points in (first, second)]
+    return float(np.sqrt(volumes[0] / volumes[1]))

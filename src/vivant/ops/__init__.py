@@ -1,0 +1,1 @@
+"""Pure tensor functions. They import torch and nothing of ours."""
