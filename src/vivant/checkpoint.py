@@ -1,0 +1,206 @@
+"""A checkpoint is a folder: `model.safetensors`, and `config.json` with family, architecture and hash.
+
+Nothing is unpickled, nothing is loaded partly, and every refusal says what is wrong and what to do.
+Networks are built without memory for their parameters and receive the tensors of the file directly, so a
+model is never in memory twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from vivant import records
+from vivant.errors import CheckpointError
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+FORMAT = 1
+
+Config = TypeVar("Config")
+
+_PICKLE_SUFFIXES = {".pth", ".pt", ".ckpt", ".bin", ".pkl", ".pickle"}
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def save(
+    folder: Path, family: str, config: Any, networks: nn.Module, dtype: torch.dtype | None = None
+) -> None:
+    """Write networks and config into `folder`, made if missing. `dtype` narrows the stored floats.
+
+    Each file is complete before it gets its name, so an interrupted save leaves the previous checkpoint
+    whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: (tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor)
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, tensor in networks.state_dict().items()
+    }
+    partial = folder / f".{WEIGHTS}.part"
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, partial)
+    header = {
+        "format": FORMAT,
+        "family": family,
+        "weights_sha256": sha256_of(partial),
+        "config": records.to_data(config),
+    }
+    partial_config = folder / f".{CONFIG}.part"
+    partial_config.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / WEIGHTS)
+    partial_config.replace(folder / CONFIG)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed `config.json` of a checkpoint, its outer keys checked."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} has no {CONFIG}; a checkpoint is a folder with {WEIGHTS} and {CONFIG}"
+        )
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{path} is not JSON ({error}); copy it again from where it came from"
+        ) from error
+    expected = {"format", "family", "weights_sha256", "config"}
+    if not isinstance(header, dict) or set(header) != expected:
+        found = ", ".join(sorted(header)) if isinstance(header, dict) else type(header).__name__
+        raise CheckpointError(f"{path} should hold {', '.join(sorted(expected))}; it holds {found}")
+    if header["format"] != FORMAT:
+        raise CheckpointError(f"{path} has format {header['format']}; this version of vivant reads {FORMAT}")
+    return header
+
+
+def load(
+    folder: Path,
+    config_type: type[Config],
+    build: Callable[[Config], nn.Module],
+    *,
+    device: torch.device | str = "cpu",
+    sha256: str | None = None,
+) -> tuple[Config, nn.Module]:
+    """Networks in evaluation mode and their config.
+
+    Args:
+        config_type: the family's Config; unknown and missing keys in the file raise.
+        build: makes the networks of a config; their parameters end up on the meta device.
+        sha256: what the weights must hash to, beside the hash that the checkpoint itself declares.
+
+    Raises CheckpointError for anything that is not a whole, matching, safe checkpoint.
+    """
+    header = read_config(folder)
+    try:
+        config = records.from_data(config_type, header["config"])
+    except ValueError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    weights = folder / WEIGHTS
+    check_weights_file(weights)
+    _check_hash(weights, {header["weights_sha256"], sha256 or header["weights_sha256"]})
+    with _parameters_on_meta():
+        networks = build(config)
+    check_same_tensors(weights, networks.state_dict())
+    networks.load_state_dict(load_file(weights, device=str(device)), strict=True, assign=True)
+    return config, networks.to(device).eval()
+
+
+def check_weights_file(path: Path) -> None:
+    """Raise CheckpointError, in words, for the things people have in place of a safetensors file."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no weights file {path}")
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(64)
+    length = int.from_bytes(start[:8], "little")
+    if start[8:9] != b"{" or length > 2**40:  # not the length and first brace of a safetensors header
+        raise CheckpointError(f"{path} {_what_it_is(path, start)}")
+    if length > size - 8:
+        raise CheckpointError(f"{path} is truncated ({size} bytes); copy or download it again")
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is truncated or damaged ({error}); copy or download it again"
+        ) from error
+
+
+def _what_it_is(path: Path, start: bytes) -> str:
+    if not start:
+        return "is empty; copy or download it again"
+    if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+        return "is a pickle, which can run code when opened; turn it into safetensors with `vivant convert`"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the weights; run `git lfs pull` or download the file itself"
+    if start.lstrip()[:1] in (b"<", b"{"):
+        return "is a web page or text, not weights; download the file itself"
+    return "is not a safetensors file; copy or download it again"
+
+
+def check_same_tensors(path: Path, expected: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError unless the file holds exactly these names with these shapes."""
+    with safe_open(path, framework="pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    problems = []
+    if missing := sorted(wanted.keys() - shapes.keys()):
+        problems.append(f"lacks {_some(missing)}")
+    if unknown := sorted(shapes.keys() - wanted.keys()):
+        problems.append(f"has unknown {_some(unknown)}")
+    common = sorted(wanted.keys() & shapes.keys())
+    if wrong := [f"{n} {shapes[n]} instead of {wanted[n]}" for n in common if shapes[n] != wanted[n]]:
+        problems.append(f"has the wrong shape for {_some(wrong)}")
+    if problems:
+        raise CheckpointError(f"{path} does not fit its config: it {'; it '.join(problems)}")
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Parameters made inside have a shape and no memory. Buffers stay: some are computed, not loaded."""
+
+    def to_meta(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        return (
+            None
+            if parameter is None
+            else nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+        )
+
+    # The stub says that the hook returns nothing; the documentation says that it may replace the parameter.
+    hook = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_hash(path: Path, expected: set[str]) -> None:
+    actual = sha256_of(path)
+    if expected != {actual}:
+        wanted = " and ".join(sorted(digest[:12] for digest in expected))
+        raise CheckpointError(
+            f"{path} has hash {actual[:12]}, expected {wanted}: it is damaged or not the file meant"
+        )
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

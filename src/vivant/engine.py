@@ -1,0 +1,217 @@
+"""The contract between a model family and everything else: four nouns and five methods.
+
+An Engine holds weights and never changes after loading. Who is animated is a Portrait, made once.
+Everything that changes while streaming is a State, made by `start` and passed by the caller, so that one
+engine serves any number of sessions. This file knows no family, no file format and no loop; the loop is
+`vivant.session`.
+
+Letters: M references, T frames, S audio samples, H W pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vivant import records
+from vivant.errors import InputError
+
+if TYPE_CHECKING:
+    from vivant.face.framing import Framing
+
+Picture: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
+"""A path, PIL image, uint8 RGB array (H, W, 3), or float tensor (3, H, W) or (M, 3, H, W) in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSpec:
+    """What a family eats and how late it answers. Session, programs and bench all read latency from here."""
+
+    driving: Literal["video", "audio"]
+    chunk_frames: int
+    """Frames that `encode_motion` takes (and `render` gives, once the delay is filled) per step."""
+    delay_frames: int
+    """Frames pushed before the first one comes out, beyond the chunk itself.
+
+    0: each chunk is answered at once.
+    """
+    frame_rate_hz: float | None
+    """Rate the family was made for; None where any rate does."""
+    sample_rate_hz: int | None = None
+    """Rate of driving audio; None for video."""
+
+    def __post_init__(self) -> None:
+        if self.chunk_frames < 1 or self.delay_frames < 0:
+            raise ValueError(
+                f"chunk_frames is at least 1, delay_frames 0, got {self.chunk_frames}, {self.delay_frames}"
+            )
+        if self.driving == "audio" and (self.sample_rate_hz is None or self.frame_rate_hz is None):
+            raise ValueError("an audio family declares both sample_rate_hz and frame_rate_hz")
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Audio samples behind one frame; 0 for video."""
+        if self.sample_rate_hz is None or self.frame_rate_hz is None:
+            return 0
+        return round(self.sample_rate_hz / self.frame_rate_hz)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portrait:
+    """Who is animated: everything computed once from the reference. Families add their features."""
+
+    framing: Framing | None = None
+    """Where the face was cut from the picture; None where the reference was already a crop."""
+    picture: np.ndarray | None = None
+    """uint8 RGB (H, W, 3): the whole picture, for paste-back; None where there is no framing."""
+
+
+@dataclass(kw_only=True)
+class State:
+    """Everything that changes while streaming. Families add their fields, each with shape and meaning."""
+
+    portrait: Portrait
+    """Not saved with the state: a portrait is made again from its reference."""
+    generator: torch.Generator
+    """The only source of randomness of this stream."""
+    options: Any
+    """The family's Options; replaced whole between two frames."""
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A copy as flat tensors (safetensors-able) and a JSON-able tree of the rest."""
+        tensors: dict[str, Tensor] = {}
+        names = [field.name for field in fields(self) if field.name != "portrait"]
+        return tensors, {name: records.to_data(getattr(self, name), tensors, name) for name in names}
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: dict[str, Tensor], scalars: dict[str, Any], portrait: Portrait, device: str = "cpu"
+    ) -> Self:
+        """The state that `to_tensors` saved, for the same portrait.
+
+        Raises ValueError where it does not fit.
+        """
+        loaded = records.decode_fields(cls, scalars, tensors, device, skip=frozenset({"portrait"}))
+        return cls(portrait=portrait, **loaded)
+
+
+ConfigT = TypeVar("ConfigT")
+OptionsT = TypeVar("OptionsT")
+MotionT = TypeVar("MotionT")
+PortraitT = TypeVar("PortraitT", bound=Portrait)
+StateT = TypeVar("StateT", bound=State)
+
+
+class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
+    """A family ready to animate. Images are float32 RGB in [0, 1], channels first, on any device."""
+
+    family: ClassVar[str]
+    config_type: ClassVar[type]
+    options_type: ClassVar[type]
+    state_type: ClassVar[type[State]]
+    network_methods: ClassVar[tuple[str, ...]]
+    """Methods of the networks that run per frame: what `runtime="compile"` compiles."""
+    stream: StreamSpec
+    crop_size_px: int
+    """Side of the square crop that `prepare` cuts for `encode_reference`."""
+
+    def __init__(self, config: ConfigT, networks: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+        """Networks as `precision.place` left them; `dtype` is what they compute in."""
+        self.config = config
+        self.networks = networks.eval().requires_grad_(False)
+        self.dtype = dtype
+
+    @staticmethod
+    @abstractmethod
+    def build_networks(config: Any) -> nn.Module:
+        """Untrained networks of that architecture, not placed on any device."""
+
+    @staticmethod
+    @abstractmethod
+    def tiny_configs() -> Mapping[str, Any]:
+        """Configs that run in milliseconds, one per architecture of the family, for the contract tests."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.networks.parameters()).device
+
+    def prepare(self, image: Picture, *, face: str | None = "largest") -> PortraitT:
+        """Turn a picture into a Portrait.
+
+        Args:
+            image: a path, PIL image, uint8 RGB array (H, W, 3), or float tensor (3, H, W) or (M, 3, H, W)
+            in [0, 1]. face: which face to take ("largest", ...); None where the picture is already an
+            aligned crop.
+
+        Raises FaceError where there is no such face and InputError where the picture cannot be used.
+        """
+        if face is None:
+            return self.encode_reference(as_reference(image).to(self.device))
+        from vivant.face.framing import frame_face
+
+        pictures = as_pictures(image)
+        framings = [frame_face(picture, face=face, size_px=self.crop_size_px) for picture in pictures]
+        crops = [framing.cut(picture) for framing, picture in zip(framings, pictures, strict=True)]
+        portrait = self.encode_reference(as_reference(np.stack(crops)).to(self.device))
+        return replace(portrait, framing=framings[0], picture=pictures[0])
+
+    @abstractmethod
+    def encode_reference(self, reference: Tensor) -> PortraitT:
+        """A Portrait from aligned crops (M, 3, H, W) of one person."""
+
+    @abstractmethod
+    def start(self, portrait: PortraitT, options: OptionsT | None = None, seed: int = 0) -> StateT:
+        """A fresh state. Allocates everything; nothing of an earlier stream is left."""
+
+    @abstractmethod
+    def encode_motion(self, state: StateT, driving: Tensor) -> MotionT:
+        """See one chunk: frames (T, 3, H, W) with T = chunk_frames, or samples (S,)."""
+
+    @abstractmethod
+    def render(self, state: StateT, motion: MotionT) -> Tensor:
+        """Draw what is due: (T, 3, H, W); T may be 0 while the delay fills."""
+
+    @abstractmethod
+    def flush(self, state: StateT) -> Tensor:
+        """What the delay still owes: (T, 3, H, W)."""
+
+    def step(self, state: StateT, driving: Tensor) -> Tensor:
+        """See and draw one chunk."""
+        return self.render(state, self.encode_motion(state, driving))
+
+
+def as_pictures(image: Picture) -> list[np.ndarray]:
+    """uint8 RGB arrays (H, W, 3) of whatever a user calls a picture; one, or M for a tensor (M, 3, H, W)."""
+    if isinstance(image, Tensor):
+        reference = as_reference(image)
+        return list((reference.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+    if isinstance(image, (str, Path)):
+        try:
+            image = Image.open(image)
+        except OSError as error:
+            raise InputError(f"cannot read the picture {image}: {error}") from error
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(f"a picture array is uint8 (height, width, 3), got {image.dtype} {image.shape}")
+    return [image]
+
+
+def as_reference(image: Picture) -> Tensor:
+    """Float RGB (M, 3, H, W) in [0, 1] of whatever a user calls a picture."""
+    if not isinstance(image, Tensor):
+        pixels = np.ascontiguousarray(np.stack(as_pictures(image)))
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    if not image.is_floating_point() or image.dim() not in (3, 4) or image.shape[-3] != 3:
+        raise InputError(
+            f"a picture tensor is float (3, H, W) or (M, 3, H, W), got {image.dtype} {tuple(image.shape)}"
+        )
+    return image.reshape(-1, *image.shape[-3:]).float()

@@ -1,0 +1,26 @@
+"""The families, by name. Strings, so that no family is imported before it is asked for.
+
+Adding a family adds one line here and one preset; no other file outside its folder changes.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from vivant.errors import InputError
+
+if TYPE_CHECKING:
+    from vivant.engine import Engine
+
+ENGINES: dict[str, str] = {
+    "liveportrait": "vivant.engines.liveportrait.engine:LivePortrait",
+}
+
+
+def engine_class(family: str) -> type[Engine]:
+    """Import the Engine class of a family. Raises InputError for a name that is not in ENGINES."""
+    if family not in ENGINES:
+        raise InputError(f"there is no family {family!r}; there are {', '.join(sorted(ENGINES))}")
+    module, _, name = ENGINES[family].partition(":")
+    return cast("type[Engine]", getattr(import_module(module), name))

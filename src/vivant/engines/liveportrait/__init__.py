@@ -1,0 +1,1 @@
+"""LivePortrait: portrait animation by warping an appearance volume with implicit keypoints."""

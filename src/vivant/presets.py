@@ -1,0 +1,144 @@
+"""Presets: a name for a family, its weights, their licence and the numbers to expect. Data, in one table.
+
+`load` turns a name, or a folder that training or `vivant convert` wrote, into an Engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vivant.errors import CheckpointError, InputError
+from vivant.store import store_folder
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One published set of weights."""
+
+    name: str
+    family: str
+    summary: str
+    """One sentence for a list on a screen."""
+    embedded: bool
+    """True: the weights come with the package. False: `vivant convert` puts them into the user's store."""
+    sha256: str | None
+    """Of model.safetensors. None where the file is made on the user's machine and declares its own hash."""
+    licence: str
+    source: str
+    """Where the weights come from: a URL, or the recipe in this repository."""
+    speed: str
+    """Measured frames per second, and on what."""
+    expected: Mapping[str, float] = field(default_factory=dict)
+    """Metrics that `vivant evaluate` should reproduce, by name."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint is, or would be.
+
+        A wheel carries embedded weights inside the package; a checkout keeps them in its top-level
+        `weights/`.
+        """
+        if not self.embedded:
+            return store_folder() / "presets" / self.name
+        checkout = PACKAGE.parents[1] / "weights" / self.name
+        return checkout if checkout.is_dir() else PACKAGE / "weights" / self.name
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            name="liveportrait-mini",
+            family="liveportrait",
+            summary="Small human portraits in real time on a CPU; trained from scratch on synthetic faces.",
+            embedded=True,
+            sha256=None,
+            licence="Apache-2.0",
+            source="recipe `mini` in vivant.engines.liveportrait.recipes",
+            speed="not measured yet",
+        ),
+        Preset(
+            name="liveportrait",
+            family="liveportrait",
+            summary="The published LivePortrait weights (human), converted by `vivant convert`.",
+            embedded=False,
+            sha256=None,
+            licence="MIT",
+            source="https://huggingface.co/KwaiVGI/LivePortrait",
+            speed="not measured yet",
+        ),
+    )
+}
+
+
+def load(
+    name_or_path: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    runtime: Literal["eager", "compile"] = "eager",
+) -> Any:
+    """An Engine, ready to animate.
+
+    Args:
+        name_or_path: a name in PRESETS, or a folder with model.safetensors and config.json.
+        device: "auto" (CUDA, else CPU), or anything torch.device takes.
+        dtype: "auto" (bfloat16 where the device computes it fast), "float32", "bfloat16" or "float16".
+        runtime: "eager", or "compile" for torch.compile (slow first frame, then faster on a GPU).
+
+    Raises CheckpointError where weights are missing or wrong, InputError for an unknown name or setting.
+    """
+    from vivant import checkpoint
+    from vivant.engines import engine_class
+    from vivant.runtime import precision
+    from vivant.runtime.compile import compile_methods
+
+    preset = PRESETS.get(str(name_or_path))
+    folder = preset.folder if preset is not None else _folder_of(name_or_path)
+    if preset is not None and not (folder / checkpoint.WEIGHTS).is_file():
+        raise CheckpointError(_how_to_get(preset))
+    target = precision.choose_device(device)
+    family = engine_class(checkpoint.read_config(folder)["family"])
+    config, networks = checkpoint.load(
+        folder,
+        family.config_type,
+        family.build_networks,
+        device=target,
+        sha256=preset.sha256 if preset is not None else None,
+    )
+    chosen = precision.choose_dtype(dtype, target)
+    precision.place(networks, target, chosen)
+    if runtime == "compile":
+        compile_methods(networks, family.network_methods)
+    return family(config, networks, chosen)
+
+
+def _folder_of(path: str | Path) -> Path:
+    from vivant import checkpoint
+
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.name == checkpoint.WEIGHTS and folder.is_file():
+        return folder.parent
+    if folder.is_file():
+        checkpoint.check_weights_file(folder)
+        raise CheckpointError(
+            f"{folder}: give the folder that holds {checkpoint.WEIGHTS} and {checkpoint.CONFIG}"
+        )
+    raise InputError(
+        f"{path} is neither a preset ({', '.join(sorted(PRESETS))}) nor a folder with a checkpoint"
+    )
+
+
+def _how_to_get(preset: Preset) -> str:
+    if preset.embedded:
+        return f"the weights of {preset.name} are not in {preset.folder}; install vivant again"
+    return (
+        f"the weights of {preset.name} ({preset.licence}) are not in {preset.folder}; download them from "
+        f"{preset.source} and run `vivant convert` on the folder"
+    )

@@ -1,0 +1,235 @@
+"""The only loop of the project: push what drives, take frames, flush, close.
+
+A Session owns the state of one animation and buffers to the chunk that its engine wants, so what comes out
+does not depend on how it was pushed in. Files, cameras, web pages and benchmarks all go through here. It
+knows no file format and no family. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vivant import records
+from vivant.engine import Engine, Portrait, State
+from vivant.errors import InputError
+from vivant.media.types import AudioChunk, Frame
+
+Driving: TypeAlias = Frame | AudioChunk | np.ndarray | Tensor
+"""A frame (Frame, uint8 (H, W, 3), float (3, H, W) or (T, 3, H, W) in [0, 1]) or mono samples in [-1, 1]."""
+
+_STATE = "state."
+_BUFFER = "buffer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What a session has done so far.
+
+    On a GPU, seconds measure launching unless the caller waits for each frame.
+    """
+
+    frames_in: int = 0
+    """Video frames pushed; for audio, whole frames that the samples last."""
+    samples_in: int = 0
+    frames_out: int = 0
+    seconds: float = 0.0
+    """Wall time inside the engine."""
+    first_frame_seconds: float | None = None
+    """Wall time inside the engine until the first frame came out."""
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Mean wall time per frame out; nan before the first."""
+        return self.seconds / self.frames_out if self.frames_out else float("nan")
+
+
+class Session:
+    """One live animation: a portrait, its state, buffering and timing."""
+
+    def __init__(self, engine: Engine, portrait: Portrait, options: Any = None, seed: int = 0) -> None:
+        self.engine = engine
+        self.timing = Timing()
+        self._state: State | None = engine.start(portrait, options, seed)
+        self._buffer: Tensor | None = None
+        self._phase = "open"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def options(self) -> Any:
+        """What the user may change between two frames; replaced whole."""
+        return self._open_state().options
+
+    @options.setter
+    def options(self, options: Any) -> None:
+        if not isinstance(options, self.engine.options_type):
+            raise TypeError(f"options are {self.engine.options_type.__name__}, got {type(options).__name__}")
+        self._open_state().options = options
+
+    def push(self, item: Driving) -> list[Tensor]:
+        """Give driving, take the frames that are due: each (3, H, W) in [0, 1], none at first."""
+        state = self._open_state()
+        driving = self._to_tensor(item).to(self.engine.device)
+        self._count_in(driving)
+        if self._buffer is not None and len(self._buffer):
+            if driving.shape[1:] != self._buffer.shape[1:]:
+                raise InputError(
+                    f"driving changed size from {_size(self._buffer)} to {_size(driving)} within a chunk"
+                )
+            driving = torch.cat([self._buffer, driving])
+        chunk = self._chunk_length
+        whole = len(driving) - len(driving) % chunk
+        self._buffer = driving[whole:].clone()
+        frames: list[Tensor] = []
+        for start in range(0, whole, chunk):
+            frames += self._timed(lambda start=start: self.engine.step(state, driving[start : start + chunk]))
+        return frames
+
+    def flush(self) -> list[Tensor]:
+        """The frames still owed, so that as many came out as went in. Then nothing more can be pushed."""
+        state = self._open_state()
+        frames: list[Tensor] = []
+        if self._buffer is not None and len(self._buffer):
+            chunk = _filled(self._buffer, self._chunk_length, still=self.engine.stream.driving == "video")
+            frames += self._timed(lambda: self.engine.step(state, chunk))
+        if self.timing.frames_in:
+            frames += self._timed(lambda: self.engine.flush(state))
+        self._phase = "flushed"
+        surplus = self.timing.frames_out - self.timing.frames_in
+        if surplus > 0:  # what the padding of the last chunk made
+            frames = frames[: len(frames) - surplus]
+            self.timing = replace(self.timing, frames_out=self.timing.frames_in)
+        return frames
+
+    def close(self) -> None:
+        """Let go of the state and its memory. Safe to call twice."""
+        self._phase = "closed"
+        self._state = None
+        self._buffer = None
+
+    def save_state(self, path: str | Path) -> None:
+        """Write the stream as it stands to a safetensors file, to be continued by `restore`."""
+        tensors, scalars = self._open_state().to_tensors()
+        tensors = {_STATE + name: tensor for name, tensor in tensors.items()}
+        if self._buffer is not None:
+            tensors[_BUFFER] = self._buffer.contiguous()
+        header = {"family": self.engine.family, "state": scalars, "timing": records.to_data(self.timing)}
+        save_file(tensors, path, metadata={"vivant": json.dumps(header)})
+
+    @classmethod
+    def restore(cls, path: str | Path, engine: Engine, portrait: Portrait) -> Self:
+        """The session that `save_state` wrote, with a portrait made from the same reference.
+
+        Raises InputError where the file is not a saved session of this family.
+        """
+        device = str(engine.device)
+        try:
+            with safe_open(path, framework="pt", device=device) as file:
+                header = json.loads((file.metadata() or {})["vivant"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if header["family"] != engine.family:
+                raise InputError(f"{path} is a session of {header['family']}, the engine is {engine.family}")
+            session = cls.__new__(cls)
+            session.engine = engine
+            session.timing = records.from_data(Timing, header["timing"])
+            session._buffer = tensors.pop(_BUFFER, None)
+            session._phase = "open"
+            saved = {name.removeprefix(_STATE): tensor for name, tensor in tensors.items()}
+            session._state = engine.state_type.from_tensors(saved, header["state"], portrait, device)
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise InputError(f"{path} is not a saved session of {engine.family}: {error}") from error
+        return session
+
+    @property
+    def _chunk_length(self) -> int:
+        """Frames, or samples, that one step of the engine takes."""
+        stream = self.engine.stream
+        return stream.chunk_frames * (stream.samples_per_frame if stream.driving == "audio" else 1)
+
+    def _open_state(self) -> State:
+        if self._phase != "open" or self._state is None:
+            raise RuntimeError(
+                f"this session is {self._phase}; only an open one can go on, start a new Session"
+            )
+        return self._state
+
+    def _count_in(self, driving: Tensor) -> None:
+        stream = self.engine.stream
+        if stream.driving == "video":
+            self.timing = replace(self.timing, frames_in=self.timing.frames_in + len(driving))
+        else:
+            samples = self.timing.samples_in + len(driving)
+            self.timing = replace(
+                self.timing, samples_in=samples, frames_in=samples // stream.samples_per_frame
+            )
+
+    def _timed(self, work: Any) -> list[Tensor]:
+        begin = perf_counter()
+        frames = list(work())
+        seconds = self.timing.seconds + perf_counter() - begin
+        first = self.timing.first_frame_seconds
+        self.timing = replace(
+            self.timing,
+            frames_out=self.timing.frames_out + len(frames),
+            seconds=seconds,
+            first_frame_seconds=seconds if first is None and frames else first,
+        )
+        return frames
+
+    def _to_tensor(self, item: Driving) -> Tensor:
+        """Frames (T, 3, H, W) in [0, 1], or samples (S,)."""
+        stream = self.engine.stream
+        if stream.driving == "audio":
+            return _samples(item, stream.sample_rate_hz)
+        if isinstance(item, AudioChunk):
+            raise InputError(f"{self.engine.family} is driven by video, got sound")
+        pixels = item.image if isinstance(item, Frame) else item
+        if isinstance(pixels, np.ndarray):
+            if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+                raise InputError(
+                    f"a driving array is uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
+                )
+            return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+        if not pixels.is_floating_point() or pixels.dim() not in (3, 4) or pixels.shape[-3] != 3:
+            raise InputError(
+                f"a driving tensor is float (3, H, W) or (T, 3, H, W), got {tuple(pixels.shape)}"
+            )
+        return pixels.reshape(-1, *pixels.shape[-3:]).float()
+
+
+def _samples(item: Driving, sample_rate_hz: int | None) -> Tensor:
+    if isinstance(item, AudioChunk):
+        if item.sample_rate_hz != sample_rate_hz:
+            raise InputError(
+                f"sound at {item.sample_rate_hz} Hz, the engine wants {sample_rate_hz}; resample it"
+            )
+        return torch.from_numpy(item.samples)
+    samples = torch.from_numpy(item) if isinstance(item, np.ndarray) else item
+    if not isinstance(samples, Tensor) or not samples.is_floating_point() or samples.dim() != 1:
+        raise InputError(f"driving sound is float mono samples (S,), got {type(item).__name__}")
+    return samples.float()
+
+
+def _filled(buffer: Tensor, length: int, *, still: bool) -> Tensor:
+    """The last chunk made whole: video holds its last frame, sound falls silent."""
+    missing = length - len(buffer)
+    end = buffer[-1:].expand(missing, *buffer.shape[1:]) if still else buffer.new_zeros(missing)
+    return torch.cat([buffer, end])
+
+
+def _size(frames: Tensor) -> str:
+    return f"{frames.shape[-1]}x{frames.shape[-2]}"
