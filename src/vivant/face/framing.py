@@ -1,0 +1,81 @@
+"""From a picture to a framed face in one call: detect, choose, find the landmarks, crop."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from vivant.errors import FaceError
+from vivant.face.choose import MIN_FACE_PX, FaceChoice, choose_face
+from vivant.face.crop import Crop, crop_transform
+from vivant.face.detect import Detection, FaceDetector
+from vivant.face.mesh import FaceMesh
+from vivant.face.points import Landmarks
+
+# The networks of OpenCV keep buffers of the running pass, so each thread has its own.
+_thread = threading.local()
+
+
+@dataclass(frozen=True)
+class Framing:
+    """A face and the square around it."""
+
+    image: np.ndarray
+    """The original picture, uint8 RGB (height, width, 3)."""
+    crop: Crop
+    landmarks: Landmarks
+    """In pixels of the original picture."""
+    index: int
+    """Number of the face in the picture, 0 is the largest."""
+
+    @property
+    def cropped(self) -> np.ndarray:
+        """uint8 RGB (size, size, 3)."""
+        return self.crop.apply(self.image)
+
+
+def default_detector() -> FaceDetector:
+    """This thread's detector, loaded at the first call."""
+    if not hasattr(_thread, "detector"):
+        _thread.detector = FaceDetector()
+    return _thread.detector
+
+
+def default_mesh() -> FaceMesh:
+    """This thread's mesh with irises, loaded at the first call."""
+    if not hasattr(_thread, "mesh"):
+        _thread.mesh = FaceMesh()
+    return _thread.mesh
+
+
+def list_faces(image: np.ndarray) -> list[Detection]:
+    """All faces of a picture that the mesh confirms, largest first: the numbers that `--face N` means."""
+    mesh = default_mesh()
+    return [face for face in default_detector().detect(image) if mesh.landmarks(image, face) is not None]
+
+
+def frame_face(
+    image: np.ndarray,
+    choice: FaceChoice | str = "largest",
+    *,
+    size_px: int,
+    scale: float = 2.3,
+    vy: float = -0.125,
+    vx: float = 0.0,
+    rotate: bool = True,
+    name: str = "image",
+    min_px: float = MIN_FACE_PX,
+) -> Framing:
+    """The chosen face of a uint8 RGB picture with its crop; raises FaceError naming `name`.
+
+    scale, vx, vy: see `crop_square`. min_px: smallest face that is accepted.
+    """
+    detections = default_detector().detect(image)
+    index = choose_face(detections, choice, name=name, min_px=min_px)
+    landmarks = default_mesh().landmarks(image, detections[index])
+    if landmarks is None:
+        raise FaceError(f"face {index} in {name} cannot be read: hidden, too dark or turned too far away")
+    crop = crop_transform(landmarks.points, size_px, scale, vx, vy, rotate)
+    return Framing(image, crop, landmarks, index)
