@@ -1,0 +1,124 @@
+"""Building blocks of the compact networks. Legend: B batch, C channels, H W pixels, K keypoints.
+
+Everything that decides *where* to sample (grids, flows, keypoint maps) is computed in float32, whatever the
+precision of the convolutions: in bfloat16 a coordinate near 1 moves in steps of a whole pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution, batch norm, ReLU (the convolution has no bias: the norm has one)."""
+
+    def __init__(self, num_in: int, num_out: int, *, kernel: int = 3, stride: int = 1, act: bool = True):
+        layers: list[nn.Module] = [
+            nn.Conv2d(num_in, num_out, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(num_out),
+        ]
+        if act:
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class Residual(nn.Module):
+    """ReLU(x + f(x)) with two 3x3 convolutions."""
+
+    def __init__(self, num_channels: int):
+        super().__init__()
+        self.first = ConvNormAct(num_channels, num_channels)
+        self.second = ConvNormAct(num_channels, num_channels, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)), inplace=True)
+
+
+class Down(nn.Sequential):
+    """Halve the picture, then one residual block."""
+
+    def __init__(self, num_in: int, num_out: int):
+        super().__init__(ConvNormAct(num_in, num_out, stride=2), Residual(num_out))
+
+
+class Up(nn.Module):
+    """Double the picture and add a skip: convolve first, upsample after, add instead of concatenating."""
+
+    def __init__(self, num_in: int, num_skip: int, num_out: int):
+        super().__init__()
+        self.low = nn.Conv2d(num_in, num_out, 3, 1, 1, bias=False)
+        self.skip = nn.Conv2d(num_skip, num_out, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(num_out)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        up = F.interpolate(self.low(x), scale_factor=2, mode="bilinear", align_corners=False)
+        return F.relu(self.norm(up + self.skip(skip)), inplace=True)
+
+
+def pixel_grid(size: int, device: torch.device) -> Tensor:
+    """Pixel centres of a size x size picture in [-1, 1], shape (size, size, 2), order x, y."""
+    centres = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    return torch.stack([x, y], dim=-1)
+
+
+def resize_flow(flow: Tensor, size: int) -> Tensor:
+    """Flow (B, h, w, 2) in [-1, 1] units at another resolution."""
+    if flow.shape[1] == size:
+        return flow
+    smaller = flow.shape[1] > size
+    planes = flow.permute(0, 3, 1, 2)
+    if smaller and flow.shape[1] % size == 0:
+        planes = F.avg_pool2d(planes, flow.shape[1] // size)
+    else:
+        planes = F.interpolate(planes, size=(size, size), mode="bilinear", align_corners=False)
+    return planes.permute(0, 2, 3, 1)
+
+
+def warp(x: Tensor, flow: Tensor) -> Tensor:
+    """Sample x (B, C, S, S) at every pixel plus flow (B, h, w, 2): backward warping, edges repeated."""
+    size = x.shape[-1]
+    grid = pixel_grid(size, x.device) + resize_flow(flow.float(), size)
+    return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def splat(points: Tensor, counts: list[int], size: int, sigma: float) -> Tensor:
+    """Draw groups of points as soft dots: (B, P, 2) with P = sum(counts) -> (B, len(counts), size, size) in [0, 1].
+
+    Separable Gaussians: one outer product per point, summed inside a group by a matrix product, clamped at 1
+    so that a contour made of close points is an even line.
+    """
+    centres = (torch.arange(size, device=points.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    scale = -0.5 / sigma**2
+    columns = torch.exp(scale * (centres - points[..., 0:1]) ** 2)  # (B, P, size)
+    rows = torch.exp(scale * (centres - points[..., 1:2]) ** 2)
+    maps = [
+        torch.matmul(r.transpose(1, 2), c)
+        for r, c in zip(rows.split(counts, 1), columns.split(counts, 1), strict=True)
+    ]
+    return torch.stack(maps, 1).clamp(max=1.0)
+
+
+def keypoint_flow(driving: Tensor, displacement: Tensor, size: int, sigma: float) -> Tensor:
+    """Displacements (B, K, 2) spread from driving points (B, K, 2): (B, 3, size, size).
+
+    Channels 0-1: Gaussian-weighted mean displacement; channel 2: how much any point is near (0..1).
+    """
+    centres = (torch.arange(size, device=driving.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    scale = -0.5 / sigma**2
+    columns = torch.exp(scale * (centres - driving[..., 0:1]) ** 2)  # (B, K, size)
+    rows = torch.exp(scale * (centres - driving[..., 1:2]) ** 2)
+    values = torch.cat([displacement, torch.ones_like(displacement[..., :1])], 2)  # (B, K, 3)
+    weighted = rows[:, None] * values.transpose(1, 2)[..., None]  # (B, 3, K, size)
+    total = torch.matmul(weighted.transpose(2, 3), columns[:, None])  # (B, 3, size, size)
+    weight = total[:, 2:]
+    return torch.cat([total[:, :2] / (weight + 0.02), weight.clamp(max=4) / 4], 1)
+
+
+def rotation_from_6d(a: Tensor) -> Tensor:
+    """Six numbers (B, 6) to a rotation matrix (B, 3, 3) by Gram-Schmidt (Zhou et al., CVPR 2019)."""
+    first = F.normalize(a[:, :3], dim=1)
+    second = F.normalize(a[:, 3:] - (first * a[:, 3:]).sum(1, keepdim=True) * first, dim=1)
+    return torch.stack([first, second, torch.cross(first, second, dim=1)], 1)

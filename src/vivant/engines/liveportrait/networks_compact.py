@@ -1,0 +1,85 @@
+"""The compact sibling of the published networks: same four methods, real time on a CPU.
+
+motion_compact says what a picture does, generator_compact draws; this file joins them to the family's words.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vivant.engines.liveportrait.config import Config
+from vivant.engines.liveportrait.generator_compact import Appearance, CompactGenerator, motion_code
+from vivant.engines.liveportrait.layers_compact import ConvNormAct, Up
+from vivant.engines.liveportrait.motion import Motion
+from vivant.engines.liveportrait.motion_compact import CompactMotion, CompactMotionNetwork
+
+
+class CompactNetworks(nn.Module):
+    """Motion network and generator."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        if config.compact is None or config.camera_distance is None:
+            raise ValueError("compact networks need compact sizes and a camera distance")
+        self.config = config
+        self.motion_network = CompactMotionNetwork(config.compact, config.camera_distance)
+        self.generator = CompactGenerator(config.compact)
+
+    def appearance(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, S, S) in [0, 1] -> what the generator keeps of it (see Appearance)."""
+        return self.generator.encoder(image)
+
+    def describe(self, image: Tensor) -> CompactMotion:
+        """(B, 3, S, S) in [0, 1] -> motion, blendshape weights and gaze."""
+        return self.motion_network(image)
+
+    def motion(self, image: Tensor) -> Motion:
+        """(B, 3, S, S) in [0, 1] -> Motion of B frames."""
+        seen = self.describe(image)
+        return Motion(
+            rotation=seen.rotation.float(),
+            expression=seen.expression.float(),
+            scale=seen.scale.float(),
+            translation=seen.translation.float(),
+            canonical=seen.canonical.float(),
+        )
+
+    def generate(
+        self,
+        appearance: tuple[Tensor, ...],
+        keypoints_source: Tensor,
+        keypoints_driving: Tensor,
+        source: Motion,
+        driving: Motion,
+    ) -> Tensor:
+        """Appearance of one portrait and keypoints (B, K, 3) -> (B, 3, S, S) in [0, 1]."""
+        count = len(keypoints_driving)
+
+        def spread(x: Tensor) -> Tensor:
+            return x.expand(count, *x.shape[1:]) if len(x) == 1 else x
+
+        return self.generator(
+            Appearance(*(spread(x) for x in appearance)),
+            spread(keypoints_source),
+            keypoints_driving,
+            spread(motion_code(source.rotation, source.expression)),
+            motion_code(driving.rotation, driving.expression),
+        ).image
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Merge every batch norm into the convolution before it: same numbers up to rounding, in eval mode."""
+        for module in self.modules():
+            if isinstance(module, ConvNormAct) and isinstance(module[1], nn.BatchNorm2d):
+                conv, norm = module[0], module[1]
+                assert isinstance(conv, nn.Conv2d)
+                module[0] = nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
+                module[1] = nn.Identity()
+            elif isinstance(module, Up) and isinstance(module.norm, nn.BatchNorm2d):
+                norm = module.norm
+                module.low = nn.utils.fusion.fuse_conv_bn_eval(module.low, norm)
+                # The shift belongs to one of the two convolutions that are added, the gain to both.
+                gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+                module.skip.weight.mul_(gain[:, None, None, None])
+                module.norm = nn.Identity()

@@ -1,0 +1,1 @@
+"""Training: one loop that knows no family, and what every family needs around it."""

@@ -1,0 +1,71 @@
+"""Several processes, one run: start-up by torchrun's environment, averaged gradients or FSDP2.
+
+Replication is plain: every process computes its own micro-batch and gradients are averaged before the step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
+    """Join the group that torchrun describes; yields (rank, world_size), (0, 1) without torchrun."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield 0, 1
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield dist.get_rank(), world_size
+    finally:
+        dist.destroy_process_group()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], world_size: int) -> None:
+    """Mean of the gradients over all processes, in one flat message."""
+    if world_size == 1:
+        return
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= world_size
+    offset = 0
+    for grad in grads:
+        grad.copy_(flat[offset : offset + grad.numel()].view_as(grad))
+        offset += grad.numel()
+
+
+def broadcast_parameters(network: nn.Module, world_size: int) -> None:
+    """Give every process the weights and buffers of rank 0."""
+    if world_size == 1:
+        return
+    for tensor in network.state_dict().values():
+        dist.broadcast(tensor, 0)
+
+
+def shard(network: nn.Module) -> None:
+    """FSDP2 in place: each direct child with parameters is one unit, then the rest."""
+    from torch.distributed.fsdp import fully_shard
+
+    for child in network.children():
+        if any(p.requires_grad for p in child.parameters()):
+            fully_shard(child)
+    fully_shard(network)
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The whole tensor, gathered when FSDP2 holds only a piece of it here."""
+    gather = getattr(tensor, "full_tensor", None)
+    return gather() if gather is not None else tensor
+
+
+def barrier(world_size: int) -> None:
+    if world_size > 1:
+        dist.barrier()

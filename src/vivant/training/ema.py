@@ -1,0 +1,34 @@
+"""Exponential moving average of weights: what is evaluated and shipped."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from vivant.training.distributed import full_tensor
+
+
+class Average:
+    """A copy of a network that follows it: average = decay * average + (1 - decay) * network.
+
+    Early on the effective decay is (1 + step) / (10 + step), so that the average forgets the random start.
+    Buffers (batch-norm statistics) are copied.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay = decay
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        mine = [
+            p for p, q in zip(self.network.parameters(), network.parameters(), strict=True) if q.requires_grad
+        ]
+        theirs = [full_tensor(q.detach()) for q in network.parameters() if q.requires_grad]
+        if mine:
+            torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for a, b in zip(self.network.buffers(), network.buffers(), strict=True):
+            a.copy_(b)

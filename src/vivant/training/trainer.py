@@ -1,0 +1,223 @@
+"""The training loop. It owns steps, precision, averaging, sharding, snapshots and logging; it knows no family.
+
+Progress is counted in images seen. A run stopped at any moment (time limit, Ctrl-C, kill) goes on exactly
+where its last snapshot was: data are pure functions of an index, and all generators are saved.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vivant.training import snapshot
+from vivant.training.config import Stage, TrainConfig
+from vivant.training.distributed import average_gradients, barrier, broadcast_parameters, process_group, shard
+from vivant.training.ema import Average
+
+
+class Trainer:
+    """Runs one stage in one folder."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        config: TrainConfig,
+        folder: Path,
+        device: torch.device,
+        report: Callable[[dict[str, Any]], None] | None = None,
+    ):
+        self.stage, self.config, self.folder, self.device = stage, config, folder, device
+        self.report = report
+        self.step = 0
+        self.seconds = 0.0
+        self.stopped = False
+        self.totals: dict[str, float] = {}
+
+    def run(self, minutes: float | None = None) -> bool:
+        """Train until the run is complete (True) or stopped by time limit or signal (False); then snapshot."""
+        with process_group(self.device) as (rank, world_size):
+            self.rank, self.world_size = rank, world_size
+            self._build()
+            previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                self._loop(math.inf if minutes is None else minutes * 60)
+            finally:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
+            self._snapshot()
+            return self.images >= self.config.num_images
+
+    @property
+    def images(self) -> int:
+        """Images seen so far by all processes."""
+        config = self.config
+        return self.step * config.batch_size * config.accumulate * self.world_size
+
+    def _build(self) -> None:
+        config, network = self.config, self.stage.network
+        torch.manual_seed(config.seed + 7919 * self.rank)
+        saved = snapshot.load(self.folder)
+        if saved is not None:
+            snapshot.restore_network(network, "network", saved[0])
+        network.to(self.device)
+        broadcast_parameters(network, self.world_size)
+        self.average = Average(network, config.ema_decay)
+        names = dict(network.named_parameters())
+        groups = self._groups(names)
+        if config.sharding == "fsdp":
+            shard(network)
+            names = dict(network.named_parameters())
+            groups = self._groups(names)
+        self.names = {id(p): n for n, p in names.items()}
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = torch.optim.AdamW(groups, lr=1.0, betas=config.betas)
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        if saved is not None:
+            tensors, meta = saved
+            snapshot.restore_network(self.average.network, "average", tensors)
+            snapshot.restore_optimizer(self.optimizer, self.names, tensors)
+            self.step, self.seconds = meta["step"], meta["seconds"]
+            torch.set_rng_state(tensors[f"random/{self.rank}"])
+
+    def _groups(self, names: dict[str, nn.Parameter]) -> list[dict[str, Any]]:
+        """One optimiser group per ParameterGroup; parameters that no group names are frozen."""
+        taken: set[str] = set()
+        groups: list[dict[str, Any]] = []
+        for group in sorted(self.config.groups, key=lambda g: "" in g.modules):
+            prefixes = tuple(m if m == "" else m + "." for m in group.modules)
+            chosen = [n for n in names if n not in taken and n.startswith(prefixes)]
+            if not chosen:
+                raise ValueError(f"no parameter belongs to the group {group.modules}")
+            taken.update(chosen)
+            groups.append(
+                {
+                    "params": [names[n] for n in chosen],
+                    "lr": group.learning_rate,
+                    "weight_decay": group.weight_decay,
+                }
+            )
+        for name, parameter in names.items():
+            parameter.requires_grad_(name in taken)
+        return groups
+
+    def _loop(self, seconds: float) -> None:
+        config = self.config
+        first = self.step * config.accumulate
+        last = math.ceil(config.num_images / (config.batch_size * self.world_size))
+        loader = DataLoader(
+            self.stage.dataset(config, self.rank, self.world_size),
+            batch_size=None,
+            sampler=range(first, last),
+            num_workers=config.num_workers,
+            prefetch_factor=4 if config.num_workers else None,
+            persistent_workers=False,
+        )
+        start = saved = time.monotonic()
+        for index, batch in enumerate(loader, first):
+            self._micro_step(batch, index)
+            now = time.monotonic()
+            if (index + 1) % config.accumulate == 0 and self.step % config.log_steps == 0:
+                self._log(now - start, batch)
+            if now - saved > config.checkpoint_minutes * 60:
+                self._advance(now - start)
+                start = saved = now
+                self._snapshot()
+            if self.stopped or now - start + self.seconds > seconds + self.seconds:
+                break
+        self._advance(time.monotonic() - start)
+
+    def _advance(self, elapsed: float) -> None:
+        self.seconds += elapsed
+
+    def _micro_step(self, batch: dict[str, Tensor], index: int) -> None:
+        config, network = self.config, self.stage.network
+        network.train()
+        batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            terms = self.stage.losses(batch, min(1.0, self.images / config.num_images))
+        (sum(terms.values(), torch.zeros((), device=self.device)) / config.accumulate).backward()
+        for name, value in terms.items():
+            self.totals[name] = self.totals.get(name, 0.0) + float(value.detach())
+        self.totals["#"] = self.totals.get("#", 0.0) + 1
+        if (index + 1) % config.accumulate:
+            return
+        if config.sharding == "replicate":
+            average_gradients(self.parameters, self.world_size)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)
+        rate = self._rate()
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * rate
+        # A single bad batch must not poison the weights and their average for good.
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        else:
+            self.totals["skipped"] = self.totals.get("skipped", 0.0) + 1
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.average.update(network, self.step)
+
+    def _rate(self) -> float:
+        """Share of the peak learning rate: linear warm-up, then cosine to `final_learning_rate`."""
+        config = self.config
+        warm = min(1.0, (self.images + 1) / max(1, config.warmup_images))
+        progress = min(1.0, self.images / config.num_images)
+        floor = config.final_learning_rate
+        return warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def _log(self, elapsed: float, batch: dict[str, Tensor]) -> None:
+        count = self.totals.pop("#", 1.0)
+        means = {k: round(v / count, 5) for k, v in self.totals.items()}
+        self.totals = {}
+        seconds = self.seconds + elapsed
+        row: dict[str, Any] = {
+            "step": self.step,
+            "images": self.images,
+            "of": self.config.num_images,
+            "seconds": round(seconds, 1),
+            "seconds_per_1000": round(1000 * seconds / max(1, self.images), 2),
+            "eta_seconds": round(seconds / max(1, self.images) * (self.config.num_images - self.images)),
+            "rate": round(self._rate(), 4),
+            "loss": round(sum(v for k, v in means.items() if k != "skipped"), 5),
+            "terms": means,
+        }
+        if self.device.type == "cuda":
+            row["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        if self.rank == 0:
+            with (self.folder / "stats.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            if self.report is not None:
+                self.report(row)
+
+    def _snapshot(self) -> None:
+        tensors = snapshot.network_tensors(self.stage.network, "network")
+        tensors |= snapshot.network_tensors(self.average.network, "average")
+        tensors |= snapshot.optimizer_tensors(self.optimizer, self.names)
+        tensors |= self._random_states()
+        if self.rank == 0:
+            config = asdict(self.config)
+            meta = {"step": self.step, "images": self.images, "seconds": self.seconds, "config": config}
+            snapshot.save(self.folder, tensors, meta)
+            self.stage.export(self.average.network, self.folder / "export")
+        barrier(self.world_size)
+
+    def _random_states(self) -> dict[str, Tensor]:
+        states = [torch.get_rng_state()]
+        if self.world_size > 1:
+            gathered: list[Tensor] = [torch.empty_like(states[0]) for _ in range(self.world_size)]
+            torch.distributed.all_gather(gathered, states[0])
+            states = gathered
+        return {f"random/{rank}": state for rank, state in enumerate(states)}
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = True
