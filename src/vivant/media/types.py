@@ -5,8 +5,12 @@ Times are exact fractions of a second, so that nothing drifts however long a cli
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -22,7 +26,9 @@ class Frame:
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
-            raise ValueError(f"a frame is uint8 (height, width, 3), got {self.image.dtype} {self.image.shape}")
+            raise ValueError(
+                f"a frame is uint8 (height, width, 3), got {self.image.dtype} {self.image.shape}"
+            )
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
@@ -41,7 +47,73 @@ class AudioChunk:
 
     def __post_init__(self) -> None:
         if self.samples.dtype != np.float32 or self.samples.ndim != 1:
-            raise ValueError(f"audio is float32 (num_samples,), got {self.samples.dtype} {self.samples.shape}")
+            raise ValueError(
+                f"audio is float32 (num_samples,), got {self.samples.dtype} {self.samples.shape}"
+            )
 
     def __repr__(self) -> str:
         return f"AudioChunk({len(self.samples)} samples at {self.sample_rate_hz} Hz, time={float(self.time):.3f}s)"
+
+
+class Clip(Protocol):
+    """Anything that moves: a video file, a folder of pictures, an animated picture, one still picture.
+
+    Iterating gives frames in presentation order and starts again from the beginning each time.
+    """
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def width(self) -> int:
+        """Pixels, upright."""
+
+    @property
+    def height(self) -> int:
+        """Pixels, upright."""
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Average, in frames per second."""
+
+    @property
+    def duration(self) -> Fraction | None:
+        """Seconds until the last frame has been shown; None where nothing tells."""
+
+    @property
+    def num_frames_estimate(self) -> int | None:
+        """How many frames to expect, for progress bars only."""
+
+    @property
+    def has_audio(self) -> bool: ...
+    @property
+    def is_variable(self) -> bool:
+        """Whether the frames are unevenly spaced in time."""
+
+    @property
+    def is_still(self) -> bool:
+        """Whether this is one single picture."""
+
+    def __iter__(self) -> Iterator[Frame]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def close(self) -> None: ...
+
+
+class FrameWriter(Protocol):
+    """A sink for pictures, one per frame. Leaving its `with` block by an exception leaves no output."""
+
+    def write(self, image: np.ndarray) -> None:
+        """Append one uint8 RGB picture, shape (height, width, 3)."""
+
+    def close(self) -> None:
+        """Finish the output and move it to its name."""
+
+    def abort(self) -> None:
+        """Throw the unfinished output away."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

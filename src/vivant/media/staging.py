@@ -1,0 +1,133 @@
+"""Outputs appear under their name only when complete.
+
+Work goes to a hidden temporary beside the target; `commit` moves it into place, `discard` removes it.
+Problems of the disk (full, read-only, name too long) become InputError with the user's own path in the
+message.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vivant.errors import InputError
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EFBIG: "the file is too large for this disk; choose another folder",
+    errno.EACCES: "the folder may not be written to; change its permissions or choose another folder",
+    errno.EPERM: "the folder may not be written to; change its permissions or choose another folder",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.ENOENT: "its folder does not exist; create it first",
+    errno.ENOTDIR: "its folder does not exist; create it first",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn failures of the disk into InputError naming `path`, the output the user asked for."""
+    try:
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
+        raise InputError(f"{path} cannot be written: {remedy}.") from error
+
+
+def check_target_file(path: str | Path, overwrite: bool) -> Path:
+    """Return `path` (links followed) when a file may be written there, otherwise raise InputError."""
+    path = Path(path)
+    with output_errors(path):
+        try:
+            os.lstat(path)
+        except FileNotFoundError:
+            return path
+    target = path.resolve()
+    if target.is_dir():
+        raise InputError(f"{path} is a folder; name a file inside it.")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is not a regular file; choose another output.")
+    if not overwrite:
+        raise InputError(f"{path} exists already; use --overwrite to replace it or choose another name.")
+    return target
+
+
+class StagedFile:
+    """A file under a temporary hidden name. The temporary exists from construction on: a folder that cannot
+    be written to is refused before any work."""
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self._overwrite = overwrite
+        self._target = check_target_file(path, overwrite)
+        self.temporary = self._target.with_name(f".vivant-{secrets.token_hex(6)}{self._target.suffix}")
+        with output_errors(self.path):
+            self.temporary.open("xb").close()
+
+    def commit(self) -> None:
+        """Flush the temporary to disk and give it its final name."""
+        if not self._overwrite:
+            check_target_file(self.path, overwrite=False)
+        with output_errors(self.path):
+            with self.temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(self.temporary, self._target)
+
+    def discard(self) -> None:
+        """Remove the temporary. Does nothing after `commit`."""
+        self.temporary.unlink(missing_ok=True)
+
+
+class StagedFolder:
+    """A folder of `suffix` files under a temporary hidden name.
+
+    An existing folder is only ever replaced when it is empty, or with `overwrite` when it holds nothing but
+    files of that suffix: nobody's other files are deleted.
+    """
+
+    def __init__(self, path: str | Path, suffix: str, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self._suffix = suffix
+        self._overwrite = overwrite
+        self._target = self.path.resolve()
+        self._check_target()
+        self.temporary = self._target.with_name(f".vivant-{secrets.token_hex(6)}")
+        with output_errors(self.path):
+            self.temporary.mkdir()
+
+    def _check_target(self) -> None:
+        with output_errors(self.path):
+            if not os.path.lexists(self._target):
+                return
+            if not self._target.is_dir():
+                raise InputError(f"{self.path} exists already and is a file; choose another name.")
+            entries = [entry.name for entry in os.scandir(self._target)]
+        if entries and not self._overwrite:
+            raise InputError(
+                f"{self.path} exists already; use --overwrite to replace it or choose another name."
+            )
+        foreign = [name for name in entries if Path(name).suffix.lower() != self._suffix]
+        if foreign:
+            raise InputError(
+                f"{self.path} holds other files ({sorted(foreign)[0]}) and is not replaced; choose another folder."
+            )
+
+    def commit(self) -> None:
+        """Give the folder its final name; an allowed predecessor is moved aside first and then deleted."""
+        self._check_target()
+        predecessor = self.temporary.with_name(f"{self.temporary.name}-old")
+        with output_errors(self.path):
+            if self._target.is_dir():
+                os.rename(self._target, predecessor)
+            os.rename(self.temporary, self._target)
+        shutil.rmtree(predecessor, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Remove the temporary folder. Does nothing after `commit`."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
