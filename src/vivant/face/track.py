@@ -1,0 +1,165 @@
+"""Following one face through a clip: mesh from the last mesh, detection when that fails, a check now and then.
+
+A FaceTracker is the state of one clip. It keeps to the chosen person while the picture flows, finds the
+face again after it was lost, and starts over at a cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vivant.errors import FaceError
+from vivant.face.choose import FaceChoice, choose_face, parse_face_choice
+from vivant.face.cuts import CutDetector
+from vivant.face.detect import Detection, FaceDetector
+from vivant.face.mesh import FaceMesh
+from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
+from vivant.face.points import Landmarks, interocular
+from vivant.face.window import DrivingView, DrivingWindow, Similarity
+
+__all__ = [
+    "DrivingView",
+    "DrivingWindow",
+    "FaceTracker",
+    "MissingPolicy",
+    "MissingReport",
+    "MissingSpan",
+    "Similarity",
+    "TrackedFace",
+]
+
+REDETECT_EVERY_FRAMES = 25
+# While no face is found, the slow search for small faces runs this often.
+TILES_EVERY_FRAMES = 12
+# A followed face that jumps this far (in its own width) or changes its size this much in a frame is lost.
+LARGEST_STEP = 0.6
+LARGEST_GROWTH = 1.4
+# How far a lost face may reappear among others, in its own width: grows with each frame without it.
+REACH, REACH_PER_FRAME, LONGEST_REACH = 1.0, 0.1, 1.6
+# After this long anyone who is there is taken.
+PATIENCE_FRAMES = 50
+# The mesh and the detector mean the same face if the mesh's centre is this near, in widths of the box.
+SAME_FACE = 0.6
+
+
+@dataclass(frozen=True)
+class TrackedFace:
+    """The followed face in one frame."""
+
+    landmarks: Landmarks
+    found_anew: bool
+    """Whether it was detected in this frame rather than followed from the frame before."""
+    cut: bool
+    """Whether a new shot began since the last frame with a face."""
+
+
+class FaceTracker:
+    """Follows the chosen face. One per clip and thread; feed every frame in order."""
+
+    def __init__(
+        self,
+        choice: FaceChoice | str = "largest",
+        *,
+        detector: FaceDetector | None = None,
+        mesh: FaceMesh | None = None,
+        redetect_every_frames: int = REDETECT_EVERY_FRAMES,
+        min_px: float = 0.0,
+    ) -> None:
+        self.choice = parse_face_choice(choice) if isinstance(choice, str) else choice
+        self.redetect_every_frames = redetect_every_frames
+        self.min_px = min_px
+        self._detector = detector or FaceDetector()
+        self._mesh = mesh or FaceMesh()
+        self._cuts = CutDetector()
+        self._last: Landmarks | None = None
+        self._num_faces = 0
+        self._num_missing = 0
+        self._num_followed = 0
+        self._cut_pending = False
+
+    def update(self, image: np.ndarray) -> TrackedFace | None:
+        """The face in the next uint8 RGB frame, or None where it is not to be seen."""
+        if self._cuts.is_cut(image):
+            self._cut_pending = True
+            self._last = None
+            self._num_missing = 0
+        found = self._follow(image)
+        found_anew = found is None
+        if found is None:
+            found = self._find(image)
+        if found is None:
+            self._num_missing += 1
+            return None
+        cut, self._cut_pending = self._cut_pending, False
+        self._num_followed = 0 if found_anew else self._num_followed + 1
+        self._num_missing = 0
+        self._last = found
+        return TrackedFace(found, found_anew, cut)
+
+    def _follow(self, image: np.ndarray) -> Landmarks | None:
+        """The mesh from where it was in the frame before, if it still lies on the same face."""
+        if self._last is None or self._num_missing > 0:
+            return None
+        found = self._mesh.landmarks(image, self._last)
+        if found is None or not _is_small_step(self._last, found):
+            return None
+        if (self._num_followed + 1) % self.redetect_every_frames == 0:
+            faces = self._detector.detect(image, tiles=False)
+            # Small faces escape this quick look, so that seeing nobody proves nothing.
+            if faces and not any(_is_on(found, face) for face in faces):
+                return None
+        return found
+
+    def _find(self, image: np.ndarray) -> Landmarks | None:
+        """The face by detection: near the last place while that means something, else by choice."""
+        thorough = self._num_missing % TILES_EVERY_FRAMES == 0
+        faces = self._detector.detect(image, tiles=thorough)
+        if not faces:
+            return None
+        if self._last is not None and self._num_missing < PATIENCE_FRAMES:
+            alone = self._num_faces == 1 and len(faces) == 1
+            reach = min(REACH + REACH_PER_FRAME * self._num_missing, LONGEST_REACH)
+            face = faces[0] if alone else _nearest(self._last, faces, reach)
+        else:
+            face = self._chosen(faces)
+        self._num_faces = len(faces)
+        return None if face is None else self._mesh.landmarks(image, face)
+
+    def _chosen(self, faces: list[Detection]) -> Detection | None:
+        try:
+            return faces[choose_face(faces, self.choice, min_px=self.min_px)]
+        except FaceError:
+            # The chosen one is not in this frame, but may be in a later one.
+            return None
+
+
+def _centre_and_width(landmarks: Landmarks) -> tuple[np.ndarray, float]:
+    x0, y0, x1, y1 = landmarks.box
+    return np.array([(x0 + x1) / 2, (y0 + y1) / 2]), max(x1 - x0, y1 - y0)
+
+
+def _is_small_step(before: Landmarks, after: Landmarks) -> bool:
+    (old, width), (new, _) = _centre_and_width(before), _centre_and_width(after)
+    growth = interocular(after) / max(interocular(before), 1e-6)
+    near = float(np.linalg.norm(new - old)) < LARGEST_STEP * width
+    return near and 1 / LARGEST_GROWTH < growth < LARGEST_GROWTH
+
+
+def _is_on(landmarks: Landmarks, face: Detection) -> bool:
+    centre, width = _centre_and_width(landmarks)
+    distance = float(np.linalg.norm(centre - face.centre))
+    return distance < SAME_FACE * max(width, face.side_px)
+
+
+def _nearest(last: Landmarks, faces: list[Detection], reach: float) -> Detection | None:
+    """The face most like the last one in place and size; None if all are out of reach."""
+    centre, width = _centre_and_width(last)
+
+    def distance(face: Detection) -> float:
+        step = float(np.linalg.norm(centre - face.centre)) / width
+        return step + abs(float(np.log(face.side_px / width)))
+
+    best = min(faces, key=distance)
+    return best if distance(best) < reach else None

@@ -1,0 +1,97 @@
+"""Which square of a driving clip the motion network sees, chosen while the clip streams.
+
+The published code averages the boxes of all frames, which needs the whole clip and loses a moving head. Here
+the square is placed on the first face and stays put, so that motion inside it is head motion. When the face
+leaves it, it is placed anew, and the step is reported so that it can be taken out of the measured motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vivant.face.crop import DRIVING_SCALE, DRIVING_VY, Crop, box_crop, driving_box
+from vivant.face.points import Landmarks
+
+# The face may come this near to the window's edge, relative to the window.
+MARGIN = 0.06
+# The face may shrink or grow this much before the window is placed anew.
+SMALLEST_FACE, LARGEST_FACE = 0.55, 1.6
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """From the current window to the reference window: position' = scale * position + shift.
+
+    Positions are relative to a window: -1 to 1 from left to right and from top to bottom, as the motion
+    networks count.
+    """
+
+    scale: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    def apply(self, positions: np.ndarray) -> np.ndarray:
+        """Positions (..., 2) of the current window as seen from the reference window."""
+        return positions * self.scale + np.asarray(self.shift, positions.dtype)
+
+
+@dataclass(frozen=True)
+class DrivingView:
+    """What to cut from one frame."""
+
+    crop: Crop
+    to_reference: Similarity
+    """Identity until the window moves for the first time after the start or a cut."""
+    moved: bool
+    """Whether the window was placed anew for this frame."""
+    restarted: bool
+    """Whether this frame starts a new reference: the first face, or the first after a cut."""
+
+
+class DrivingWindow:
+    """The window of one clip: a state to be stepped once per frame that has a face."""
+
+    def __init__(
+        self, size_px: int, *, scale: float = DRIVING_SCALE, vx: float = 0.0, vy: float = DRIVING_VY
+    ) -> None:
+        self.size_px = size_px
+        self.scale, self.vx, self.vy = scale, vx, vy
+        self._box: np.ndarray | None = None
+        self._reference_box: np.ndarray | None = None
+
+    def update(self, landmarks: Landmarks, *, cut: bool = False) -> DrivingView:
+        """The window for a frame with this face; `cut` says that a new shot began since the last face."""
+        wanted = driving_box(landmarks.points, self.scale, self.vx, self.vy)
+        restarted = cut or self._box is None or self._reference_box is None
+        moved = restarted or not self._holds(landmarks, wanted)
+        if moved:
+            self._box = wanted
+        if restarted:
+            self._reference_box = wanted
+        assert self._box is not None
+        assert self._reference_box is not None
+        return DrivingView(
+            box_crop(self._box, self.size_px), _between(self._box, self._reference_box), moved, restarted
+        )
+
+    def _holds(self, landmarks: Landmarks, wanted: np.ndarray) -> bool:
+        """Whether the face is well inside the present window."""
+        assert self._box is not None
+        side = self._box[2] - self._box[0]
+        x0, y0, x1, y1 = landmarks.box
+        margin = MARGIN * side
+        inside = (
+            x0 >= self._box[0] + margin
+            and y0 >= self._box[1] + margin
+            and x1 <= self._box[2] - margin
+            and y1 <= self._box[3] - margin
+        )
+        growth = (wanted[2] - wanted[0]) / side
+        return bool(inside and SMALLEST_FACE <= growth <= LARGEST_FACE)
+
+
+def _between(current: np.ndarray, reference: np.ndarray) -> Similarity:
+    half, reference_half = (current[2] - current[0]) / 2, (reference[2] - reference[0]) / 2
+    shift = ((current[:2] + half) - (reference[:2] + reference_half)) / reference_half
+    return Similarity(float(half / reference_half), (float(shift[0]), float(shift[1])))
