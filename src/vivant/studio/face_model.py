@@ -70,7 +70,14 @@ def face_model_path() -> Path:
 def rotation_matrix(yaw_degrees: float, pitch_degrees: float, roll_degrees: float) -> Array:
     """Column-vector rotation [3, 3]; positive yaw turns to image right, pitch down, roll counter-clockwise."""
     yaw, pitch, roll = np.radians([yaw_degrees, pitch_degrees, roll_degrees])
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    cy, sy, cp, sp, cr, sr = (
+        np.cos(yaw),
+        np.sin(yaw),
+        np.cos(pitch),
+        np.sin(pitch),
+        np.cos(roll),
+        np.sin(roll),
+    )
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -166,8 +173,10 @@ def _compacted(arrays: dict[str, Array]) -> FaceModel:
     kept = np.unique(np.concatenate([triangles.ravel(), *named]))
     new_index = np.full(len(arrays["neutral"]), -1, np.int64)
     new_index[kept] = np.arange(len(kept))
-    modes = [arrays[name][:, kept].astype(np.float32).reshape(len(arrays[name]), -1)
-             for name in ("identity", "expression")]
+    modes = [
+        arrays[name][:, kept].astype(np.float32).reshape(len(arrays[name]), -1)
+        for name in ("identity", "expression")
+    ]
     return FaceModel(
         neutral=arrays["neutral"][kept].astype(np.float32),
         identity_modes=modes[0],

@@ -1,0 +1,230 @@
+"""Who is rendered: a synthetic person (shape, skin, eyes) and a look (hair, clothes, light, camera).
+
+Everything follows from the identity number, the look number and the seed, so a person can be made again at any
+time. No real person is described: shapes are random weights of a statistical model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivant.studio.albedo import HAIR_COLOURS, Skin, cloud, paint_skin
+from vivant.studio.camera import Camera
+from vivant.studio.face_model import FaceModel
+from vivant.studio.geometry import Outfit
+from vivant.studio.hair import HairStyle, add_hair, add_lashes, beard_shells
+from vivant.studio.lighting import Environment, Light, sample_light
+from vivant.studio.shading import Surface
+from vivant.studio.wardrobe import add_clothes, fit_neck, paint_cloth, sample_clothes
+
+Array = NDArray[Any]
+
+NOISE_SIZE = 512
+BLINK_TARGET_RATIO = 0.05
+"""Eye height over width that counts as closed."""
+_IRIS = np.array([[0.10, 0.045, 0.018], [0.20, 0.10, 0.04], [0.16, 0.19, 0.10], [0.15, 0.24, 0.33],
+                  [0.25, 0.30, 0.33], [0.05, 0.025, 0.015]], np.float32)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """What stays the same in every look."""
+
+    number: int
+    shape: Array
+    """[V, 3] neutral vertices, cm."""
+    eye_centres: Array
+    skin: Skin
+    iris: Array
+    """[2, 3] left, right."""
+    teeth: Array
+    tongue: Array
+    age: float
+    wears_beard: float
+    """Inclination to a beard, 0..1."""
+    blink_gain: float
+    """Factor on the blink shapes that closes this person's eyes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One appearance of a person in one light and in front of one camera."""
+
+    person: Person
+    number: int
+    shape: Array
+    """[V, 3] the person's shape with the neck fitted to the clothes."""
+    outfit: Outfit
+    surface: Surface
+    light: Light
+    environment: Environment
+    camera: Camera
+    head_place: Array
+    """[3] where the head's origin rests in camera space, cm."""
+    torso_yaw: float
+
+
+def _rng(seed: int, *numbers: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *numbers])
+
+
+def eye_opening(model: FaceModel, vertices: Array) -> float:
+    """Smaller of both eyes' height over width from the 68 landmarks."""
+    points = vertices[model.landmarks]
+
+    def ratio(first: int) -> float:
+        height = np.linalg.norm(points[first + 1] - points[first + 5]) + np.linalg.norm(
+            points[first + 2] - points[first + 4]
+        )
+        return float(height / (2 * np.linalg.norm(points[first] - points[first + 3])))
+
+    return max(ratio(36), ratio(42))
+
+
+def _blink_gain(model: FaceModel, shape: Array, eye_centres: Array) -> float:
+    """Smallest factor on the blink shapes that closes both eyes."""
+    expression = np.zeros(len(model.expression_names), np.float32)
+    blink = [model.expression_index[name] for name in ("eyeBlink_L", "eyeBlink_R")]
+    for gain in np.arange(1.0, 1.5, 0.05):
+        expression[blink] = gain
+        if eye_opening(model, model.posed(shape, expression, np.zeros(2), eye_centres)) < BLINK_TARGET_RATIO:
+            return float(gain)
+    return 1.45
+
+
+def make_person(model: FaceModel, number: int, seed: int) -> Person:
+    """The synthetic person of this number."""
+    rng = _rng(seed, number)
+    weights = np.clip(rng.normal(size=len(model.identity_modes)), -2, 2) * 0.9
+    shape, eye_centres = model.shape(weights), model.eye_centres_of(weights)
+    darkness = rng.uniform() if rng.uniform() < 0.65 else rng.uniform(0.05, 0.5)
+    age = float(rng.beta(1.2, 2.0))
+    inclination = rng.uniform() if rng.uniform() < 0.5 else 0.0
+    stubble = float(rng.uniform(0.1, 0.8)) if inclination > 0.35 else 0.0
+    freckles = float(rng.uniform(0.2, 1)) if rng.uniform() < 0.25 and darkness < 0.5 else 0.0
+    skin = paint_skin(model, darkness, stubble, freckles, age, rng)
+    iris = _IRIS[rng.integers(6) if darkness < 0.45 else rng.choice([0, 5])] * 1.4 * rng.uniform(0.75, 1.25)
+    yellow = rng.uniform(0, 1)
+    teeth = np.array([0.86, 0.83 - 0.06 * yellow, 0.78 - 0.20 * yellow]) * rng.uniform(0.8, 1.05)
+    tongue = np.array([0.50, 0.17, 0.15]) * rng.uniform(0.75, 1.15) * np.array([1, rng.uniform(0.85, 1.2), 1])
+    return Person(
+        number,
+        shape,
+        eye_centres,
+        skin,
+        np.stack([iris, iris]).astype(np.float32),
+        teeth,
+        tongue,
+        age,
+        float(inclination),
+        _blink_gain(model, shape, eye_centres),
+    )
+
+
+def sample_hair(rng: np.random.Generator) -> HairStyle:
+    """A random haircut, from bald to long."""
+    seed = int(rng.integers(2**31))
+    kind = rng.uniform()
+    hairline = rng.choice(
+        [rng.uniform(0.45, 0.62), rng.uniform(0.62, 0.95), rng.uniform(0.95, 1.25)], p=[0.25, 0.6, 0.15]
+    )
+    curl = rng.choice([0.0, rng.uniform(0.2, 0.6), 1.0], p=[0.6, 0.25, 0.15])
+    ragged, wave = rng.uniform(0, 1), rng.uniform(0, 0.4)
+    if kind < 0.06:
+        return HairStyle(2.6, 0.15, 0.15, 2, 0, curl, 0, 0, 0, ragged, seed)
+    if kind < 0.42:
+        side = rng.uniform(0.25, 1.2)
+        return HairStyle(
+            hairline, side + rng.uniform(0, 2.4), side, 8, rng.uniform(0, 0.9), curl, wave, 0, 0, ragged, seed
+        )
+    if kind < 0.52:
+        volume = rng.uniform(2, 4.5)
+        return HairStyle(
+            max(0.75, hairline), volume, volume * rng.uniform(0.6, 1), 9, 0.1, 1.0, 0.1, 0, 0, ragged, seed
+        )
+    side = rng.uniform(0.6, 1.6)
+    return HairStyle(
+        hairline,
+        side * rng.uniform(1, 1.8),
+        side,
+        8,
+        rng.uniform(0.2, 1.0),
+        min(curl, 0.6),
+        wave * 0.6,
+        rng.choice([rng.uniform(3, 9), rng.uniform(9, 26)]),
+        rng.uniform(80, 118),
+        ragged,
+        seed,
+    )
+
+
+def _noise() -> Array:
+    raw = cloud(NOISE_SIZE, np.random.default_rng(5), 5, 0.75, 32)
+    return np.asarray((raw - raw.min()) / (raw.max() - raw.min()), np.float32)
+
+
+def _surface(person: Person, hair: Array, cloth: Array, rng: np.random.Generator) -> Surface:
+    tip = np.clip(hair * rng.uniform(0.8, 2.2), 0, 0.6) if rng.uniform() < 0.3 else hair
+
+    def wide(values: Array) -> Array:
+        return np.asarray(values, np.float64)
+
+    return Surface(
+        face_image=person.skin.face,
+        head_image=person.skin.head,
+        bump=person.skin.bump,
+        cloth_image=cloth,
+        hat_image=cloth,
+        noise=_noise(),
+        skin=wide(person.skin.tone),
+        hair=wide(hair),
+        hair_tip=wide(tip),
+        beard=wide(hair * rng.uniform(0.6, 1.0)),
+        iris_left=wide(person.iris[0]),
+        iris_right=wide(person.iris[1]),
+        sclera=np.array([0.74, 0.69, 0.66]) * rng.uniform(0.9, 1.08),
+        teeth=wide(person.teeth),
+        tongue=wide(person.tongue),
+        lash=np.array([0.012, 0.009, 0.008]),
+        glasses=rng.uniform(0.01, 0.2, 3),
+        jewellery=np.array([0.7, 0.55, 0.25]),
+        gloss=float(rng.uniform(0.5, 1.3)),
+        relief=0.05,
+        limbus=float(rng.uniform(0.116, 0.126)),
+        pupil=float(rng.uniform(0.034, 0.056)),
+        hair_gloss=float(rng.uniform(0.3, 1.3)),
+    )
+
+
+def _camera(size_px: int, rng: np.random.Generator) -> tuple[Camera, Array]:
+    """Camera and resting place of the head; from arm's length to a long lens, head about half the image."""
+    distance = rng.uniform(60, 150)
+    width_cm = rng.uniform(32, 46)
+    place = rng.normal(size=3) * [1.2, 1.2, 3] + [0, 2.0, -distance]
+    return Camera(size_px * distance / width_cm, size_px), place.astype(np.float32)
+
+
+def make_look(model: FaceModel, person: Person, number: int, size_px: int, seed: int) -> Look:
+    """The person's look of this number."""
+    rng = _rng(seed, person.number, number + 1)
+    clothes = sample_clothes(rng)
+    shape = fit_neck(person.shape, model.neutral, model.vertex_part == 1, clothes)
+    outfit = Outfit()
+    torso = add_clothes(outfit, clothes)
+    colour = person.skin.hair if rng.uniform() < 0.6 else HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))]
+    add_hair(outfit, model, shape, sample_hair(rng))
+    if person.wears_beard > 0.5 and rng.uniform() < 0.8:
+        outfit.shells += beard_shells(model, rng.uniform(0.15, 1.6), rng.choice([0.0, 0.4, 1.0, 1.0]), rng)
+    add_lashes(outfit, model, person.eye_centres, rng.uniform(0.25, 0.55))
+    surface = _surface(
+        person, colour * rng.uniform(0.75, 1.3), paint_cloth(clothes, torso, person.skin.tone), rng
+    )
+    light, environment = sample_light(rng)
+    camera, place = _camera(size_px, rng)
+    return Look(
+        person, number, shape, outfit, surface, light, environment, camera, place, float(rng.normal() * 10)
+    )

@@ -1,0 +1,309 @@
+"""From a look and a motion to a frame: pose all geometry, draw, shade, and keep the ground truth.
+
+A `Renderer` holds what is constant for a look (merged meshes, baked light) and scratch buffers; `render` is
+deterministic. Vertex order: face model, rigid pieces, shells. Legend: V' vertices, F triangles, S image size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vivant.studio.camera import UNIT_CM
+from vivant.studio.face_model import FaceModel, rotation_matrix
+from vivant.studio.identity import Look
+from vivant.studio.lighting import bake_transfer, environment_harmonics, light_screen, shadow_map
+from vivant.studio.motion import Motion
+from vivant.studio.parts import PART_OF_FACE_MODEL
+from vivant.studio.raster import FAR, OPAQUE, draw, vertex_normals
+from vivant.studio.shading import (
+    IRRADIANCE,
+    NORMAL,
+    NUM_VARYINGS,
+    OPENNESS,
+    POSITION,
+    REST,
+    SHADOW,
+    resolve,
+    shade,
+)
+
+Array = NDArray[Any]
+
+SUPERSAMPLING = 2
+HEAD_PIVOT = np.array([0.0, -6.0, -2.0], np.float32)
+"""Point of the neck about which the head turns, head frame, cm."""
+NECK_BLEND_Y = (-16.0, -10.0)
+"""Between these heights the rotation fades from torso to head."""
+KEYPOINT_DEPTH_TOLERANCE_CM = 0.6
+BAKE_DIRECTIONS = 64
+BAKE_JAW, BAKE_BLINK = 0.6, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One rendered frame with its ground truth; see docs of the dataset for units."""
+
+    rgba: Array
+    """[S, S, 4] bytes, premultiplied."""
+    triangle_id: Array
+    """[S/2, S/2] triangle at every second pixel corner, -1 background."""
+    vertices: Array
+    """[V', 3] image x, y in pixels and distance along the axis in cm."""
+    rotation: Array
+    projection: Array
+    camera_distance: float
+    delta: Array
+    """[K, 3] keypoint offsets from canonical, 10 cm, head frame."""
+    keypoint_xy: Array
+    keypoint_visible: Array
+    expression: Array
+    gaze: Array
+    angles: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Merged:
+    """All geometry of a look in one set of arrays."""
+
+    triangles: Array
+    triangle_part: Array
+    corner_uv: Array
+    threshold: Array
+    strand_depth: Array
+    strand: Array
+    density: Array
+    head_weight: Array
+    rest: Array
+    rigid_vertices: Array
+    rigid_normals: Array
+    occluders: Array
+
+
+class Renderer:
+    """Renders one look at the size of its camera."""
+
+    def __init__(self, model: FaceModel, look: Look) -> None:
+        self.model, self.look = model, look
+        self.merged = _merge(model, look)
+        samples = look.camera.size_px * SUPERSAMPLING
+        self._depth = np.empty((samples, samples), np.float32)
+        self._triangle = np.empty((samples, samples), np.int32)
+        self._strand = np.zeros((samples, samples), np.uint8)
+        self._radiance = np.empty((samples, samples, 4), np.float32)
+        self.canonical = (
+            self._face(np.zeros(len(model.expression_names), np.float32), np.zeros(2))[model.keypoints]
+            / UNIT_CM
+        ).astype(np.float32)
+        self._bake()
+
+    def _face(self, expression: Array, gaze: Array) -> Array:
+        overdriven = expression.copy()
+        for name in ("eyeBlink_L", "eyeBlink_R"):
+            overdriven[self.model.expression_index[name]] *= self.look.person.blink_gain
+        return self.model.posed(self.look.shape, overdriven, gaze, self.look.person.eye_centres)
+
+    def _body(self, face: Array) -> tuple[Array, Array]:
+        """All vertices and normals [V', 3] in the head frame, head and torso aligned."""
+        normals = np.empty(face.shape, np.float32)
+        vertex_normals(face, self.model.triangles, normals)
+        vertices, all_normals = [face, self.merged.rigid_vertices], [normals, self.merged.rigid_normals]
+        for shell in self.look.outfit.shells:
+            root, normal = face[shell.source], normals[shell.source]
+            if shell.grows_from is not None:
+                normal = root - shell.grows_from
+                normal = normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-6)
+            grown = root + normal * shell.height[:, None]
+            grown[:, 1] -= shell.droop
+            vertices.append(grown)
+            all_normals.append(normal)
+        return np.concatenate(vertices), np.concatenate(all_normals)
+
+    def _bake(self) -> None:
+        """Bake light visibility at rest and how an open jaw and closed lids change it on the face."""
+        names = self.model.expression_index
+        face_count = len(self.model.neutral)
+
+        def transfer(num_directions: int, **weights: float) -> Array:
+            expression = np.zeros(len(names), np.float32)
+            for name, weight in weights.items():
+                expression[names[name]] = weight
+            vertices, normals = self._body(self._face(expression, np.zeros(2)))
+            return bake_transfer(vertices, normals, self.merged.occluders, num_directions)
+
+        self._transfer = transfer(BAKE_DIRECTIONS)
+        half = BAKE_DIRECTIONS // 2
+        coarse = transfer(half)[:face_count]
+        self._transfer_jaw = transfer(half, jawOpen=BAKE_JAW)[:face_count] - coarse
+        self._transfer_blink = (
+            transfer(half, eyeBlink_L=BAKE_BLINK, eyeBlink_R=BAKE_BLINK)[:face_count] - coarse
+        )
+
+    def _transfer_of(self, expression: Array) -> Array:
+        names = self.model.expression_index
+        jaw = min(1.0, float(expression[names["jawOpen"]]) / BAKE_JAW)
+        blink = min(1.0, 0.5 * float(expression[names["eyeBlink_L"]] + expression[names["eyeBlink_R"]]))
+        transfer = self._transfer.copy()
+        transfer[: len(self._transfer_jaw)] += jaw * self._transfer_jaw + blink * self._transfer_blink
+        return transfer
+
+    def render(self, motion: Motion) -> Frame:
+        """Render one frame."""
+        look, merged = self.look, self.merged
+        face = self._face(motion.expression, motion.gaze)
+        vertices, normals = self._body(face)
+        head = rotation_matrix(*(float(angle) for angle in motion.head_angles))
+        torso_angles = motion.torso_angles + np.float32([look.torso_yaw, 0, 0])
+        torso = rotation_matrix(*(float(angle) for angle in torso_angles))
+        weight = merged.head_weight[:, None]
+        centred = vertices - HEAD_PIVOT
+        posed = (centred @ head.T) * weight + (centred @ torso.T) * (1 - weight) + HEAD_PIVOT
+        normals = (normals @ head.T) * weight + (normals @ torso.T) * (1 - weight)
+        place = look.head_place + motion.shift_cm
+        screen = look.camera.project(posed + place)
+        image = self._draw(motion.expression, posed.astype(np.float32), normals, place, screen, head, torso)
+        head_origin = HEAD_PIVOT - head @ HEAD_PIVOT + place
+        projection, distance = look.camera.head_projection(head_origin)
+        keypoints = self.model.keypoints
+        return Frame(
+            rgba=image,
+            triangle_id=self._triangle[2::4, 2::4].copy(),
+            vertices=screen,
+            rotation=head,
+            projection=projection,
+            camera_distance=distance,
+            delta=(face[keypoints] / UNIT_CM - self.canonical).astype(np.float32),
+            keypoint_xy=screen[keypoints, :2].copy(),
+            keypoint_visible=self._visible(screen[keypoints]),
+            expression=motion.expression,
+            gaze=motion.gaze,
+            angles=motion.head_angles,
+        )
+
+    def _draw(
+        self,
+        expression: Array,
+        posed: Array,
+        normals: Array,
+        place: Array,
+        screen: Array,
+        head: Array,
+        torso: Array,
+    ) -> Array:
+        look, merged = self.look, self.merged
+        shadow_depth, shadow_matrix = shadow_map(posed, merged.occluders, look.light.key_direction)
+        transfer = self._transfer_of(expression)
+        weight = merged.head_weight[:, None]
+        irradiance = (transfer @ environment_harmonics(look.environment, head)) * weight
+        irradiance += (transfer @ environment_harmonics(look.environment, torso)) * (1 - weight)
+        varyings = np.empty((len(posed), NUM_VARYINGS), np.float32)
+        varyings[:, POSITION : POSITION + 3] = posed + place
+        varyings[:, NORMAL : NORMAL + 3] = normals
+        varyings[:, IRRADIANCE : IRRADIANCE + 3] = np.maximum(irradiance, 0)
+        varyings[:, OPENNESS] = np.clip(transfer[:, 0] / 0.282095, 0, 1)
+        varyings[:, REST : REST + 3] = merged.rest
+        varyings[:, SHADOW : SHADOW + 3] = light_screen(posed, shadow_matrix)
+        fine = screen * np.float32([SUPERSAMPLING, SUPERSAMPLING, 1])
+        self._depth.fill(FAR)
+        self._triangle.fill(-1)
+        draw(
+            fine,
+            merged.triangles,
+            merged.threshold,
+            merged.strand,
+            merged.density,
+            look.surface.noise,
+            self._depth,
+            self._triangle,
+            self._strand,
+        )
+        shade(
+            self._triangle,
+            self._strand,
+            fine,
+            varyings,
+            merged.triangles,
+            merged.triangle_part,
+            merged.corner_uv,
+            merged.strand_depth,
+            look.light,
+            look.surface,
+            shadow_depth,
+            self._radiance,
+        )
+        image = np.empty((look.camera.size_px, look.camera.size_px, 4), np.uint8)
+        resolve(self._radiance, look.light.exposure, image)
+        return image
+
+    def _visible(self, keypoints: Array) -> Array:
+        """[K] 1 where nothing is in front of the keypoint [K, 3] and it lies inside the image."""
+        size = self._depth.shape[0]
+        x, y = (np.floor(keypoints[:, i] * SUPERSAMPLING).astype(int) for i in range(2))
+        inside = (x >= 0) & (y >= 0) & (x < size) & (y < size)
+        nearest = np.full(len(keypoints), np.inf)
+        seen = np.zeros(len(keypoints))
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                depth = self._depth[np.clip(y + dy, 0, size - 1), np.clip(x + dx, 0, size - 1)]
+                seen += depth > keypoints[:, 2] - KEYPOINT_DEPTH_TOLERANCE_CM
+                nearest = np.minimum(nearest, depth)
+        return (inside & (seen >= 5)).astype(np.uint8)
+
+
+def _smooth(x: Array) -> Array:
+    x = np.clip(x, 0, 1)
+    return np.asarray(x * x * (3 - 2 * x))
+
+
+def _merge(model: FaceModel, look: Look) -> _Merged:
+    """Lay out face model, pieces and shells one after another; solid triangles come before hair."""
+    low, high = NECK_BLEND_Y
+    face_weight = _smooth((model.neutral[:, 1] - low) / (high - low)).astype(np.float32)
+    count = len(model.neutral)
+    part_of = np.zeros(256, np.uint8)
+    for number, part in PART_OF_FACE_MODEL.items():
+        part_of[number] = part
+    triangles, parts = [model.triangles], [part_of[model.triangle_part]]
+    uvs = [model.corner_uv]
+    thresholds, depths = [np.full(len(model.triangles), OPAQUE)], [np.zeros(len(model.triangles))]
+    strand, density = [np.zeros((count, 2))], [np.zeros(count)]
+    weights, rests = [face_weight], [model.neutral]
+    casts = [np.ones(len(model.triangles), bool)]
+    start = count
+    for item in (*look.outfit.pieces, *look.outfit.shells):
+        num_triangles = len(item.triangles)
+        if isinstance(item, type(look.outfit.pieces[0])):
+            uv, weight, rest = item.vertex_uv, item.head_weight, item.vertices
+        else:
+            uv = np.stack([np.zeros(len(item.source)), item.along], 1)
+            weight, rest = face_weight[item.source], model.neutral[item.source]
+        triangles.append(item.triangles + start)
+        parts.append(np.full(num_triangles, item.part))
+        uvs.append(uv[item.triangles])
+        thresholds.append(np.full(num_triangles, item.threshold))
+        depths.append(np.full(num_triangles, item.depth))
+        strand.append(item.strand)
+        density.append(item.density)
+        weights.append(weight)
+        rests.append(rest)
+        casts.append(np.full(num_triangles, item.casts_shadow))
+        start += len(rest)
+    pieces = look.outfit.pieces
+    all_triangles = np.concatenate(triangles).astype(np.int32)
+    return _Merged(
+        all_triangles,
+        np.concatenate(parts).astype(np.uint8),
+        np.concatenate(uvs).astype(np.float32),
+        np.concatenate(thresholds).astype(np.float32),
+        np.concatenate(depths).astype(np.float32),
+        np.concatenate(strand).astype(np.float32),
+        np.concatenate(density).astype(np.float32),
+        np.concatenate(weights).astype(np.float32),
+        np.concatenate(rests).astype(np.float32),
+        np.concatenate([piece.vertices for piece in pieces]).astype(np.float32),
+        np.concatenate([piece.normals() for piece in pieces]),
+        all_triangles[np.concatenate(casts)],
+    )
