@@ -1,24 +1,22 @@
 """A checkpoint is a folder: `model.safetensors`, and `config.json` with family, architecture and hash.
 
 Nothing is unpickled, nothing is loaded partly, and every refusal says what is wrong and what to do.
-Networks are built without memory for their parameters and receive the tensors of the file directly, so a
-model is never in memory twice.
+Networks are built without filling their parameters, which the tensors of the file then replace.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from vivant import records
 from vivant.errors import CheckpointError
@@ -97,7 +95,7 @@ def load(
 
     Args:
         config_type: the family's Config; unknown and missing keys in the file raise.
-        build: makes the networks of a config; their parameters end up on the meta device.
+        build: makes the networks of a config; its random initialisation is skipped.
         sha256: what the weights must hash to, beside the hash that the checkpoint itself declares.
 
     Raises CheckpointError for anything that is not a whole, matching, safe checkpoint.
@@ -110,11 +108,17 @@ def load(
     weights = folder / WEIGHTS
     check_weights_file(weights)
     _check_hash(weights, {header["weights_sha256"], sha256 or header["weights_sha256"]})
-    with _parameters_on_meta():
+    with _Unfilled():
         networks = build(config)
     check_same_tensors(weights, networks.state_dict())
-    networks.load_state_dict(load_file(weights, device=str(device)), strict=True, assign=True)
+    networks.load_state_dict(_read_tensors(weights, str(device)), strict=True, assign=True)
     return config, networks.to(device).eval()
+
+
+def _read_tensors(path: Path, device: str) -> dict[str, Tensor]:
+    """Copied, not mapped: in the file tensors lie at odd addresses, and kernels round differently there."""
+    with safe_open(path, framework="pt", device=device) as file:
+        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
 
 
 def check_weights_file(path: Path) -> None:
@@ -167,23 +171,18 @@ def check_same_tensors(path: Path, expected: Mapping[str, Tensor]) -> None:
         raise CheckpointError(f"{path} does not fit its config: it {'; it '.join(problems)}")
 
 
-@contextmanager
-def _parameters_on_meta() -> Iterator[None]:
-    """Parameters made inside have a shape and no memory. Buffers stay: some are computed, not loaded."""
+class _Unfilled(TorchFunctionMode):
+    """Inside, random initialisation is skipped: every parameter is about to be replaced by the file's.
 
-    def to_meta(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-        return (
-            None
-            if parameter is None
-            else nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-        )
+    (The meta device would do the same, but its kernels take seconds to import.)
+    """
 
-    # The stub says that the hook returns nothing; the documentation says that it may replace the parameter.
-    hook = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        hook.remove()
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.uniform_, Tensor.normal_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def sha256_of(path: Path) -> str:

@@ -1,9 +1,8 @@
 """The contract between a model family and everything else: four nouns and five methods.
 
-An Engine holds weights and never changes after loading. Who is animated is a Portrait, made once.
-Everything that changes while streaming is a State, made by `start` and passed by the caller, so that one
-engine serves any number of sessions. This file knows no family, no file format and no loop; the loop is
-`vivant.session`.
+An Engine holds weights and never changes after loading. Who is animated is a Portrait, made once. Everything
+that changes while streaming is a State, made by `start` and passed by the caller, so that one engine serves
+any number of sessions. This file knows no family and no loop; the loop is `vivant.session`.
 
 Letters: M references, T frames, S audio samples, H W pixels.
 """
@@ -14,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -23,9 +22,8 @@ from torch import Tensor, nn
 
 from vivant import records
 from vivant.errors import InputError
-
-if TYPE_CHECKING:
-    from vivant.face.framing import Framing
+from vivant.face.framing import Framing, frame_face
+from vivant.media.image import read_image, to_rgb
 
 Picture: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 """A path, PIL image, uint8 RGB array (H, W, 3), or float tensor (3, H, W) or (M, 3, H, W) in [0, 1]."""
@@ -39,10 +37,7 @@ class StreamSpec:
     chunk_frames: int
     """Frames that `encode_motion` takes (and `render` gives, once the delay is filled) per step."""
     delay_frames: int
-    """Frames pushed before the first one comes out, beyond the chunk itself.
-
-    0: each chunk is answered at once.
-    """
+    """Frames pushed, beyond the chunk itself, before the first comes out. 0: chunks are answered at once."""
     frame_rate_hz: float | None
     """Rate the family was made for; None where any rate does."""
     sample_rate_hz: int | None = None
@@ -65,13 +60,22 @@ class StreamSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CropSpec:
+    """The square around a face that a family was trained on, relative to the face (see vivant.face.crop)."""
+
+    scale: float = 2.3
+    """Side over the longer extent of the face's points."""
+    vx: float = 0.0
+    vy: float = -0.125
+    """Shift of the centre along the face's axes, relative to the side; negative is towards the forehead."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Portrait:
     """Who is animated: everything computed once from the reference. Families add their features."""
 
     framing: Framing | None = None
-    """Where the face was cut from the picture; None where the reference was already a crop."""
-    picture: np.ndarray | None = None
-    """uint8 RGB (H, W, 3): the whole picture, for paste-back; None where there is no framing."""
+    """The picture and where the face was cut from it, for paste-back; None where a crop was given."""
 
 
 @dataclass(kw_only=True)
@@ -80,10 +84,10 @@ class State:
 
     portrait: Portrait
     """Not saved with the state: a portrait is made again from its reference."""
-    generator: torch.Generator
-    """The only source of randomness of this stream."""
     options: Any
     """The family's Options; replaced whole between two frames."""
+    generator: torch.Generator
+    """The only source of randomness of this stream."""
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A copy as flat tensors (safetensors-able) and a JSON-able tree of the rest."""
@@ -95,10 +99,7 @@ class State:
     def from_tensors(
         cls, tensors: dict[str, Tensor], scalars: dict[str, Any], portrait: Portrait, device: str = "cpu"
     ) -> Self:
-        """The state that `to_tensors` saved, for the same portrait.
-
-        Raises ValueError where it does not fit.
-        """
+        """The state that `to_tensors` saved, for the same portrait. Raises ValueError if it does not fit."""
         loaded = records.decode_fields(cls, scalars, tensors, device, skip=frozenset({"portrait"}))
         return cls(portrait=portrait, **loaded)
 
@@ -120,8 +121,7 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     network_methods: ClassVar[tuple[str, ...]]
     """Methods of the networks that run per frame: what `runtime="compile"` compiles."""
     stream: StreamSpec
-    crop_size_px: int
-    """Side of the square crop that `prepare` cuts for `encode_reference`."""
+    crop = CropSpec()
 
     def __init__(self, config: ConfigT, networks: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         """Networks as `precision.place` left them; `dtype` is what they compute in."""
@@ -135,9 +135,18 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         """Untrained networks of that architecture, not placed on any device."""
 
     @staticmethod
+    def fold_networks(networks: nn.Module) -> None:
+        """Merge in place what is constant at inference: same numbers up to rounding. Nothing by default."""
+
+    @staticmethod
     @abstractmethod
     def tiny_configs() -> Mapping[str, Any]:
         """Configs that run in milliseconds, one per architecture of the family, for the contract tests."""
+
+    @property
+    @abstractmethod
+    def crop_size_px(self) -> int:
+        """Side of the square crops that the networks see. Pictures of any other size are resized to it."""
 
     @property
     def device(self) -> torch.device:
@@ -147,21 +156,25 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         """Turn a picture into a Portrait.
 
         Args:
-            image: a path, PIL image, uint8 RGB array (H, W, 3), or float tensor (3, H, W) or (M, 3, H, W)
-            in [0, 1]. face: which face to take ("largest", ...); None where the picture is already an
-            aligned crop.
+            image: a path, PIL image, uint8 RGB array (H, W, 3), or float tensor (3, H, W) or (M, 3, H, W) in
+                [0, 1], M pictures of one person.
+            face: which face to take: "largest", a number from 0 (largest first), or "x,y" in pixels. None
+                where the picture is already an aligned crop.
 
         Raises FaceError where there is no such face and InputError where the picture cannot be used.
         """
         if face is None:
             return self.encode_reference(as_reference(image).to(self.device))
-        from vivant.face.framing import frame_face
-
-        pictures = as_pictures(image)
-        framings = [frame_face(picture, face=face, size_px=self.crop_size_px) for picture in pictures]
-        crops = [framing.cut(picture) for framing, picture in zip(framings, pictures, strict=True)]
-        portrait = self.encode_reference(as_reference(np.stack(crops)).to(self.device))
-        return replace(portrait, framing=framings[0], picture=pictures[0])
+        name = str(image) if isinstance(image, (str, Path)) else "the picture"
+        crop = self.crop
+        framings = [
+            frame_face(
+                picture, face, size_px=self.crop_size_px, scale=crop.scale, vx=crop.vx, vy=crop.vy, name=name
+            )
+            for picture in as_pictures(image)
+        ]
+        crops = torch.cat([as_reference(framing.cropped) for framing in framings])
+        return replace(self.encode_reference(crops.to(self.device)), framing=framings[0])
 
     @abstractmethod
     def encode_reference(self, reference: Tensor) -> PortraitT:
@@ -169,7 +182,7 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
 
     @abstractmethod
     def start(self, portrait: PortraitT, options: OptionsT | None = None, seed: int = 0) -> StateT:
-        """A fresh state. Allocates everything; nothing of an earlier stream is left."""
+        """A fresh state. Nothing of an earlier stream is left in it."""
 
     @abstractmethod
     def encode_motion(self, state: StateT, driving: Tensor) -> MotionT:
@@ -189,17 +202,14 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
 
 
 def as_pictures(image: Picture) -> list[np.ndarray]:
-    """uint8 RGB arrays (H, W, 3) of whatever a user calls a picture; one, or M for a tensor (M, 3, H, W)."""
+    """uint8 RGB arrays (H, W, 3) of whatever a user calls a picture: one, or M for a tensor (M, 3, H, W)."""
     if isinstance(image, Tensor):
-        reference = as_reference(image)
-        return list((reference.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        pixels = (as_reference(image).clamp(0, 1) * 255).round().byte()
+        return list(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
     if isinstance(image, (str, Path)):
-        try:
-            image = Image.open(image)
-        except OSError as error:
-            raise InputError(f"cannot read the picture {image}: {error}") from error
+        return [read_image(image)]
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        return [to_rgb(image)]
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise InputError(f"a picture array is uint8 (height, width, 3), got {image.dtype} {image.shape}")
     return [image]
@@ -211,7 +221,6 @@ def as_reference(image: Picture) -> Tensor:
         pixels = np.ascontiguousarray(np.stack(as_pictures(image)))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     if not image.is_floating_point() or image.dim() not in (3, 4) or image.shape[-3] != 3:
-        raise InputError(
-            f"a picture tensor is float (3, H, W) or (M, 3, H, W), got {image.dtype} {tuple(image.shape)}"
-        )
+        shape = tuple(image.shape)
+        raise InputError(f"a picture tensor is float (3, H, W) or (M, 3, H, W), got {image.dtype} {shape}")
     return image.reshape(-1, *image.shape[-3:]).float()

@@ -111,6 +111,7 @@ def load(
         sha256=preset.sha256 if preset is not None else None,
     )
     chosen = precision.choose_dtype(dtype, target)
+    family.fold_networks(networks)
     precision.place(networks, target, chosen)
     if runtime == "compile":
         compile_methods(networks, family.network_methods)

@@ -1,0 +1,179 @@
+"""The heart of the family: a still portrait moves as the driver moves, one frame in, one frame out.
+
+    reference --F--> appearance ------------------------------------+
+        +-----M--> source motion --keypoints--> x_s ---------+      |
+                          |                                  |      |
+    driving --M--> motion --drive--> driven motion --keypoints--> x_d --W,G--> frame
+
+F appearance, M motion, W and G warping and drawing (arXiv 2407.03168, Fig. 2). `drive` mixes source and
+driving motion as the Options say. The networks come in two sets with the same methods, chosen by the
+Config.
+
+Letters: T frames, K keypoints, S side in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vivant.engine import Engine, Portrait, State, StreamSpec
+from vivant.engines.liveportrait.config import Config, Options, tiny_published
+from vivant.engines.liveportrait.config_compact import tiny_compact
+from vivant.engines.liveportrait.motion import Motion, amplify, drive, keypoints
+from vivant.engines.liveportrait.networks_compact import CompactNetworks
+from vivant.errors import InputError
+from vivant.runtime import precision
+
+
+class Networks(Protocol):
+    """What both sets of networks can do; see `networks.py` and `networks_compact.py`."""
+
+    def appearance(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(1, 3, S, S) in [0, 1] -> what drawing needs of the picture."""
+
+    def motion(self, image: Tensor) -> Motion:
+        """(T, 3, S, S) in [0, 1] -> Motion of T frames."""
+
+    def generate(
+        self,
+        appearance: tuple[Tensor, ...],
+        keypoints_source: Tensor,
+        keypoints_driving: Tensor,
+        source: Motion,
+        driving: Motion,
+    ) -> Tensor:
+        """One appearance, keypoints (1, K, 3) and (T, K, 3), their motions -> (T, 3, S', S') in [0, 1]."""
+
+    def fold(self) -> None:
+        """Merge what is constant at inference into the convolutions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LivePortraitPortrait(Portrait):
+    """One person, one picture."""
+
+    appearance: tuple[Tensor, ...]
+    """What the drawing network keeps of the picture."""
+    motion: Motion
+    """Pose, expression and neutral shape in the picture: one frame."""
+    keypoints: Tensor
+    """(1, K, 3): x_s, where the keypoints are in the picture, crop units."""
+
+
+@dataclass(kw_only=True)
+class LivePortraitState(State):
+    """One stream. Nothing is random in this family; the generator is there because every State has one."""
+
+    portrait: LivePortraitPortrait
+    options: Options
+    first: Motion | None
+    """The driver's first motion, one frame: what relative motion is relative to.
+
+    None before the first frame.
+    """
+
+
+class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePortraitState]):
+    """The family `liveportrait`, with the published or the compact networks."""
+
+    family: ClassVar[str] = "liveportrait"
+    config_type = Config
+    options_type = Options
+    state_type = LivePortraitState
+    network_methods = ("motion", "generate")
+    stream = StreamSpec(driving="video", chunk_frames=1, delay_frames=0, frame_rate_hz=None)
+
+    @staticmethod
+    def build_networks(config: Config) -> nn.Module:
+        if config.networks == "compact":
+            return CompactNetworks(config)
+        from vivant.engines.liveportrait.networks import PublishedNetworks
+
+        return PublishedNetworks(config)
+
+    @staticmethod
+    def fold_networks(networks: nn.Module) -> None:
+        cast("Networks", networks).fold()
+
+    @staticmethod
+    def tiny_configs() -> Mapping[str, Config]:
+        compact = Config(
+            networks="compact",
+            num_keypoints=81,
+            image_size=64,
+            output_size=64,
+            expression_frame="head",
+            camera_distance=10.0,
+            published=None,
+            compact=tiny_compact(),
+        )
+        return {"compact": compact, "published": tiny_published()}
+
+    @property
+    def crop_size_px(self) -> int:
+        return self.config.image_size
+
+    @torch.no_grad()
+    def encode_reference(self, reference: Tensor) -> LivePortraitPortrait:
+        if len(reference) != 1:
+            raise InputError(f"liveportrait animates one picture of a person, got {len(reference)}")
+        image = self._fitted(reference)
+        with precision.computing(self.device, self.dtype):
+            appearance = self._networks.appearance(image)
+            motion = self._networks.motion(image)
+        return LivePortraitPortrait(
+            appearance=tuple(appearance),
+            motion=motion,
+            keypoints=keypoints(motion, motion.canonical, self.config),
+        )
+
+    def start(
+        self, portrait: LivePortraitPortrait, options: Options | None = None, seed: int = 0
+    ) -> LivePortraitState:
+        return LivePortraitState(
+            portrait=portrait,
+            options=options if options is not None else Options(),
+            generator=torch.Generator(device=self.device).manual_seed(seed),
+            first=None,
+        )
+
+    @torch.no_grad()
+    def encode_motion(self, state: LivePortraitState, driving: Tensor) -> Motion:
+        with precision.computing(self.device, self.dtype):
+            return self._networks.motion(self._fitted(driving))
+
+    @torch.no_grad()
+    def render(self, state: LivePortraitState, motion: Motion) -> Tensor:
+        portrait, options = state.portrait, state.options
+        if state.first is None:
+            state.first = motion[0]
+        driven = drive(portrait.motion, motion, state.first, options, self.config)
+        where = keypoints(driven, portrait.motion.canonical, self.config)
+        where = amplify(portrait.keypoints, where, options.driving_multiplier)
+        with precision.computing(self.device, self.dtype):
+            frames = self._networks.generate(
+                portrait.appearance, portrait.keypoints, where, portrait.motion, driven
+            )
+        return frames.float().clamp(0, 1)
+
+    def flush(self, state: LivePortraitState) -> Tensor:
+        side = self.config.output_size
+        return torch.zeros(0, 3, side, side, device=self.device)
+
+    @property
+    def _networks(self) -> Networks:
+        return cast("Networks", self.networks)
+
+    def _fitted(self, image: Tensor) -> Tensor:
+        """Pictures (T, 3, H, W) of any size at the side that the networks see, as float32."""
+        side = self.config.image_size
+        image = image.to(self.device, torch.float32)
+        if image.shape[-2:] == (side, side):
+            return image
+        return F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
