@@ -20,7 +20,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from vivant.errors import InputError
-from vivant.media.container import audio_stream, clip_start, frame_time, opened_media
+from vivant.media.container import audio_stream, clip_start, demuxed, frame_time, opened_media
 from vivant.media.types import AudioChunk
 
 _JITTER = Fraction(30, 1000)
@@ -110,10 +110,10 @@ def _timed_blocks(
     zero = clip_start(container)
     rate = stream.codec_context.sample_rate
     converters: dict[tuple[str, str, int], AudioResampler] = {}
-    for packet in container.demux(stream):
+    for packet in demuxed(container, stream):
         try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
+            frames = stream.codec_context.decode(packet)
+        except av.FFmpegError:
             continue
         for frame in frames:
             key = (frame.format.name, frame.layout.name, frame.sample_rate)

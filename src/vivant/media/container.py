@@ -11,6 +11,7 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.frame import Frame
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -69,6 +70,15 @@ def clip_start(container: InputContainer) -> Fraction:
     if stream is None or stream.start_time is None or stream.time_base is None:
         return Fraction(0)
     return stream.start_time * stream.time_base
+
+
+def demuxed(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Packet | None]:
+    """The packets of one stream, the empty one that ends it included; None once, at the end, when the rest of the file
+    cannot be read."""
+    try:
+        yield from container.demux(stream)
+    except av.FFmpegError:
+        yield None
 
 
 def frame_time(frame: Frame, zero: Fraction) -> Fraction | None:

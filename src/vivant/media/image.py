@@ -43,6 +43,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 DECODE_ERRORS = (
     Image.DecompressionBombError,
     OSError,
+    RuntimeError,
     SyntaxError,
     ValueError,
     EOFError,

@@ -1,7 +1,8 @@
 """From a decoded video frame to the picture a viewer sees: square pixels, upright, RGB.
 
 Colour: the matrix and range that the file declares; where it declares none, BT.709 from 720 lines on and
-BT.601 below, as players do. High dynamic range is not tone-mapped.
+BT.601 below, as players do. High dynamic range (HLG as phones record it, PQ) becomes standard range:
+diffuse white stays white, brighter highlights are clipped.
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ from typing import NamedTuple, cast
 
 import numpy as np
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 
 _UNSPECIFIED = 2
 _FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 _MAX_PIXEL_ASPECT = 4
 
 
@@ -75,6 +84,7 @@ class PictureMaker:
         matrix = None
         if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
             matrix = Colorspace.ITU709 if min(frame.width, frame.height) >= 720 else Colorspace.ITU601
+        is_hdr = frame.color_trc in _HIGH_DYNAMIC_RANGE
         picture = self._reformatter.reformat(
             frame,
             width=self._stored_width,
@@ -82,6 +92,8 @@ class PictureMaker:
             format="rgb24",
             src_colorspace=matrix,
             dst_color_range=ColorRange.JPEG,
+            dst_color_trc=ColorTrc.BT709 if is_hdr else None,
+            dst_color_primaries=ColorPrimaries.BT709 if is_hdr else None,
             interpolation=_FLAGS,
             threads=1,
         )

@@ -3,6 +3,7 @@ in memory."""
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -16,11 +17,12 @@ from typing import Self
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vivant.errors import InputError
-from vivant.media.container import audio_stream, clip_start, frame_time, opened_media, video_stream
+from vivant.media.container import audio_stream, clip_start, demuxed, frame_time, opened_media, video_stream
 from vivant.media.image import check_pixels, is_image_file, opened_image
 from vivant.media.inputs import check_input_file
 from vivant.media.picture import PictureMaker
@@ -64,7 +66,8 @@ class VideoReader:
     """A video file as frames in presentation order; see `types.Clip`. Each iteration starts again at the
     beginning.
 
-    Time zero is where the picture track starts, so that the first frame is at 0; see `container.clip_start`.
+    Time zero is where the picture track starts (see `container.clip_start`), so the first frame is at 0, or a little
+    later in files that say so.
     Rotation, mirroring and non-square pixels are applied to the pictures.
 
     Damage: a file that cannot be decoded to its end, or ends before its header says, gives its good frames
@@ -83,9 +86,7 @@ class VideoReader:
             self.has_audio = audio_stream(container) is not None
             self._header_rate = stream.average_rate or stream.guessed_rate
             self._header_frames = stream.frames
-            self._header_duration: Fraction | None = None
-            if stream.duration and stream.duration > 0 and stream.time_base:
-                self._header_duration = stream.duration * stream.time_base
+            self._header_duration = _header_duration(stream)
             with closing(self._decode(container, stream)) as frames:
                 first = next(frames, None)
             if first is None:
@@ -158,14 +159,16 @@ class VideoReader:
     def _decode(self, container: InputContainer, stream: VideoStream) -> Generator[VideoFrame, None, None]:
         """Decoded frames. Errors before the first frame are expected in cut streams and are passed over."""
         num_frames = 0
-        for packet in container.demux(stream):
-            try:
-                for frame in packet.decode():
-                    num_frames += 1
-                    yield frame
-            except av.error.InvalidDataError as error:
-                if num_frames and not self._allow_truncated:
-                    raise self._damaged(num_frames) from error
+        for packet in demuxed(container, stream):
+            frames = _decoded(stream, packet)
+            num_frames += len(frames or ())
+            yield from frames or ()
+            if packet is not None and frames is not None and not packet.is_corrupt:
+                continue
+            if num_frames and not self._allow_truncated:
+                held_back = _decoded(stream, None) or []
+                yield from held_back
+                raise self._damaged(num_frames + len(held_back))
 
     def _timed(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Frames with times that never stand still: missing or backward timestamps are replaced by even
@@ -200,6 +203,25 @@ class VideoReader:
             return _measure(container, self._stream(container), self._header_rate)
 
 
+def _decoded(stream: VideoStream, packet: Packet | None) -> list[VideoFrame] | None:
+    """The frames that a packet completes (without one: those the decoder still holds); None when it is damaged."""
+    try:
+        return stream.codec_context.decode(packet)
+    except av.FFmpegError:
+        return None
+
+
+def _header_duration(stream: VideoStream) -> Fraction | None:
+    """What the file says about the length of its picture track, in seconds."""
+    if stream.duration and stream.duration > 0 and stream.time_base:
+        return stream.duration * stream.time_base
+    stated = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", ""))  # Matroska
+    if stated is None or stream.time_base is None:
+        return None
+    end = int(stated[1]) * 3600 + int(stated[2]) * 60 + Fraction(stated[3])
+    return max(end - (stream.start_time or 0) * stream.time_base, Fraction(0)) or None
+
+
 @dataclass(frozen=True)
 class _Timing:
     """What the packets of a stream say, for files whose header does not."""
@@ -214,7 +236,9 @@ def _measure(container: InputContainer, stream: VideoStream, header_rate: Fracti
     """Read all packets of `stream` without decoding. Eight bytes of memory per frame."""
     ticks = array("q")
     last_duration = 0
-    for packet in container.demux(stream):
+    for packet in demuxed(container, stream):
+        if packet is None:
+            break
         tick = packet.pts if packet.pts is not None else packet.dts
         if tick is not None and packet.size:
             ticks.append(tick)

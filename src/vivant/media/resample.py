@@ -97,7 +97,7 @@ def tidy_rate(rate: Fraction) -> Fraction:
 
 def _parse_rate(text: str) -> Fraction | None:
     """`25`, `29.97` or `30000/1001`; None when it is nothing of the kind."""
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,6}|/\d{1,6})?", text):
+    if not re.fullmatch(r"[0-9]{1,6}([./][0-9]{1,6})?", text):
         return None
     numerator, _, denominator = text.partition("/")
     if denominator:
