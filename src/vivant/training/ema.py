@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vivant.training.distributed import full_tensor
 
@@ -24,11 +24,11 @@ class Average:
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        mine = [
-            p for p, q in zip(self.network.parameters(), network.parameters(), strict=True) if q.requires_grad
+        pairs = zip(self.network.parameters(), network.parameters(), strict=True)
+        moving: list[tuple[Tensor, Tensor]] = [
+            (p, full_tensor(q.detach())) for p, q in pairs if q.requires_grad
         ]
-        theirs = [full_tensor(q.detach()) for q in network.parameters() if q.requires_grad]
-        if mine:
-            torch._foreach_lerp_(mine, theirs, 1 - decay)
+        if moving:
+            torch._foreach_lerp_([p for p, _ in moving], [q for _, q in moving], 1 - decay)
         for a, b in zip(self.network.buffers(), network.buffers(), strict=True):
             a.copy_(b)

@@ -26,6 +26,7 @@ from vivant.engines.liveportrait.layers_compact import (
     Up,
     keypoint_flow,
     pixel_grid,
+    quiet,
     resize_flow,
     splat,
     warp,
@@ -110,8 +111,7 @@ class FlowNetwork(nn.Module):
         )
         self.num_mixed = 1 + len(self.sigmas)
         self.leave = nn.Conv2d(channels[0], 3 + self.num_mixed, 3, 1, 1)
-        nn.init.normal_(self.leave.weight, std=0.002)
-        nn.init.zeros_(self.leave.bias)
+        quiet(self.leave, std=0.002)
 
     def forward(
         self, layers: Tensor, contours: Tensor, kp_source: Tensor, kp_driving: Tensor, code: Tensor
@@ -142,6 +142,8 @@ class FlowNetwork(nn.Module):
 class CompactGenerator(nn.Module):
     """Appearance and two sets of keypoints -> picture."""
 
+    contour_weights: Tensor
+
     def __init__(self, config: CompactConfig):
         super().__init__()
         _, e1, e2, e3 = config.encoder_channels
@@ -154,12 +156,9 @@ class CompactGenerator(nn.Module):
         self.code = nn.Sequential(nn.Linear(code_size, 128), nn.ReLU())
         self.flow = FlowNetwork(config, 128)
         f0 = config.flow_channels[0]
-        self.fine_low = nn.Conv2d(f0, 24, 3, 1, 1, bias=False)
-        self.fine_skip = nn.Conv2d(e1 + num_contours, 24, 3, 1, 1, bias=False)
-        self.fine_norm = nn.BatchNorm2d(24)
+        self.fine = Up(f0, e1 + num_contours, 24)
         self.fine_flow = nn.Conv2d(24, 2, 3, 1, 1)
-        nn.init.normal_(self.fine_flow.weight, std=0.002)
-        nn.init.zeros_(self.fine_flow.bias)
+        quiet(self.fine_flow, std=0.002)
         self.flow_features = ConvNormAct(f0, 32, stride=2)
         self.enter = ConvNormAct(e3 + 32, d3)
         self.code_decoder = nn.Linear(128, d3)
@@ -171,8 +170,7 @@ class CompactGenerator(nn.Module):
         self.up_full = Up(d1, 7, d0)
         self.block_full = ConvNormAct(d0, d0)
         self.leave = nn.Conv2d(d0, 6, 3, 1, 1)
-        nn.init.normal_(self.leave.weight, std=0.01)
-        nn.init.zeros_(self.leave.bias)
+        quiet(self.leave, std=0.01)
 
     def contours(self, keypoints: Tensor, size: int) -> Tensor:
         """Contour pictures (B, G, size, size) of keypoints (B, K, 2 or more)."""
@@ -223,7 +221,6 @@ class CompactGenerator(nn.Module):
         size = half.shape[-1]
         flow = resize_flow(coarse, size)
         skip = torch.cat([warp(half, flow), drawn], 1)
-        skip = skip.to(self.fine_skip.weight.dtype, memory_format=torch.channels_last)
-        low = F.interpolate(self.fine_low(features), scale_factor=2, mode="bilinear", align_corners=False)
-        x = F.relu(self.fine_norm(low + self.fine_skip(skip)))
+        skip = skip.to(self.fine_flow.weight.dtype, memory_format=torch.channels_last)
+        x = self.fine(features, skip)
         return flow + 0.1 * self.fine_flow(x).float().permute(0, 2, 3, 1)

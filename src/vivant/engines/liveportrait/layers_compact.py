@@ -50,11 +50,29 @@ class Up(nn.Module):
         super().__init__()
         self.low = nn.Conv2d(num_in, num_out, 3, 1, 1, bias=False)
         self.skip = nn.Conv2d(num_skip, num_out, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(num_out)
+        self.norm: nn.Module = nn.BatchNorm2d(num_out)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Merge the norm: its gain goes to both convolutions that are added, its shift to one of them."""
+        norm = self.norm
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_var is not None
+        self.low = nn.utils.fusion.fuse_conv_bn_eval(self.low, norm)
+        gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        self.skip.weight.mul_(gain[:, None, None, None])
+        self.norm = nn.Identity()
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         up = F.interpolate(self.low(x), scale_factor=2, mode="bilinear", align_corners=False)
         return F.relu(self.norm(up + self.skip(skip)), inplace=True)
+
+
+def quiet(convolution: nn.Conv2d, std: float) -> None:
+    """Start a last layer near zero: the network begins with its safe default."""
+    nn.init.normal_(convolution.weight, std=std)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
 
 
 def pixel_grid(size: int, device: torch.device) -> Tensor:

@@ -77,9 +77,4 @@ class CompactNetworks(nn.Module):
                 module[0] = nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
                 module[1] = nn.Identity()
             elif isinstance(module, Up) and isinstance(module.norm, nn.BatchNorm2d):
-                norm = module.norm
-                module.low = nn.utils.fusion.fuse_conv_bn_eval(module.low, norm)
-                # The shift belongs to one of the two convolutions that are added, the gain to both.
-                gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-                module.skip.weight.mul_(gain[:, None, None, None])
-                module.norm = nn.Identity()
+                module.fold()

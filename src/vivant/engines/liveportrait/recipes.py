@@ -6,7 +6,6 @@ from the export of the one before (`vivant train NAME --init FOLDER`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +16,9 @@ from vivant.engines.liveportrait.config import Config
 from vivant.engines.liveportrait.config_compact import CompactConfig, mini_compact, tiny_compact
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
 from vivant.engines.liveportrait.stages import CompactStage, GeneratorStage, MotionStage
+from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
-from vivant.training.data.portraits import FlowFunction, statistics
-from vivant.training.data.sessions import Session
+from vivant.training.data.portraits import statistics
 
 CAMERA_DISTANCE = 10.0
 """The keypoint model's camera, in units of 10 cm: about one metre."""
@@ -51,11 +50,10 @@ class Recipe:
         self,
         sessions: Sequence[Session],
         backgrounds: np.ndarray,
-        flow: FlowFunction,
         networks: CompactNetworks | None = None,
     ) -> CompactStage:
         """The stage, its networks started from `networks` or from scratch with the data's statistics."""
-        stage = self.stage(self.config, sessions, backgrounds, flow, networks)
+        stage = self.stage(self.config, sessions, backgrounds, networks)
         if networks is None:
             set_statistics(stage.networks, sessions)
         if isinstance(stage, GeneratorStage):
@@ -68,7 +66,7 @@ def set_statistics(networks: CompactNetworks, sessions: Sequence[Session]) -> No
     motion = networks.motion_network
     for name, value in statistics(sessions).items():
         getattr(motion, name).copy_(torch.from_numpy(value))
-    names: list[str] = json.loads(sessions[0].metadata["expression_names"])
+    names = sessions[0].info.expression_names
     for i, name in enumerate(names):
         motion.eye_weights[i] = name.startswith(("eye", "brow"))
         twin = name[:-2] + {"_L": "_R", "_R": "_L"}.get(name[-2:], name[-2:])
@@ -92,7 +90,7 @@ def mini_motion() -> Recipe:
     """Motion networks of liveportrait-mini: single pictures at 192 px."""
     train = TrainConfig(
         name="mini_motion",
-        num_images=200_000,
+        num_images=120_000,
         batch_size=64,
         groups=MOTION_GROUPS,
         warmup_images=4000,

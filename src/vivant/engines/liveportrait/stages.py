@@ -21,9 +21,9 @@ from vivant.engines.liveportrait.config import Config
 from vivant.engines.liveportrait.generator_compact import Appearance, Generated, motion_code
 from vivant.engines.liveportrait.motion_compact import CompactMotion, project
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
+from vivant.studio.dataset import Session
 from vivant.training.config import TrainConfig
-from vivant.training.data.portraits import FlowFunction, Portraits, PortraitSettings
-from vivant.training.data.sessions import Session
+from vivant.training.data.portraits import Portraits, PortraitSettings
 
 
 def pictures_to_float(images: Tensor) -> Tensor:
@@ -41,13 +41,14 @@ class CompactStage:
         config: Config,
         sessions: Sequence[Session],
         backgrounds: np.ndarray,
-        flow: FlowFunction,
         networks: CompactNetworks | None = None,
     ):
         self.config = config
-        self.sessions, self.backgrounds, self.flow = sessions, backgrounds, flow
+        self.sessions, self.backgrounds = sessions, backgrounds
         self.network: nn.Module = networks or CompactNetworks(config)
-        self.network.to(memory_format=torch.channels_last)
+        for parameter in self.network.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     @property
     def networks(self) -> CompactNetworks:
@@ -63,7 +64,7 @@ class CompactStage:
             turn=float(config.extra.get("turn", 0.0)),
             camera_distance=self.networks.motion_network.camera_distance,
         )
-        return Portraits(self.sessions, settings, self.backgrounds, self.flow if self.pairs else None, rank)
+        return Portraits(self.sessions, settings, self.backgrounds, rank)
 
     def export(self, network: nn.Module, folder: Path) -> None:
         checkpoint.save(folder, "liveportrait", self.config, network)
@@ -259,17 +260,17 @@ def mix(first: CompactMotion, second: CompactMotion, chosen: Tensor) -> CompactM
 
 
 def disturb(image: Tensor) -> Tensor:
-    """Colour, grey, noise and pasted rectangles on (B, 3, n, n): what a camera and hands do to a face."""
+    """Colour casts, grey and pasted rectangles on (B, 3, n, n): what a camera and hands do to a face."""
     count, _, size, _ = image.shape
     device = image.device
-    image = image * (1 + 0.15 * torch.randn(count, 3, 1, 1, device=device))
-    image = image + 0.06 * torch.randn(count, 3, 1, 1, device=device)
-    grey = torch.rand(count, 1, 1, 1, device=device) < 0.15
-    image = torch.where(grey, image.mean(1, keepdim=True), image)
-    image = image + torch.randn_like(image) * torch.rand(count, 1, 1, 1, device=device) * 0.05
+    gain = 1 + 0.15 * torch.randn(count, 3, 1, 1, device=device)
+    shift = 0.06 * torch.randn(count, 3, 1, 1, device=device)
+    image = torch.addcmul(shift, image, gain).clamp_(0, 1)
+    for i in torch.nonzero(torch.rand(count) < 0.15).flatten().tolist():
+        image[i] = image[i].mean(0, keepdim=True)
     for i in torch.nonzero(torch.rand(count) < 0.35).flatten().tolist():
         for _ in range(int(torch.randint(1, 4, ()))):
             height, width = torch.randint(size // 20, size // 3, (2,)).tolist()
             top, left = torch.randint(0, size - height, ()), torch.randint(0, size - width, ())
             image[i, :, top : top + height, left : left + width] = torch.rand(3, 1, 1, device=device)
-    return image.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+    return image.contiguous(memory_format=torch.channels_last)

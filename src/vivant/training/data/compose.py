@@ -128,11 +128,11 @@ def compose(
         alpha,
     )
     if grade.blur_px:
-        out = cv2.GaussianBlur(out, (0, 0), grade.blur_px * n / 256)
+        out = np.asarray(cv2.GaussianBlur(out, (0, 0), grade.blur_px * n / 256), np.uint8)
     if grade.noise:
         grain = rng.standard_normal((n, n, 1), np.float32) * np.float32(grade.noise)
         out = np.clip(out + grain, 0, 255).astype(np.uint8)
     if grade.jpeg_quality:
         coded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, grade.jpeg_quality])[1]
-        out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        out = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return out, alpha

@@ -7,7 +7,7 @@ Labels are in the family's convention: row-vector rotations, x right, y down, z 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba
@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vivant.studio.dataset import Session
+from vivant.studio.flow import flow as true_flow
 from vivant.training.data.compose import NEUTRAL, Window, compose, random_grade
-from vivant.training.data.sessions import Session
 
 FLIP_YZ = np.array([1.0, -1.0, -1.0], np.float32)
 """Studio camera axes (y up, z to the camera) to ours (y down, z inward)."""
 NUM_LANDMARKS = 68
-
-FlowFunction = Callable[[Session, int, int, float, float, float, int], tuple[np.ndarray, np.ndarray]]
-"""(session, driving frame, source frame, x0, y0, side, n) -> flow (n, n, 2), visible (n, n)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +72,10 @@ def motion_labels(
     Scale and translation are those that reproduce the rendered points best under the family's projection
     (least squares), because a crop does not know where its optical centre was.
     """
-    canonical = session["canonical"] * FLIP_YZ
-    expression = session["delta"][frame] * FLIP_YZ
-    rotation = (session["rotation"][frame] * FLIP_YZ[:, None] * FLIP_YZ).T @ window.rotation()
-    exact = window.to_crop(session["keypoint_xy"][frame])
+    canonical = session.canonical * FLIP_YZ
+    expression = session.delta[frame] * FLIP_YZ
+    rotation = (session.rotation[frame] * FLIP_YZ[:, None] * FLIP_YZ).T @ window.rotation()
+    exact = window.to_crop(session.keypoint_xy[frame])
     posed = (canonical + expression) @ rotation
     flat = posed[:, :2] / (1 + posed[:, 2:] / camera_distance)
     centred = flat - flat.mean(0)
@@ -89,8 +87,8 @@ def motion_labels(
         "translation": np.array([*translation, 0.0], np.float32),
         "canonical": canonical.astype(np.float32),
         "expression": expression.astype(np.float32),
-        "weights": session["expression"][frame].astype(np.float32),
-        "gaze": session["gaze"][frame].astype(np.float32),
+        "weights": session.expression[frame].astype(np.float32),
+        "gaze": session.gaze[frame].astype(np.float32),
         "points": exact,
     }
 
@@ -103,13 +101,10 @@ class Portraits(Dataset[dict[str, Tensor]]):
         sessions: Sequence[Session],
         settings: PortraitSettings,
         backgrounds: np.ndarray,
-        flow: FlowFunction | None = None,
         rank: int = 0,
     ):
         self.sessions, self.settings, self.backgrounds = sessions, settings, backgrounds
-        self.flow, self.rank = flow, rank
-        if settings.pairs and flow is None:
-            raise ValueError("pairs need a flow function")
+        self.rank = rank
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         numba.set_num_threads(1)
@@ -124,45 +119,44 @@ class Portraits(Dataset[dict[str, Tensor]]):
     ) -> dict[str, np.ndarray]:
         """Source and driving picture (n, n, 3) uint8, background, alpha, flow, visible, labels of both."""
         settings = self.settings
-        landmarks = session["keypoint_xy"][source, :NUM_LANDMARKS]
-        window = crop_window(landmarks, settings, session.size, rng)
+        landmarks = session.keypoint_xy[source, :NUM_LANDMARKS]
+        window = crop_window(landmarks, settings, session.info.size, rng)
         grade = random_grade(rng) if settings.augment else NEUTRAL
         background = self._background(rng)
         out: dict[str, np.ndarray] = {}
         for name, frame in (("source", source), ("driving", driving)):
-            out[name], alpha = compose(session["rgba"][frame], background, window, grade, rng)
+            out[name], alpha = compose(session.rgba[frame], background, window, grade, rng)
             out[f"{name}_alpha"] = alpha
             for key, value in motion_labels(session, frame, window, settings.camera_distance).items():
                 out[f"{name}_{key}"] = value
         empty = np.zeros((2, 2, 4), np.uint8)
         out["background"], _ = compose(empty, background, Window(1, 1, 1), grade, rng)
-        assert self.flow is not None
         x0, y0 = window.x - window.side / 2, window.y - window.side / 2
-        flow, visible = self.flow(session, driving, source, x0, y0, window.side, settings.size_px // 4)
+        flow, visible = true_flow(session, driving, source, x0, y0, window.side, settings.size_px // 4)
         out["flow"], out["visible"] = flow.astype(np.float32), visible.astype(np.float32)
         return out
 
     def _pair(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        session = self.sessions[rng.integers(len(self.sessions))]
-        source, driving = rng.integers(len(session), size=2)
+        session = self.sessions[int(rng.integers(len(self.sessions)))]
+        source, driving = rng.integers(len(session.rotation), size=2)
         return self.pair(session, int(source), int(driving), rng)
 
     def _single(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        session = self.sessions[rng.integers(len(self.sessions))]
-        frame = int(rng.integers(len(session)))
+        session = self.sessions[int(rng.integers(len(self.sessions)))]
+        frame = int(rng.integers(len(session.rotation)))
         return self.single(session, frame, rng)
 
     def single(self, session: Session, frame: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One picture with its labels."""
         settings = self.settings
-        landmarks = session["keypoint_xy"][frame, :NUM_LANDMARKS]
-        window = crop_window(landmarks, settings, session.size, rng)
+        landmarks = session.keypoint_xy[frame, :NUM_LANDMARKS]
+        window = crop_window(landmarks, settings, session.info.size, rng)
         grade = random_grade(rng) if settings.augment else NEUTRAL
-        image, _ = compose(session["rgba"][frame], self._background(rng), window, grade, rng)
+        image, _ = compose(session.rgba[frame], self._background(rng), window, grade, rng)
         return {"image": image, **motion_labels(session, frame, window, settings.camera_distance)}
 
     def _background(self, rng: np.random.Generator) -> np.ndarray:
-        picture = self.backgrounds[rng.integers(len(self.backgrounds))]
+        picture = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
         if self.settings.augment and rng.random() < 0.5:
             picture = picture[:, ::-1]
         return np.ascontiguousarray(picture)
@@ -170,8 +164,8 @@ class Portraits(Dataset[dict[str, Tensor]]):
 
 def statistics(sessions: Sequence[Session]) -> dict[str, np.ndarray]:
     """Mean and spread of canonical shapes, spread of expression offsets, each (K, 3), left and right alike."""
-    shapes = np.stack([session["canonical"] for session in sessions]) * FLIP_YZ
-    offsets = np.concatenate([session["delta"] for session in sessions]) * FLIP_YZ
+    shapes = np.stack([session.canonical for session in sessions]) * FLIP_YZ
+    offsets = np.concatenate([session.delta for session in sessions]) * FLIP_YZ
     return {
         "mean_shape": shapes.mean(0),
         "std_shape": shapes.std(0).clip(0.01),

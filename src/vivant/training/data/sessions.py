@@ -1,85 +1,50 @@
-"""Reading studio sessions: memory-mapped, so that thousands of frames cost no memory.
-
-A session is one synthetic person in one look, N frames; the format is written by `vivant.studio.dataset`.
-"""
+"""Opening studio sessions for training: memory-mapped, so that thousands of frames cost no memory."""
 
 from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vivant.errors import InputError
+from vivant.studio.dataset import Session, SessionInfo, list_sessions
 
-_DTYPES = {
-    "U8": "u1",
-    "I8": "i1",
-    "I16": "<i2",
-    "I32": "<i4",
-    "I64": "<i8",
-    "F16": "<f2",
-    "F32": "<f4",
-    "F64": "<f8",
-}
-VERTEX_XY_UNIT = 1 / 32
-"""vertex_xy is stored in 32nds of a pixel."""
+NUM_HELD_OUT = 12
+"""Identities below this number are for evaluation and never trained on."""
+
+_DTYPES = {"U8": "u1", "I16": "<i2", "I32": "<i4", "F32": "<f4"}
+_LISTS = ("keypoint_names", "expression_names", "part_names")
 
 
-@dataclass(frozen=True)
-class Session:
-    """Arrays of one session by name (see vivant.studio.dataset), and its metadata."""
-
-    path: Path
-    arrays: dict[str, np.ndarray]
-    metadata: dict[str, str]
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.arrays[name]
-
-    def __len__(self) -> int:
-        return len(self.arrays["rotation"])
-
-    @property
-    def identity(self) -> int:
-        return int(self.metadata["identity"])
-
-    @property
-    def size(self) -> int:
-        """Side of the rendered pictures in pixels."""
-        return int(self.arrays["rgba"].shape[1])
-
-
-def open_session(path: Path) -> Session:
-    """Map one session file. Raises InputError when it is not one."""
+def map_session(path: Path) -> Session:
+    """The session at `path`, its arrays read from disk when touched. Raises InputError when it is not one."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
         data = np.memmap(path, np.uint8, "r", 8 + length)
-        metadata = header.pop("__metadata__")
+        metadata = {name: json.loads(text) for name, text in header.pop("__metadata__").items()}
+        for name in _LISTS:
+            metadata[name] = tuple(metadata[name])
         arrays = {
-            name: data[entry["data_offsets"][0] : entry["data_offsets"][1]]
+            name: np.asarray(data[slice(*entry["data_offsets"])])
             .view(_DTYPES[entry["dtype"]])
             .reshape(entry["shape"])
             for name, entry in header.items()
         }
-    except (OSError, struct.error, ValueError, KeyError) as error:
+        return Session(SessionInfo(**metadata), **arrays)
+    except (OSError, struct.error, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a studio session ({error}). Render it again with `vivant studio`."
         ) from error
-    return Session(path, arrays, metadata)
 
 
-def find_sessions(folder: Path, *, held_out: bool, num_held_out: int = 12) -> list[Session]:
-    """All sessions of a folder in name order; identities below `num_held_out` are never trained on."""
-    paths = sorted(folder.glob("[0-9]*.safetensors"))
-    sessions = [open_session(path) for path in paths if (int(path.name[:4]) < num_held_out) == held_out]
-    if not sessions:
+def find_sessions(folder: Path, *, held_out: bool) -> list[Session]:
+    """All sessions of a folder in name order, either those for evaluation or those for training."""
+    paths = [p for p in list_sessions(folder) if (int(p.name.split("_")[0]) < NUM_HELD_OUT) == held_out]
+    if not paths:
         kind = "held-out" if held_out else "training"
-        raise InputError(
-            f"{folder} holds no {kind} sessions. Render some with `vivant studio render -o {folder}`."
-        )
-    return sessions
+        raise InputError(f"{folder} holds no {kind} sessions. Render some with `vivant studio render`.")
+    return [map_session(path) for path in paths]

@@ -1,0 +1,70 @@
+"""From names on a command line to a running trainer: recipe, data, starting weights, folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vivant.errors import InputError
+from vivant.training.data.sessions import find_sessions
+from vivant.training.trainer import Trainer
+
+NUM_BACKGROUNDS = 300
+
+
+def find_recipe(name: str) -> Any:
+    """The recipe `family/recipe`. Raises InputError that lists what there is."""
+    from vivant.engines import ENGINES
+
+    family, _, recipe = name.partition("/")
+    if family in ENGINES:
+        recipes = import_module(f"vivant.engines.{family}.recipes").RECIPES
+        if recipe in recipes:
+            return recipes[recipe]()
+        raise InputError(f"{family} has no recipe {recipe!r}; there are {', '.join(sorted(recipes))}.")
+    raise InputError(
+        f"{name!r} names no family; write family/recipe with family one of {', '.join(ENGINES)}."
+    )
+
+
+def train(
+    name: str,
+    data: Path,
+    folder: Path,
+    *,
+    init: Path | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> bool:
+    """Run a recipe on the sessions in `data`, in `folder`; resumes what is there. True when complete.
+
+    Args:
+        init: a checkpoint folder to start from (the export of an earlier recipe); ignored when resuming.
+        minutes: stop (with a snapshot) after this time.
+        report: called with every line of statistics.
+    """
+    from vivant.engines.liveportrait.networks_compact import CompactNetworks
+    from vivant.runtime.precision import choose_device
+    from vivant.studio.background import background_pictures
+
+    recipe = find_recipe(name)
+    sessions = find_sessions(data, held_out=False)
+    networks = None
+    if init is not None:
+        networks = CompactNetworks(recipe.config)
+        from vivant import checkpoint
+
+        _, loaded = checkpoint.load(init, type(recipe.config), CompactNetworks)
+        networks.load_state_dict(loaded.state_dict())
+    size = int(recipe.train.extra["size_px"])
+    backgrounds = np.stack(background_pictures(NUM_BACKGROUNDS, size, recipe.train.seed))
+    stage = recipe.build(sessions, backgrounds, networks)
+    folder.mkdir(parents=True, exist_ok=True)
+    target: torch.device = choose_device(device)
+    return Trainer(stage, recipe.train, folder, target, report).run(minutes)
