@@ -30,7 +30,8 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("engines",),
     ("presets", "session"),
     ("animation",),
-    ("studio", "training", "evaluation"),
+    ("studio", "evaluation"),
+    ("training",),
     ("families' training",),  # engines/<family>/{losses, recipes, ...}
     ("cli", "web"),
 )
@@ -42,7 +43,7 @@ TRAINING_ROOMS = ("losses", "recipes", "stages", "data", "discriminator", "discr
 # Libraries that only these packages may touch.
 OWNED = {
     "av": {"media"},
-    "cv2": {"media", "face", "studio", "evaluation"},
+    "cv2": {"media", "face", "studio", "evaluation", "training"},
     "typer": {"cli"},
     "rich": {"cli"},
     "click": {"cli"},
@@ -262,7 +263,9 @@ def test_signatures_hide_nothing() -> None:
     wrong = [
         f"{name}:{node.lineno} {node.name}"
         for name, (_, tree) in sources().items()
-        for node in ast.walk(tree)
+        for scope in ast.walk(tree)
+        if isinstance(scope, (ast.Module, ast.ClassDef))
+        for node in scope.body
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.args.kwarg is not None
     ]
     assert not wrong, f"**kwargs hides the signature: {wrong}"

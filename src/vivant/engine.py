@@ -76,6 +76,8 @@ class Portrait:
 
     framing: Framing | None = None
     """The picture and where the face was cut from it, for paste-back; None where a crop was given."""
+    reference: Tensor | None = None
+    """(3, H, W) in [0, 1]: the first aligned crop, shown where nothing drives."""
 
 
 @dataclass(kw_only=True)
@@ -164,7 +166,8 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         Raises FaceError where there is no such face and InputError where the picture cannot be used.
         """
         if face is None:
-            return self.encode_reference(as_reference(image).to(self.device))
+            crops = as_reference(image)
+            return replace(self.encode_reference(crops.to(self.device)), reference=crops[0])
         name = str(image) if isinstance(image, (str, Path)) else "the picture"
         crop = self.crop
         framings = [
@@ -174,11 +177,16 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
             for picture in as_pictures(image)
         ]
         crops = torch.cat([as_reference(framing.cropped) for framing in framings])
-        return replace(self.encode_reference(crops.to(self.device)), framing=framings[0])
+        portrait = self.encode_reference(crops.to(self.device))
+        return replace(portrait, framing=framings[0], reference=crops[0])
 
     @abstractmethod
     def encode_reference(self, reference: Tensor) -> PortraitT:
         """A Portrait from aligned crops (M, 3, H, W) of one person."""
+
+    @abstractmethod
+    def frame_size(self, portrait: PortraitT) -> tuple[int, int]:
+        """Height and width of the frames that `render` gives."""
 
     @abstractmethod
     def start(self, portrait: PortraitT, options: OptionsT | None = None, seed: int = 0) -> StateT:
@@ -196,9 +204,21 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     def flush(self, state: StateT) -> Tensor:
         """What the delay still owes: (T, 3, H, W)."""
 
-    def step(self, state: StateT, driving: Tensor) -> Tensor:
+    def seen_from(self, motion: MotionT, windows: Tensor) -> MotionT:
+        """The motion as the first window would have shown it, where the window that follows a face moved.
+
+        windows: (T, 3), scale and x, y shift from each frame's window to the first (see face.window). By
+        default nothing: right for families that do not measure place and size.
+        """
+        return motion
+
+    def restart(self, state: StateT) -> None:
+        """The driver's next frame begins a new shot: forget what was relative to the last. Default: nothing."""
+
+    def step(self, state: StateT, driving: Tensor, windows: Tensor | None = None) -> Tensor:
         """See and draw one chunk."""
-        return self.render(state, self.encode_motion(state, driving))
+        motion = self.encode_motion(state, driving)
+        return self.render(state, motion if windows is None else self.seen_from(motion, windows))
 
 
 def as_pictures(image: Picture) -> list[np.ndarray]:

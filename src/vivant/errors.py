@@ -6,7 +6,7 @@ Bugs stay ordinary exceptions and are never caught.
 
 
 class VivantError(Exception):
-    """Base of all errors that are not bugs. The message says what is wrong and what to do, in a sentence or two."""
+    """Base of all errors that are not bugs. The message says, briefly, what is wrong and what to do."""
 
 
 class InputError(VivantError):
@@ -14,7 +14,7 @@ class InputError(VivantError):
 
 
 class CheckpointError(VivantError):
-    """A weights file is missing, incomplete, of the wrong shape, unsafe to open, or something else altogether."""
+    """A weights file is missing, incomplete, of the wrong shape, unsafe to open, or something else."""
 
 
 class FaceError(InputError):

@@ -8,6 +8,7 @@ knows no file format and no family. One thread at a time.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -22,13 +23,13 @@ from torch import Tensor
 from vivant import records
 from vivant.engine import Engine, Portrait, State
 from vivant.errors import InputError
+from vivant.face.window import Similarity
 from vivant.media.types import AudioChunk, Frame
 
 Driving: TypeAlias = Frame | AudioChunk | np.ndarray | Tensor
 """A frame (Frame, uint8 (H, W, 3), float (3, H, W) or (T, 3, H, W) in [0, 1]) or mono samples in [-1, 1]."""
 
 _STATE = "state."
-_BUFFER = "buffer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,39 @@ class Timing:
         return self.seconds / self.frames_out if self.frames_out else float("nan")
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """Driving that does not fill a chunk yet."""
+
+    driving: Tensor
+    """Frames (T, 3, H, W) or samples (S,)."""
+    windows: Tensor
+    """(T or S, 3): see Engine.seen_from."""
+
+    def __len__(self) -> int:
+        return len(self.driving)
+
+    def joined(self, later: _Waiting) -> _Waiting:
+        if not len(self):
+            return later
+        if later.driving.shape[1:] != self.driving.shape[1:]:
+            before, after = (f"{x.driving.shape[-1]}x{x.driving.shape[-2]}" for x in (self, later))
+            raise InputError(f"driving changed size from {before} to {after} within a chunk")
+        return _Waiting(torch.cat([self.driving, later.driving]), torch.cat([self.windows, later.windows]))
+
+    def part(self, start: int, stop: int) -> _Waiting:
+        """A copy, so that a rest does not keep the whole alive."""
+        return _Waiting(self.driving[start:stop].clone(), self.windows[start:stop].clone())
+
+    def filled(self, length: int) -> _Waiting:
+        """Made whole at the end of the stream: video holds its last frame, sound falls silent."""
+        missing = length - len(self)
+        end = self.driving[-1:].expand(missing, *self.driving.shape[1:])
+        if self.driving.dim() == 1:
+            end = torch.zeros_like(end)
+        return self.joined(_Waiting(end, self.windows[-1:].expand(missing, 3)))
+
+
 class Session:
     """One live animation: a portrait, its state, buffering and timing."""
 
@@ -60,7 +94,7 @@ class Session:
         self.engine = engine
         self.timing = Timing()
         self._state: State | None = engine.start(portrait, options, seed)
-        self._buffer: Tensor | None = None
+        self._waiting: _Waiting | None = None
         self._phase = "open"
 
     def __enter__(self) -> Self:
@@ -80,32 +114,36 @@ class Session:
             raise TypeError(f"options are {self.engine.options_type.__name__}, got {type(options).__name__}")
         self._open_state().options = options
 
-    def push(self, item: Driving) -> list[Tensor]:
-        """Give driving, take the frames that are due: each (3, H, W) in [0, 1], none at first."""
+    def push(self, item: Driving, *, window: Similarity | None = None, restart: bool = False) -> list[Tensor]:
+        """Give driving, take the frames that are due: each (3, H, W) in [0, 1], none at first.
+
+        Args:
+            window: how the window that the frame was cut from lies in the first one; None where it never
+                moves (see face.window).
+            restart: the frame begins a new shot, so that motion becomes relative to it.
+        """
         state = self._open_state()
         driving = self._to_tensor(item).to(self.engine.device)
         self._count_in(driving)
-        if self._buffer is not None and len(self._buffer):
-            if driving.shape[1:] != self._buffer.shape[1:]:
-                raise InputError(
-                    f"driving changed size from {_size(self._buffer)} to {_size(driving)} within a chunk"
-                )
-            driving = torch.cat([self._buffer, driving])
+        if restart:
+            self.engine.restart(state)
+        place = [1.0, 0.0, 0.0] if window is None else [window.scale, *window.shift]
+        given = _Waiting(driving, torch.tensor([place], device=driving.device).expand(len(driving), 3))
+        given = given if self._waiting is None else self._waiting.joined(given)
         chunk = self._chunk_length
-        whole = len(driving) - len(driving) % chunk
-        self._buffer = driving[whole:].clone()
+        whole = len(given) - len(given) % chunk
+        self._waiting = given.part(whole, len(given))
         frames: list[Tensor] = []
         for start in range(0, whole, chunk):
-            frames += self._timed(lambda start=start: self.engine.step(state, driving[start : start + chunk]))
+            frames += self._step(state, given.part(start, start + chunk))
         return frames
 
     def flush(self) -> list[Tensor]:
         """The frames still owed, so that as many came out as went in. Then nothing more can be pushed."""
         state = self._open_state()
         frames: list[Tensor] = []
-        if self._buffer is not None and len(self._buffer):
-            chunk = _filled(self._buffer, self._chunk_length, still=self.engine.stream.driving == "video")
-            frames += self._timed(lambda: self.engine.step(state, chunk))
+        if self._waiting is not None and len(self._waiting):
+            frames += self._step(state, self._waiting.filled(self._chunk_length))
         if self.timing.frames_in:
             frames += self._timed(lambda: self.engine.flush(state))
         self._phase = "flushed"
@@ -119,15 +157,18 @@ class Session:
         """Let go of the state and its memory. Safe to call twice."""
         self._phase = "closed"
         self._state = None
-        self._buffer = None
+        self._waiting = None
 
     def save_state(self, path: str | Path) -> None:
         """Write the stream as it stands to a safetensors file, to be continued by `restore`."""
         tensors, scalars = self._open_state().to_tensors()
         tensors = {_STATE + name: tensor for name, tensor in tensors.items()}
-        if self._buffer is not None:
-            tensors[_BUFFER] = self._buffer.contiguous()
-        header = {"family": self.engine.family, "state": scalars, "timing": records.to_data(self.timing)}
+        header = {
+            "family": self.engine.family,
+            "state": scalars,
+            "timing": records.to_data(self.timing),
+            "waiting": records.to_data(self._waiting, tensors, "waiting"),
+        }
         save_file(tensors, path, metadata={"vivant": json.dumps(header)})
 
     @classmethod
@@ -146,8 +187,9 @@ class Session:
             session = cls.__new__(cls)
             session.engine = engine
             session.timing = records.from_data(Timing, header["timing"])
-            session._buffer = tensors.pop(_BUFFER, None)
             session._phase = "open"
+            waiting = header["waiting"]
+            session._waiting = waiting and records.from_data(_Waiting, waiting, tensors, device)
             saved = {name.removeprefix(_STATE): tensor for name, tensor in tensors.items()}
             session._state = engine.state_type.from_tensors(saved, header["state"], portrait, device)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -177,7 +219,11 @@ class Session:
                 self.timing, samples_in=samples, frames_in=samples // stream.samples_per_frame
             )
 
-    def _timed(self, work: Any) -> list[Tensor]:
+    def _step(self, state: State, chunk: _Waiting) -> list[Tensor]:
+        windows = chunk.windows if self.engine.stream.driving == "video" else None
+        return self._timed(lambda: self.engine.step(state, chunk.driving, windows))
+
+    def _timed(self, work: Callable[[], Tensor]) -> list[Tensor]:
         begin = perf_counter()
         frames = list(work())
         seconds = self.timing.seconds + perf_counter() - begin
@@ -222,14 +268,3 @@ def _samples(item: Driving, sample_rate_hz: int | None) -> Tensor:
     if not isinstance(samples, Tensor) or not samples.is_floating_point() or samples.dim() != 1:
         raise InputError(f"driving sound is float mono samples (S,), got {type(item).__name__}")
     return samples.float()
-
-
-def _filled(buffer: Tensor, length: int, *, still: bool) -> Tensor:
-    """The last chunk made whole: video holds its last frame, sound falls silent."""
-    missing = length - len(buffer)
-    end = buffer[-1:].expand(missing, *buffer.shape[1:]) if still else buffer.new_zeros(missing)
-    return torch.cat([buffer, end])
-
-
-def _size(frames: Tensor) -> str:
-    return f"{frames.shape[-1]}x{frames.shape[-2]}"

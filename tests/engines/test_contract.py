@@ -38,10 +38,12 @@ def make_networks(family: str, name: str, seed: int = 0) -> torch.nn.Module:
     return networks
 
 
-def make_engine(family: str, name: str, dtype: torch.dtype = torch.float32) -> Engine:
+def make_engine(family: str, name: str, dtype: torch.dtype = torch.float32, *, fold: bool = False) -> Engine:
     config = engine_class(family).tiny_configs()[name]
-    networks = precision.place(make_networks(family, name), CPU, dtype)
-    return engine_class(family)(config, networks, dtype)
+    networks = make_networks(family, name).eval()
+    if fold:
+        engine_class(family).fold_networks(networks)
+    return engine_class(family)(config, precision.place(networks, CPU, dtype), dtype)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
@@ -198,12 +200,20 @@ def test_8_any_size_in_unit_range_out(engine: Engine, size: tuple[int, int]) -> 
 @pytest.mark.parametrize("case", CASES, ids=["-".join(case) for case in CASES])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 def test_8_half_precision_is_finite_and_close(case: tuple[str, str], dtype: torch.dtype) -> None:
-    full, half = make_engine(*case), make_engine(*case, dtype)
+    full, half = make_engine(*case), make_engine(*case, dtype, fold=True)
     driving = driving_of(full, length_of(full))
     frames = [run(Session(e, e.prepare(picture(7), face=None)), driving) for e in (full, half)]
     assert bool(torch.isfinite(frames[1]).all())
     assert frames[1].dtype == torch.float32
     assert float((frames[0] - frames[1]).abs().mean()) < 0.03
+
+
+@pytest.mark.parametrize("case", CASES, ids=["-".join(case) for case in CASES])
+def test_8_folding_changes_nothing(case: tuple[str, str]) -> None:
+    plain, folded = make_engine(*case), make_engine(*case, fold=True)
+    driving = driving_of(plain, length_of(plain))
+    frames = [run(Session(e, e.prepare(picture(7), face=None)), driving) for e in (plain, folded)]
+    assert torch.allclose(frames[0], frames[1], atol=1e-4)
 
 
 def test_9_a_saved_session_goes_on(engine: Engine, portrait: Any, whole: Tensor, tmp_path: Path) -> None:

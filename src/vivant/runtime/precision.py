@@ -18,7 +18,10 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """ "auto" is CUDA where there is one, else the CPU. Raises InputError for a device that is not here."""
+    """A torch device by name; "auto" is CUDA where there is one, else the CPU.
+
+    Raises InputError for a device that is not on this machine.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -31,7 +34,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" is bfloat16 where the device multiplies in it, else float32 (never float16: it overflows to black)."""
+    """A torch dtype by name; "auto" is bfloat16 where the device multiplies in it, else float32.
+
+    Never float16 unasked: it overflows to black pictures on some cards.
+    """
     if name == "auto":
         return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
     if name not in DTYPES:

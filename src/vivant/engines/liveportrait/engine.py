@@ -15,7 +15,7 @@ Letters: T frames, K keypoints, S side in pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, cast
 
 import torch
@@ -126,12 +126,15 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         image = self._fitted(reference)
         with precision.computing(self.device, self.dtype):
             appearance = self._networks.appearance(image)
-            motion = self._networks.motion(image)
+            motion = self._networks.motion(image).to(dtype=torch.float32)
         return LivePortraitPortrait(
             appearance=tuple(appearance),
             motion=motion,
             keypoints=keypoints(motion, motion.canonical, self.config),
         )
+
+    def frame_size(self, portrait: LivePortraitPortrait) -> tuple[int, int]:
+        return self.config.output_size, self.config.output_size
 
     def start(
         self, portrait: LivePortraitPortrait, options: Options | None = None, seed: int = 0
@@ -146,7 +149,7 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     @torch.no_grad()
     def encode_motion(self, state: LivePortraitState, driving: Tensor) -> Motion:
         with precision.computing(self.device, self.dtype):
-            return self._networks.motion(self._fitted(driving))
+            return self._networks.motion(self._fitted(driving)).to(dtype=torch.float32)
 
     @torch.no_grad()
     def render(self, state: LivePortraitState, motion: Motion) -> Tensor:
@@ -163,8 +166,16 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         return frames.float().clamp(0, 1)
 
     def flush(self, state: LivePortraitState) -> Tensor:
-        side = self.config.output_size
-        return torch.zeros(0, 3, side, side, device=self.device)
+        return torch.zeros(0, 3, *self.frame_size(state.portrait), device=self.device)
+
+    def seen_from(self, motion: Motion, windows: Tensor) -> Motion:
+        scale, shift = windows[:, :1], windows[:, 1:]
+        place = motion.translation.clone()
+        place[:, :2] = scale * place[:, :2] + shift
+        return replace(motion, scale=scale * motion.scale, translation=place)
+
+    def restart(self, state: LivePortraitState) -> None:
+        state.first = None
 
     @property
     def _networks(self) -> Networks:

@@ -1,0 +1,191 @@
+"""animate: how many frames, which ones where no face is seen, pasting, constant memory, closing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import vivant
+from vivant import animation
+from vivant.engine import Engine
+from vivant.engines.liveportrait.engine import LivePortrait
+from vivant.errors import FaceError, InputError
+from vivant.face.crop import box_crop
+from vivant.face.framing import Framing
+from vivant.face.points import Landmarks
+from vivant.face.track import TrackedFace
+from vivant.media.types import Frame
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    torch.manual_seed(0)
+    config = LivePortrait.tiny_configs()["compact"]
+    networks = LivePortrait.build_networks(config)
+    with torch.no_grad():
+        for parameter in networks.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return LivePortrait(config, networks)
+
+
+def pictures(count: int, side: int = 96, seed: int = 0) -> list[np.ndarray]:
+    coarse = torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
+    return list((smooth * 255).byte().permute(0, 2, 3, 1).contiguous().numpy())
+
+
+@pytest.fixture
+def portrait(engine: Engine) -> Any:
+    return engine.prepare(pictures(1, 64)[0], face=None)
+
+
+@pytest.fixture
+def framed(portrait: Any) -> Any:
+    """A portrait cut from the middle of a larger picture."""
+    picture = pictures(1, 160, seed=3)[0]
+    landmarks = Landmarks(np.zeros((468, 3), np.float32), 1.0)
+    crop = box_crop(np.array([40.0, 40.0, 120.0, 120.0]), 64)
+    return replace(portrait, framing=Framing(picture, crop, landmarks, 0))
+
+
+class FakeTracker:
+    """Sees a face in the middle, except in the frames that are told."""
+
+    blind: frozenset[int] = frozenset()
+    cuts: frozenset[int] = frozenset()
+
+    def __init__(self, choice: str) -> None:
+        self.index = -1
+
+    def update(self, image: np.ndarray) -> TrackedFace | None:
+        self.index += 1
+        if self.index in self.blind:
+            return None
+        points = np.random.default_rng(0).uniform(30, 66, (468, 3)).astype(np.float32)
+        return TrackedFace(Landmarks(points, 1.0), found_anew=False, cut=self.index in self.cuts)
+
+
+@pytest.fixture
+def tracker(monkeypatch: pytest.MonkeyPatch) -> type[FakeTracker]:
+    fake = type("Fake", (FakeTracker,), {})
+    monkeypatch.setattr(animation, "FaceTracker", fake)
+    return fake
+
+
+def test_every_driving_frame_gives_one(engine: Engine, portrait: Any) -> None:
+    run = vivant.animate(engine, portrait, pictures(5), driving_face=None)
+    frames = list(run)
+    assert len(frames) == 5
+    assert all(frame.dtype == np.uint8 and frame.shape == (*run.frame_size, 3) for frame in frames)
+    assert run.report.num_frames == run.report.engine.frames_out == 5
+    assert run.num_frames_estimate == 5
+    assert not np.array_equal(frames[0], frames[1])
+
+
+def test_it_equals_a_session(engine: Engine, portrait: Any) -> None:
+    driving = pictures(3)
+    with vivant.Session(engine, portrait) as session:
+        expected = [frame for picture in driving for frame in session.push(picture)] + session.flush()
+    frames = list(vivant.animate(engine, portrait, driving, driving_face=None))
+    for frame, want in zip(frames, expected, strict=True):
+        assert np.abs(frame.astype(int) - (want * 255).permute(1, 2, 0).numpy()).max() <= 0.51
+
+
+def test_pasting_keeps_the_surroundings(engine: Engine, framed: Any) -> None:
+    run = vivant.animate(engine, framed, pictures(2), driving_face=None)
+    assert run.frame_size == (160, 160)
+    frames = list(run)
+    assert np.array_equal(frames[1][:30], framed.framing.image[:30])
+    assert not np.array_equal(frames[1][60:100, 60:100], framed.framing.image[60:100, 60:100])
+    square = vivant.animate(engine, framed, pictures(1), driving_face=None, paste_back=False)
+    assert next(square).shape == (64, 64, 3)
+    square.close()
+
+
+def test_pasting_needs_a_picture(engine: Engine, portrait: Any) -> None:
+    with pytest.raises(InputError, match="no picture to paste into"):
+        vivant.animate(engine, portrait, pictures(1), paste_back=True)
+
+
+def test_no_face_holds_the_last_picture(engine: Engine, portrait: Any, tracker: type[FakeTracker]) -> None:
+    tracker.blind = frozenset({0, 3, 4})
+    run = vivant.animate(engine, portrait, pictures(6))
+    frames = list(run)
+    assert len(frames) == 6
+    assert np.array_equal(frames[3], frames[2])
+    assert np.array_equal(frames[4], frames[2])
+    assert not np.array_equal(frames[5], frames[4])
+    rest = (portrait.reference * 255).permute(1, 2, 0).numpy()
+    assert np.abs(frames[0] - rest).max() <= 1, "nothing to hold yet: the portrait as it was given"
+    spans = run.report.without_face
+    assert [(span.first_frame, span.last_frame) for span in spans] == [(0, 0), (3, 4)]
+    assert spans[1].start == Fraction(3, 25)
+    assert run.report.num_without_face == 3
+
+
+def test_no_face_shows_the_source(engine: Engine, framed: Any, tracker: type[FakeTracker]) -> None:
+    tracker.blind = frozenset({2})
+    frames = list(vivant.animate(engine, framed, pictures(4), on_missing="source"))
+    assert np.array_equal(frames[2], framed.framing.image)
+    assert not np.array_equal(frames[3], framed.framing.image)
+
+
+def test_no_face_fails_if_asked(engine: Engine, portrait: Any, tracker: type[FakeTracker]) -> None:
+    tracker.blind = frozenset({1})
+    run = vivant.animate(engine, portrait, pictures(4), on_missing="fail")
+    next(run)
+    with pytest.raises(FaceError, match="frame 1"):
+        next(run)
+
+
+def test_no_face_at_all_is_the_portrait(engine: Engine, portrait: Any, tracker: type[FakeTracker]) -> None:
+    tracker.blind = frozenset(range(3))
+    assert len(list(vivant.animate(engine, portrait, pictures(3)))) == 3
+
+
+def test_a_cut_starts_over(engine: Engine, portrait: Any, tracker: type[FakeTracker]) -> None:
+    """After a cut, motion is relative to the new shot: its first frame shows the portrait at rest."""
+    tracker.cuts = frozenset({2})
+    frames = list(vivant.animate(engine, portrait, pictures(3)))
+    assert np.abs(frames[2].astype(int) - frames[0].astype(int)).max() <= 1
+    assert not np.array_equal(frames[1], frames[0])
+
+
+def test_times_of_frames_are_kept(engine: Engine, portrait: Any, tracker: type[FakeTracker]) -> None:
+    tracker.blind = frozenset({1})
+    clip = [Frame(picture, Fraction(index, 7)) for index, picture in enumerate(pictures(2))]
+    run = vivant.animate(engine, portrait, clip)
+    list(run)
+    assert run.report.without_face[0].start == Fraction(1, 7)
+
+
+def test_nothing_is_taken_ahead(engine: Engine, portrait: Any) -> None:
+    """A live source is read one frame at a time, and is closed when the caller leaves."""
+    taken, closed = [], []
+
+    def camera() -> Iterator[np.ndarray]:
+        try:
+            for index, picture in enumerate(pictures(9)):
+                taken.append(index)
+                yield picture
+        finally:
+            closed.append(True)
+
+    with vivant.animate(engine, portrait, camera(), driving_face=None) as run:
+        next(run)
+        assert taken == [0]
+        next(run)
+        assert taken == [0, 1]
+    assert closed == [True]
+    assert list(run) == []
+
+
+def test_a_missing_file_is_named(engine: Engine, portrait: Any) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.mp4"):
+        vivant.animate(engine, portrait, "nowhere.mp4")
