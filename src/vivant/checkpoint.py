@@ -110,15 +110,19 @@ def load(
     _check_hash(weights, {header["weights_sha256"], sha256 or header["weights_sha256"]})
     with _Unfilled():
         networks = build(config)
-    check_same_tensors(weights, networks.state_dict())
-    networks.load_state_dict(_read_tensors(weights, str(device)), strict=True, assign=True)
+    expected = networks.state_dict()
+    check_same_tensors(weights, expected)
+    networks.load_state_dict(_read_tensors(weights, expected, str(device)), strict=True, assign=True)
     return config, networks.to(device).eval()
 
 
-def _read_tensors(path: Path, device: str) -> dict[str, Tensor]:
-    """Copied, not mapped: in the file tensors lie at odd addresses, and kernels round differently there."""
+def _read_tensors(path: Path, expected: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
+    """The tensors of the file in the precision of the networks, whatever they are stored in.
+
+    Copied, not mapped: in the file tensors lie at odd addresses, and kernels round differently there.
+    """
     with safe_open(path, framework="pt", device=device) as file:
-        return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return {name: file.get_tensor(name).to(like.dtype, copy=True) for name, like in expected.items()}
 
 
 def check_weights_file(path: Path) -> None:
@@ -180,9 +184,12 @@ class _Unfilled(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
         if func in (Tensor.uniform_, Tensor.normal_):
             return args[0]
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,0 +1,37 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import vivant
+
+
+def build_app() -> typer.Typer:
+    """The Typer application with all commands."""
+    app = typer.Typer(
+        name="vivant",
+        help="A still portrait comes alive, driven by a video, a webcam, a voice or a saved motion.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_shared)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vivant {vivant.__version__}")
+        raise typer.Exit
+
+
+def _shared(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    """What all commands share; the docstring of the program is given to Typer above."""
