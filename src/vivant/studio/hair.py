@@ -160,7 +160,7 @@ def is_ear(position: Array) -> Array:
 
 
 def head_radius(shape: Array, model: FaceModel) -> Array:
-    """Distance of the head's surface without ears from HEAD_CENTRE over azimuth (0 back, counted to the left) and elevation.
+    """Distance of the head without ears from HEAD_CENTRE over azimuth (0 back, to the left) and elevation.
 
     Returns [_ELEVATIONS, _AZIMUTHS]; elevation runs from straight up to straight down.
     """

@@ -18,7 +18,7 @@ from vivant.studio.face_model import FaceModel
 from vivant.studio.geometry import Outfit
 from vivant.studio.hair import HairStyle, add_hair, add_lashes, beard_shells
 from vivant.studio.lighting import Environment, Light, sample_light
-from vivant.studio.shading import Surface
+from vivant.studio.materials import Colour, Number, Surface
 from vivant.studio.wardrobe import add_clothes, fit_neck, paint_cloth, sample_clothes
 
 Array = NDArray[Any]
@@ -170,33 +170,36 @@ def _noise() -> Array:
 def _surface(person: Person, hair: Array, cloth: Array, rng: np.random.Generator) -> Surface:
     tip = np.clip(hair * rng.uniform(0.8, 2.2), 0, 0.6) if rng.uniform() < 0.3 else hair
 
-    def wide(values: Array) -> Array:
-        return np.asarray(values, np.float64)
-
+    colours = {
+        Colour.SKIN: person.skin.tone,
+        Colour.HAIR: hair,
+        Colour.HAIR_TIP: tip,
+        Colour.BEARD: hair * rng.uniform(0.6, 1.0),
+        Colour.IRIS_LEFT: person.iris[0],
+        Colour.IRIS_RIGHT: person.iris[1],
+        Colour.SCLERA: np.array([0.74, 0.69, 0.66]) * rng.uniform(0.9, 1.08),
+        Colour.TEETH: person.teeth,
+        Colour.TONGUE: person.tongue,
+        Colour.LASH: np.array([0.012, 0.009, 0.008]),
+        Colour.GLASSES: rng.uniform(0.01, 0.2, 3),
+        Colour.JEWELLERY: np.array([0.7, 0.55, 0.25]),
+    }
+    numbers = {
+        Number.GLOSS: rng.uniform(0.5, 1.3),
+        Number.RELIEF: 0.05,
+        Number.LIMBUS: rng.uniform(0.116, 0.126),
+        Number.PUPIL: rng.uniform(0.034, 0.056),
+        Number.HAIR_GLOSS: rng.uniform(0.3, 1.3),
+    }
     return Surface(
         face_image=person.skin.face,
         head_image=person.skin.head,
-        bump=person.skin.bump,
         cloth_image=cloth,
         hat_image=cloth,
+        bump=person.skin.bump,
         noise=_noise(),
-        skin=wide(person.skin.tone),
-        hair=wide(hair),
-        hair_tip=wide(tip),
-        beard=wide(hair * rng.uniform(0.6, 1.0)),
-        iris_left=wide(person.iris[0]),
-        iris_right=wide(person.iris[1]),
-        sclera=np.array([0.74, 0.69, 0.66]) * rng.uniform(0.9, 1.08),
-        teeth=wide(person.teeth),
-        tongue=wide(person.tongue),
-        lash=np.array([0.012, 0.009, 0.008]),
-        glasses=rng.uniform(0.01, 0.2, 3),
-        jewellery=np.array([0.7, 0.55, 0.25]),
-        gloss=float(rng.uniform(0.5, 1.3)),
-        relief=0.05,
-        limbus=float(rng.uniform(0.116, 0.126)),
-        pupil=float(rng.uniform(0.034, 0.056)),
-        hair_gloss=float(rng.uniform(0.3, 1.3)),
+        colours=np.array([colours[row] for row in Colour], np.float64),
+        numbers=np.array([numbers[entry] for entry in Number], np.float64),
     )
 
 

@@ -37,6 +37,11 @@ class Light(NamedTuple):
     exposure: float
 
 
+def pack_light(light: Light) -> Array:
+    """Directions and colours of a light in one array [6, 3], as the shader takes them."""
+    return np.array(light[:6], np.float64)
+
+
 class Environment(NamedTuple):
     """Ambient light from all around: colours [D, 3] of the directions [D, 3]."""
 

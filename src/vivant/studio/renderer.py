@@ -15,21 +15,12 @@ from numpy.typing import NDArray
 from vivant.studio.camera import UNIT_CM
 from vivant.studio.face_model import FaceModel, rotation_matrix
 from vivant.studio.identity import Look
-from vivant.studio.lighting import bake_transfer, environment_harmonics, light_screen, shadow_map
+from vivant.studio.lighting import bake_transfer, environment_harmonics, light_screen, pack_light, shadow_map
 from vivant.studio.motion import Motion
 from vivant.studio.parts import PART_OF_FACE_MODEL
 from vivant.studio.raster import FAR, OPAQUE, draw, vertex_normals
-from vivant.studio.shading import (
-    IRRADIANCE,
-    NORMAL,
-    NUM_VARYINGS,
-    OPENNESS,
-    POSITION,
-    REST,
-    SHADOW,
-    resolve,
-    shade,
-)
+from vivant.studio.materials import IRRADIANCE, NORMAL, NUM_VARYINGS, OPENNESS, POSITION, REST, SHADOW
+from vivant.studio.shading import resolve, shade
 
 Array = NDArray[Any]
 
@@ -229,14 +220,12 @@ class Renderer:
             merged.triangle_part,
             merged.corner_uv,
             merged.strand_depth,
-            look.light,
+            pack_light(look.light),
             look.surface,
             shadow_depth,
             self._radiance,
         )
-        image = np.empty((look.camera.size_px, look.camera.size_px, 4), np.uint8)
-        resolve(self._radiance, look.light.exposure, image)
-        return image
+        return resolve(self._radiance, look.light.exposure)
 
     def _visible(self, keypoints: Array) -> Array:
         """[K] 1 where nothing is in front of the keypoint [K, 3] and it lies inside the image."""

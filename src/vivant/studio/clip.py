@@ -1,0 +1,113 @@
+"""Talking clips of synthetic people, with sound: examples, tests and voice training.
+
+A clip starts neutral and frontal with the mouth closed, as a driving clip should.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import wave
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vivant.errors import InputError
+from vivant.media.writer import VideoWriter
+from vivant.studio.background import compose, sample_background
+from vivant.studio.camera import Camera
+from vivant.studio.face_model import load_face_model
+from vivant.studio.identity import make_look, make_person
+from vivant.studio.idle import idle_motions
+from vivant.studio.motion import Motion
+from vivant.studio.renderer import Renderer
+from vivant.studio.speech import Speech, speak_with_espeak, speak_with_flite, speech_curves
+
+Array = NDArray[Any]
+
+CALM_SECONDS = 0.6
+TAIL_SECONDS = 0.5
+FLITE_VOICES = ("awb", "kal", "kal16", "rms", "slt")
+
+
+def speak(text: str, voice: str) -> Speech:
+    """Speak text with a flite voice (awb, kal, kal16, rms, slt) or else an espeak-ng voice such as en-us."""
+    return speak_with_flite(text, voice) if voice in FLITE_VOICES else speak_with_espeak(text, voice)
+
+
+def talking_motions(
+    speech: Speech, names: Sequence[str], fps: float, rng: np.random.Generator, turn_degrees: float
+) -> list[Motion]:
+    """Movement of a clip in which the speech starts after CALM_SECONDS."""
+    num_frames = int(np.ceil((CALM_SECONDS + speech.seconds + TAIL_SECONDS) * fps))
+    mouth = np.zeros((num_frames, len(names)), np.float32)
+    curves = speech_curves(speech.visemes, speech.seconds, names, fps)
+    first = round(CALM_SECONDS * fps)
+    mouth[first : first + len(curves)] = curves[: num_frames - first]
+    idle = idle_motions(names, num_frames, fps, rng, CALM_SECONDS, turn_degrees)
+    return [
+        replace(motion, expression=np.clip(motion.expression + spoken, 0, 1))
+        for motion, spoken in zip(idle, mouth, strict=True)
+    ]
+
+
+def write_sound(path: Path, speech: Speech, lead_seconds: float, tail_seconds: float) -> None:
+    """Write a WAV file with silence before and after the speech."""
+    silence = [
+        np.zeros(round(seconds * speech.sample_rate), np.int16) for seconds in (lead_seconds, tail_seconds)
+    ]
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(speech.sample_rate)
+        file.writeframes(np.concatenate([silence[0], speech.samples, silence[1]]).astype("<i2").tobytes())
+
+
+def render_clip(
+    out: Path,
+    text: str,
+    voice: str = "en-us",
+    identity: int = 0,
+    look: int = 0,
+    size: int = 256,
+    fps: int = 25,
+    seed: int = 0,
+    turn_degrees: float = 15.0,
+    view_cm: float | None = None,
+    crf: int = 20,
+    overwrite: bool = False,
+) -> int:
+    """Render a synthetic person who says `text` into the video `out`; returns the number of frames.
+
+    voice is a flite or espeak-ng voice. identity, look and seed choose the person as in `render_dataset`.
+    view_cm is the width of the scene at the head; None keeps the look's own camera.
+    """
+    if not text.strip():
+        raise InputError("There is no text to speak. Give at least one word.")
+    cv2.setNumThreads(1)
+    speech = speak(text, voice)
+    model = load_face_model()
+    scene = make_look(model, make_person(model, identity, seed), look, size, seed)
+    if view_cm is not None:
+        focal_px = -float(scene.head_place[2]) * size / view_cm
+        scene = replace(
+            scene, camera=Camera(focal_px, size), head_place=scene.head_place * np.float32([0, 0, 1])
+        )
+    renderer = Renderer(model, scene)
+    rng = np.random.default_rng([seed, identity, look, 11])
+    background = sample_background(size, rng)
+    motions = talking_motions(speech, model.expression_names, fps, rng, turn_degrees)
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "speech.wav"
+        write_sound(sound, speech, CALM_SECONDS, TAIL_SECONDS)
+        with VideoWriter(
+            out, Fraction(fps), size, size, crf=crf, audio_from=sound, overwrite=overwrite
+        ) as writer:
+            for motion in motions:
+                writer.write(compose(renderer.render(motion).rgba, background))
+    return len(motions)
