@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -16,30 +18,46 @@ TIMES_USUAL = 3.0
 USUAL_MEMORY = 0.8
 
 
+@dataclass(frozen=True)
+class Look:
+    """A frame at a glance."""
+
+    layout: np.ndarray
+    """float32 (24, 24, 3): a thumbnail without its mean, so that exposure does not matter."""
+    colours: np.ndarray
+    """float64 (3, 16): share of the pixels per channel and brightness."""
+
+    def layout_change(self, other: Look) -> float:
+        return float(np.abs(self.layout - other.layout).mean())
+
+    def is_other_shot(self, other: Look, least_layout_change: float = LAYOUT_CHANGE) -> bool:
+        """Whether two frames can hardly be of the same shot."""
+        colour_change = float(np.abs(self.colours - other.colours).sum(1).mean() / 2)
+        return self.layout_change(other) > least_layout_change and colour_change > COLOUR_CHANGE
+
+
+def look_at(image: np.ndarray) -> Look:
+    """The look of a uint8 RGB frame."""
+    step = max(1, min(image.shape[:2]) // (THUMBNAIL_PX * PIXELS_PER_THUMBNAIL_PIXEL))
+    size = (THUMBNAIL_PX, THUMBNAIL_PX)
+    small = cv2.resize(image[::step, ::step], size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    counts = [np.histogram(small[..., channel], HISTOGRAM_BINS, (0, 1))[0] for channel in range(3)]
+    return Look(small - small.mean(axis=(0, 1)), np.stack(counts) / THUMBNAIL_PX**2)
+
+
 class CutDetector:
     """Compares each frame with the one before. One per clip."""
 
     def __init__(self) -> None:
-        self._thumbnail: np.ndarray | None = None
-        self._colours: np.ndarray | None = None
-        self._usual = 0.0
+        self._before: Look | None = None
+        self._usual_change = 0.0
 
-    def is_cut(self, image: np.ndarray) -> bool:
-        """Whether a uint8 RGB frame begins a new shot. The first frame of a clip does not."""
-        size = (THUMBNAIL_PX, THUMBNAIL_PX)
-        step = max(1, min(image.shape[:2]) // (THUMBNAIL_PX * PIXELS_PER_THUMBNAIL_PIXEL))
-        small = cv2.resize(image[::step, ::step], size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        # Without its mean, a thumbnail does not notice exposure.
-        thumbnail = small - small.mean(axis=(0, 1))
-        colours = np.stack(
-            [np.histogram(small[..., channel], HISTOGRAM_BINS, (0, 1))[0] for channel in range(3)]
-        ) / (THUMBNAIL_PX**2)
-        previous, previous_colours = self._thumbnail, self._colours
-        self._thumbnail, self._colours = thumbnail, colours
-        if previous is None or previous_colours is None:
+    def is_cut(self, look: Look) -> bool:
+        """Whether the next frame, seen at a glance, begins a new shot. The first frame does not."""
+        before, self._before = self._before, look
+        if before is None:
             return False
-        layout = float(np.abs(thumbnail - previous).mean())
-        colour = float(np.abs(colours - previous_colours).sum(1).mean() / 2)
-        cut = layout > max(LAYOUT_CHANGE, TIMES_USUAL * self._usual) and colour > COLOUR_CHANGE
-        self._usual = 0.0 if cut else USUAL_MEMORY * self._usual + (1 - USUAL_MEMORY) * layout
+        cut = look.is_other_shot(before, max(LAYOUT_CHANGE, TIMES_USUAL * self._usual_change))
+        change = look.layout_change(before)
+        self._usual_change = 0.0 if cut else USUAL_MEMORY * self._usual_change + (1 - USUAL_MEMORY) * change
         return cut

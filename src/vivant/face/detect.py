@@ -23,14 +23,17 @@ OVERLAP_TO_MERGE = 0.3
 CONTAINMENT_TO_MERGE = 0.6
 SMALLEST_AREA = 1e-6
 
-# Tiled search, in fractions of the longer side. Each level finds faces down to about a sixth of its tile.
+# Search for small faces: tiles in fractions of the longer side. The detector is sure of faces above a fifth of
+# what it sees and suspects them above a twelfth, so suspects are looked at again, enlarged.
+SURE_FRACTION = 0.2
 TILE_FRACTIONS = (0.5, 0.25)
 LARGE_IMAGE_PX = 400
 SMALLEST_TILE_PX = 96
-# Tiles show texture and body parts at face size, so they must be surer: this share of the way to 1.
-EXTRA_SCORE_ON_TILES = 0.5
-# A face cut by a tile's edge is left to the neighbouring tile.
-TILE_MARGIN = 0.02
+SUSPECT_SCORE = 0.3
+MAX_SUSPECTS = 24
+SIDES_AROUND_SUSPECT = 3.0
+# Enlarged texture and body parts resemble faces, so suspects must be surer: this share of the way to 1.
+EXTRA_SCORE_OF_SUSPECTS = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,8 @@ class FaceDetector:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"expected a uint8 (height, width, 3) picture, got {image.dtype} {image.shape}")
         found = self._candidates(image, min_score)
-        longer = max(image.shape[:2])
-        sides = [round(longer * fraction) for fraction in TILE_FRACTIONS]
-        for level, side in enumerate(sides if tiles and longer >= LARGE_IMAGE_PX else ()):
-            if side < SMALLEST_TILE_PX or (level > 0 and len(found)):
-                break
-            on_tiles = [self._on_tile(image, tile, min_score) for tile in _tiles(image, side)]
-            found = np.concatenate([found, *on_tiles])
+        if tiles and max(image.shape[:2]) >= LARGE_IMAGE_PX:
+            found = self._with_small_faces(image, found, min_score)
         return [_detection(row) for row in _merge(found)]
 
     def _candidates(self, image: np.ndarray, min_score: float) -> np.ndarray:
@@ -107,22 +105,42 @@ class FaceDetector:
         coordinates = (coordinates - offset) / scale - 0.5
         return np.concatenate([scores[keep, None], coordinates], axis=1)
 
-    def _on_tile(self, image: np.ndarray, tile: tuple[int, int, int, int], min_score: float) -> np.ndarray:
-        x0, y0, x1, y1 = tile
-        rows = self._candidates(image[y0:y1, x0:x1], min_score + (1 - min_score) * EXTRA_SCORE_ON_TILES)
+    def _with_small_faces(self, image: np.ndarray, found: np.ndarray, min_score: float) -> np.ndarray:
+        """The large ones among the candidates, and confirmed candidates for smaller faces."""
+        longer = max(image.shape[:2])
+        is_large = found[:, 3] - found[:, 1] >= SURE_FRACTION * longer
+        large, suspects = found[is_large], found[~is_large]
+        for fraction in TILE_FRACTIONS:
+            side = round(longer * fraction)
+            if side < SMALLEST_TILE_PX:
+                break
+            on_tiles = [self._on_part(image, tile, SUSPECT_SCORE) for tile in _tiles(image, side)]
+            # Not by containment yet: a large wrong suspect must not swallow a small right one.
+            suspects = _merge(np.concatenate([suspects, *on_tiles]), containment=np.inf)
+            found = np.concatenate([large, self._confirmed(image, suspects, min_score)])
+            if len(found):
+                break
+        return found
+
+    def _on_part(self, image: np.ndarray, part: tuple[int, int, int, int], min_score: float) -> np.ndarray:
+        """Candidates in the part x0, y0, x1, y1 of the picture, in pixels of the whole."""
+        x0, y0, x1, y1 = part
+        rows = self._candidates(image[y0:y1, x0:x1], min_score)
         rows[:, 1:] += np.tile(np.array([x0, y0], np.float32), (rows.shape[1] - 1) // 2)
+        return rows
+
+    def _confirmed(self, image: np.ndarray, suspects: np.ndarray, min_score: float) -> np.ndarray:
+        """Candidates around each suspect (best first), found with the suspect filling a third of the view."""
         height, width = image.shape[:2]
-        margin = TILE_MARGIN * (x1 - x0)
-        inside = np.ones(len(rows), bool)
-        for column, edge, sign, is_border in (
-            (1, x0, 1, x0 == 0),
-            (2, y0, 1, y0 == 0),
-            (3, x1, -1, x1 == width),
-            (4, y1, -1, y1 == height),
-        ):
-            if not is_border:
-                inside &= sign * (rows[:, column] - edge) > margin
-        return rows[inside]
+        sure = min_score + (1 - min_score) * EXTRA_SCORE_OF_SUSPECTS
+        confirmed = []
+        for row in suspects[np.argsort(-suspects[:, 0])][:MAX_SUSPECTS]:
+            centre, half = (row[1:3] + row[3:5]) / 2, (row[3:5] - row[1:3]).max() * SIDES_AROUND_SUSPECT / 2
+            x0, y0 = np.maximum(0, np.floor(centre - half)).astype(int)
+            x1, y1 = np.minimum((width, height), np.ceil(centre + half)).astype(int)
+            rows = self._on_part(image, (x0, y0, x1, y1), sure)
+            confirmed.append(rows[_is_same_face(row, rows)] if len(rows) else rows)
+        return np.concatenate(confirmed) if confirmed else suspects[:0]
 
 
 @lru_cache(maxsize=1)
@@ -166,14 +184,17 @@ def _tiles(image: np.ndarray, side: int) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def _merge(rows: np.ndarray) -> np.ndarray:
+def _merge(rows: np.ndarray, containment: float = CONTAINMENT_TO_MERGE) -> np.ndarray:
     """Weighted non-maximum suppression; the merged rows, largest box first."""
     merged = []
     rows = rows[np.argsort(-rows[:, 0], kind="stable")]
     while len(rows):
-        same = _is_same_face(rows[0], rows)
+        same = _is_same_face(rows[0], rows, containment)
+        same[0] = True
         # Average only what agrees with the best row: a part of the face must not shrink the box.
-        close = rows[same & (_overlap(rows[0], rows)[0] > OVERLAP_TO_MERGE)]
+        agree = _overlap(rows[0], rows)[0] > OVERLAP_TO_MERGE
+        agree[0] = True
+        close = rows[agree]
         weights = close[:, :1]
         mean = (close[:, 1:] * weights).sum(0) / weights.sum()
         merged.append(np.concatenate([rows[0, :1], mean]))
@@ -193,11 +214,9 @@ def _overlap(row: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return shared / np.maximum(union, SMALLEST_AREA), shared / np.maximum(smaller, SMALLEST_AREA)
 
 
-def _is_same_face(row: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _is_same_face(row: np.ndarray, rows: np.ndarray, containment: float = CONTAINMENT_TO_MERGE) -> np.ndarray:
     over_union, over_smaller = _overlap(row, rows)
-    same = (over_union > OVERLAP_TO_MERGE) | (over_smaller > CONTAINMENT_TO_MERGE)
-    same[0] = True
-    return same
+    return (over_union > OVERLAP_TO_MERGE) | (over_smaller > containment)
 
 
 def _detection(row: np.ndarray) -> Detection:

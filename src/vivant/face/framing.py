@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vivant.errors import FaceError
 from vivant.face.choose import MIN_FACE_PX, FaceChoice, choose_face
 from vivant.face.crop import Crop, crop_transform
 from vivant.face.detect import Detection, FaceDetector
@@ -36,6 +35,14 @@ class Framing:
         return self.crop.apply(self.image)
 
 
+@dataclass(frozen=True)
+class FoundFace:
+    """A detection that the mesh confirms."""
+
+    detection: Detection
+    landmarks: Landmarks
+
+
 def default_detector() -> FaceDetector:
     """This thread's detector, loaded at the first call."""
     if not hasattr(_thread, "detector"):
@@ -50,10 +57,11 @@ def default_mesh() -> FaceMesh:
     return _thread.mesh
 
 
-def list_faces(image: np.ndarray) -> list[Detection]:
-    """All faces of a picture that the mesh confirms, largest first: the numbers that `--face N` means."""
+def list_faces(image: np.ndarray) -> list[FoundFace]:
+    """All faces of a uint8 RGB picture, largest first: their places in the list are what `--face N` means."""
     mesh = default_mesh()
-    return [face for face in default_detector().detect(image) if mesh.landmarks(image, face) is not None]
+    found = [(face, mesh.landmarks(image, face)) for face in default_detector().detect(image)]
+    return [FoundFace(face, landmarks) for face, landmarks in found if landmarks is not None]
 
 
 def frame_face(
@@ -72,10 +80,8 @@ def frame_face(
 
     scale, vx, vy: see `crop_square`. min_px: smallest face that is accepted.
     """
-    detections = default_detector().detect(image)
-    index = choose_face(detections, choice, name=name, min_px=min_px)
-    landmarks = default_mesh().landmarks(image, detections[index])
-    if landmarks is None:
-        raise FaceError(f"face {index} in {name} cannot be read: hidden, too dark or turned too far away")
+    faces = list_faces(image)
+    index = choose_face([face.detection for face in faces], choice, name=name, min_px=min_px)
+    landmarks = faces[index].landmarks
     crop = crop_transform(landmarks.points, size_px, scale, vx, vy, rotate)
     return Framing(image, crop, landmarks, index)

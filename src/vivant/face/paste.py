@@ -40,7 +40,9 @@ def paste_back(
         return result
     matrix = crop.crop_to_image.astype(np.float64) - [[0, 0, x0], [0, 0, y0]]
     size = (x1 - x0, y1 - y0)
-    face = cv2.warpAffine(generated, matrix, size, flags=cv2.INTER_LINEAR)
+    # The published mask is not quite 0 at the right and bottom edge, where its black border shows through.
+    outside = cv2.BORDER_CONSTANT if published else cv2.BORDER_REPLICATE
+    face = cv2.warpAffine(generated, matrix, size, flags=cv2.INTER_LINEAR, borderMode=outside)
     mask = cv2.warpAffine(paste_mask(crop.size_px), matrix, size, flags=cv2.INTER_LINEAR)
     mix = _mixed_truncating if published else _mixed_rounding
     result[y0:y1, x0:x1] = mix(face, frame[y0:y1, x0:x1], mask)

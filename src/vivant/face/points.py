@@ -65,6 +65,11 @@ MULTI_PIE_68 = (
     *(78, 81, 13, 311, 308, 402, 14, 178),
 )
 
+# In the published 203 points: upper and lower middle, then the two corners.
+LIDS_203_LEFT = (6, 18, 0, 12)
+LIDS_203_RIGHT = (30, 42, 24, 36)
+LIPS_203 = (90, 102, 48, 66)
+
 # Mirror pairs (image left, image right) that span the face: they give its horizontal axis.
 MIRROR_PAIRS = (
     (EYE_LEFT_OUTER, EYE_RIGHT_OUTER),
@@ -128,6 +133,18 @@ def lip_openness(landmarks: Landmarks) -> float:
     )
 
 
+def published_ratios(points_203: np.ndarray) -> tuple[float, float, float]:
+    """Openness of both eyes and the lips from the published 203 points: image left, image right, lips.
+
+    `eye_openness` and `lip_openness` measure the same things on our mesh.
+    """
+    left, right, lips = (
+        _length(points_203[a] - points_203[b]) / (_length(points_203[c] - points_203[d]) + SHORTEST_PX)
+        for a, b, c, d in (LIDS_203_LEFT, LIDS_203_RIGHT, LIPS_203)
+    )
+    return left, right, lips
+
+
 def pupils(landmarks: Landmarks) -> np.ndarray:
     """float32 (2, 2): image-left and image-right pupil; without irises the middle of each eye's corners."""
     if landmarks.has_iris:
@@ -154,10 +171,10 @@ def head_angles(landmarks: Landmarks) -> tuple[float, float, float]:
     down = points[CHIN] - points[FOREHEAD_TOP]
     down -= across * (down @ across)
     down /= np.linalg.norm(down)
-    # x right, y down, z away from the camera: across x down points away from the face's front.
+    # The axes of the head are the columns of roll * yaw * pitch; x right, y down, z away from the camera.
     backward = np.cross(across, down)
-    yaw = np.degrees(np.arcsin(np.clip(-backward[0], -1, 1)))
-    pitch = np.degrees(np.arctan2(-backward[1], backward[2]))
+    yaw = np.degrees(np.arcsin(np.clip(across[2], -1, 1)))
+    pitch = np.degrees(np.arctan2(down[2], backward[2]))
     roll = np.degrees(np.arctan2(-across[1], across[0]))
     return float(yaw), float(pitch), float(roll)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from vivant.errors import FaceError
 from vivant.face.choose import FaceChoice, choose_face, parse_face_choice
-from vivant.face.cuts import CutDetector
+from vivant.face.cuts import CutDetector, Look, look_at
 from vivant.face.detect import Detection, FaceDetector
 from vivant.face.mesh import FaceMesh
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
@@ -74,6 +74,7 @@ class FaceTracker:
         self._mesh = mesh or FaceMesh()
         self._cuts = CutDetector()
         self._last: Landmarks | None = None
+        self._last_look: Look | None = None
         self._num_faces = 0
         self._num_missing = 0
         self._num_followed = 0
@@ -81,21 +82,23 @@ class FaceTracker:
 
     def update(self, image: np.ndarray) -> TrackedFace | None:
         """The face in the next uint8 RGB frame, or None where it is not to be seen."""
-        if self._cuts.is_cut(image):
+        look = look_at(image)
+        if self._cuts.is_cut(look):
             self._cut_pending = True
-            self._last = None
             self._num_missing = 0
-        found = self._follow(image)
+        # A hand before the camera looks like two cuts; the shot after it is the one before it.
+        cut = self._cut_pending and self._last_look is not None and look.is_other_shot(self._last_look)
+        found = None if self._cut_pending else self._follow(image)
         found_anew = found is None
         if found is None:
-            found = self._find(image)
+            found = self._find(image, None if cut else self._last)
         if found is None:
             self._num_missing += 1
             return None
-        cut, self._cut_pending = self._cut_pending, False
         self._num_followed = 0 if found_anew else self._num_followed + 1
         self._num_missing = 0
-        self._last = found
+        self._cut_pending = False
+        self._last, self._last_look = found, look
         return TrackedFace(found, found_anew, cut)
 
     def _follow(self, image: np.ndarray) -> Landmarks | None:
@@ -112,27 +115,32 @@ class FaceTracker:
                 return None
         return found
 
-    def _find(self, image: np.ndarray) -> Landmarks | None:
+    def _find(self, image: np.ndarray, last: Landmarks | None) -> Landmarks | None:
         """The face by detection: near the last place while that means something, else by choice."""
         thorough = self._num_missing % TILES_EVERY_FRAMES == 0
         faces = self._detector.detect(image, tiles=thorough)
         if not faces:
             return None
-        if self._last is not None and self._num_missing < PATIENCE_FRAMES:
+        if last is not None and self._num_missing < PATIENCE_FRAMES:
             alone = self._num_faces == 1 and len(faces) == 1
             reach = min(REACH + REACH_PER_FRAME * self._num_missing, LONGEST_REACH)
-            face = faces[0] if alone else _nearest(self._last, faces, reach)
+            face = faces[0] if alone else _nearest(last, faces, reach)
+            found = None if face is None else self._mesh.landmarks(image, face)
         else:
-            face = self._chosen(faces)
+            found = self._chosen(image, faces)
         self._num_faces = len(faces)
-        return None if face is None else self._mesh.landmarks(image, face)
+        return found
 
-    def _chosen(self, faces: list[Detection]) -> Detection | None:
+    def _chosen(self, image: np.ndarray, faces: list[Detection]) -> Landmarks | None:
+        """The chosen one among the faces that the mesh confirms, as `list_faces` numbers them."""
+        read = [(face, self._mesh.landmarks(image, face)) for face in faces]
+        confirmed = [(face, landmarks) for face, landmarks in read if landmarks is not None]
         try:
-            return faces[choose_face(faces, self.choice, min_px=self.min_px)]
+            number = choose_face([face for face, _ in confirmed], self.choice, min_px=self.min_px)
         except FaceError:
             # The chosen one is not in this frame, but may be in a later one.
             return None
+        return confirmed[number][1]
 
 
 def _centre_and_width(landmarks: Landmarks) -> tuple[np.ndarray, float]:
