@@ -1,1 +1,1 @@
-"""Faces in pictures: finding, following, cropping and pasting back. Knows numpy and OpenCV, no torch."""
+"""Faces in pictures: finding, following, cropping and pasting back, with numpy and OpenCV (see README.md)."""
