@@ -7,14 +7,20 @@ near 1 moves by a whole pixel in bfloat16.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vivant.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+_LAYOUTS = {3: torch.contiguous_format, 4: torch.channels_last, 5: torch.channels_last_3d}
+"""Memory layout of convolution weights by their number of dimensions."""
+
+log = logging.getLogger(__name__)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -48,19 +54,52 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def place(networks: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Move networks to the device, channels last, convolution weights in `dtype`. Changes them in place."""
+    """Move networks to the device, channels last, convolution weights in `dtype`. Changes them in place.
+
+    A module whose `keep_float32` is true stays float32, with everything below it.
+    """
     networks.to(device=device)
-    for module in networks.modules():
-        if isinstance(module, _CONVOLUTIONS):
-            module.to(dtype=dtype)
-            if isinstance(module, nn.Conv2d):
-                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    _narrow(networks, dtype)
     return networks
+
+
+def _narrow(module: nn.Module, dtype: torch.dtype) -> None:
+    if getattr(module, "keep_float32", False):
+        dtype = torch.float32
+    if isinstance(module, nn.modules.conv._ConvNd):
+        module.to(dtype=dtype)
+        weight = module.weight.data
+        module.weight.data = weight.contiguous(memory_format=_LAYOUTS[weight.dim()])
+    for child in module.children():
+        _narrow(child, dtype)
 
 
 def computing(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """The context that placed networks are called in; does nothing for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def first_call_checked(
+    narrow: Callable[..., Tensor], wide: Callable[..., Tensor], what: str = "half precision"
+) -> Callable[..., Tensor]:
+    """`narrow`, unless its first answer is not finite; then `wide` from that call on, with a warning in the log.
+
+    Half precision overflows on some devices and stays finite on others, and one frame tells which: later frames
+    are not checked. Never silent: the log says what was given up.
+    """
+    chosen: list[Callable[..., Tensor]] = []
+
+    def call(*args: object) -> Tensor:
+        if not chosen:
+            answer = narrow(*args)
+            if bool(torch.isfinite(answer).all()):
+                chosen.append(narrow)
+                return answer
+            log.warning("%s gave numbers that are not finite; computing in float32 from here on", what)
+            chosen.append(wide)
+        return chosen[0](*args)
+
+    return call
 
 
 def _has_fast_bfloat16(device: torch.device) -> bool:

@@ -1,0 +1,107 @@
+"""The five published networks behind four methods. Plain PyTorch, single device, no state, no files.
+
+F appearance, M motion, W warping, G generation, S stitching and retargeting (arXiv 2407.03168, Fig. 2):
+
+    portrait --F--> volume --\\
+    portrait --M--> x_s ------W--> warped map --G--> picture
+    driving  --M--> x_d -----/
+
+As built, the modules have the keys and the arithmetic of the published weights. `fold` turns them, in place, into
+an equal and faster form for inference.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from vivant.engines.liveportrait.config import Config
+from vivant.engines.liveportrait.motion import Motion
+from vivant.engines.liveportrait.networks.appearance import AppearanceExtractor
+from vivant.engines.liveportrait.networks.folded_appearance import FoldedAppearance
+from vivant.engines.liveportrait.networks.folded_generator import FoldedGenerator
+from vivant.engines.liveportrait.networks.folded_warping import FoldedWarping
+from vivant.engines.liveportrait.networks.generator import Generator
+from vivant.engines.liveportrait.networks.stitching import StitchingRetargeting
+from vivant.engines.liveportrait.networks.warping import WarpingNetwork
+from vivant.face.motion_extractor import MotionExtractor
+from vivant.ops.rotation import degrees_from_bins, rotation_from_degrees
+
+__all__ = ["PublishedNetworks"]
+
+
+class PublishedNetworks(nn.Module):
+    """Everything that a published LivePortrait checkpoint holds."""
+
+    appearance_extractor: AppearanceExtractor | FoldedAppearance
+    warping: WarpingNetwork | FoldedWarping
+    generator: Generator | FoldedGenerator
+
+    def __init__(self, config: Config):
+        super().__init__()
+        if config.published is None:
+            raise ValueError(f"these are the published networks, the config is for {config.networks!r}")
+        sizes = config.published
+        self.appearance_extractor = AppearanceExtractor(sizes)
+        self.motion_extractor = MotionExtractor(
+            sizes.motion_channels, config.num_keypoints, sizes.num_angle_bins
+        )
+        self.warping = WarpingNetwork(sizes, config.num_keypoints)
+        self.generator = Generator(sizes)
+        self.stitching = StitchingRetargeting(sizes, config.num_keypoints)
+
+    def appearance(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Crop (B, 3, S, S) RGB in [0, 1] -> what `generate` needs of it: volume and compressed volume."""
+        with self._computing(image.device):
+            return self.warping.prepare(self.appearance_extractor(image))
+
+    def motion(self, image: Tensor) -> Motion:
+        """Crops (B, 3, S, S) RGB in [0, 1] -> their motion, float32."""
+        heads = self.motion_extractor(image)
+        angles = (degrees_from_bins(logits) for logits in (heads.pitch, heads.yaw, heads.roll))
+        return Motion(
+            rotation=rotation_from_degrees(*angles),
+            expression=heads.expression,
+            scale=heads.scale,
+            translation=heads.translation,
+            canonical=heads.canonical,
+        )
+
+    def generate(
+        self,
+        appearance: tuple[Tensor, ...],
+        keypoints_source: Tensor,
+        keypoints_driving: Tensor,
+        source: Motion | None = None,
+        driving: Motion | None = None,
+    ) -> Tensor:
+        """One appearance, keypoints (1 or B, K, 3) and (B, K, 3) -> pictures (B, 3, 2S, 2S) in [0, 1].
+
+        The two motions are there for the compact networks.
+        """
+        volume, compressed = appearance
+        count = len(keypoints_driving)
+        volume, compressed, keypoints_source = (
+            x.expand(count, *x.shape[1:]) for x in (volume, compressed, keypoints_source.float())
+        )
+        with self._computing(volume.device):
+            warped = self.warping((volume, compressed), keypoints_source, keypoints_driving.float())
+            return self.generator(warped).float()
+
+    def _computing(self, device: torch.device) -> AbstractContextManager[object]:
+        """The folded networks choose their own precision, layer by layer; autocast would undo that."""
+        folded = isinstance(self.generator, FoldedGenerator)
+        return torch.autocast(device.type, enabled=False) if folded else nullcontext()
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Become the faster form, for inference only. Afterwards the keys are no longer the published ones."""
+        plain = self.appearance_extractor, self.warping, self.generator
+        assert isinstance(plain[0], AppearanceExtractor), "folded already"
+        assert isinstance(plain[1], WarpingNetwork)
+        assert isinstance(plain[2], Generator)
+        self.appearance_extractor = FoldedAppearance(plain[0])
+        self.warping = FoldedWarping(plain[1])
+        self.generator = FoldedGenerator(plain[2])
