@@ -67,7 +67,7 @@ def test_prefetch_is_bounded() -> None:
 
     items = prefetch(numbers(), capacity=4)
     assert next(items) == 1
-    time.sleep(0.05)
+    time.sleep(0.05)  # a chance to run too far ahead
     assert made <= 1 + 4 + 1
     items.close()
 
@@ -111,24 +111,28 @@ def test_prefetch_consumer_error_ends_the_thread() -> None:
 
 
 def test_stages_overlap() -> None:
-    """Two slow ends together take little longer than one of them."""
+    """Decoding picture 2, working on picture 1 and encoding picture 0 happen at once: each waits for the others."""
+    together = threading.Barrier(3, timeout=60)
 
-    def slow() -> Iterator[np.ndarray]:
-        for _ in range(10):
-            time.sleep(0.03)
+    def decode() -> Iterator[np.ndarray]:
+        for index in range(4):
+            if index == 2:
+                together.wait()
             yield IMAGE
 
-    class SlowSink(Sink):
+    class Encoder(Sink):
         def write(self, image: np.ndarray) -> None:
-            time.sleep(0.03)
+            if not self.written:
+                together.wait()
             super().write(image)
 
-    start = time.perf_counter()
-    with BackgroundWriter(SlowSink()) as writer:
-        for image in prefetch(slow()):
-            time.sleep(0.03)
+    encoder = Encoder()
+    with BackgroundWriter(encoder) as writer:
+        for index, image in enumerate(prefetch(decode())):
+            if index == 1:
+                together.wait()
             writer.write(image)
-    assert time.perf_counter() - start < 0.7 * 0.9
+    assert len(encoder.written) == 4
 
 
 def test_background_writer_writes_all_in_order() -> None:

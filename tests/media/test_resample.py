@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vivant.errors import InputError
@@ -26,6 +26,8 @@ def shown(frames: list[Frame]) -> list[int]:
     return [int(frame.image[0, 0, 0]) for frame in frames]
 
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
+
 rates = st.sampled_from([Fraction(n) for n in (1, 10, 24, 25, 30, 50, 60)] + [NTSC, Fraction(24000, 1001)])
 spacings = st.lists(
     st.fractions(min_value=Fraction(1, 240), max_value=Fraction(1, 2), max_denominator=90000),
@@ -34,6 +36,7 @@ spacings = st.lists(
 )
 
 
+@unhurried
 @given(spacings=spacings, rate=rates)
 def test_any_spacing(spacings: list[Fraction], rate: Fraction) -> None:
     times = [sum(spacings[:index], Fraction(0)) for index in range(len(spacings))]
@@ -51,6 +54,7 @@ def test_any_spacing(spacings: list[Fraction], rate: Fraction) -> None:
     assert end - slack <= lasts < end + 1 / rate or len(output) == 1
 
 
+@unhurried
 @given(count=st.integers(1, 300), rate=rates)
 def test_same_rate_changes_nothing(count: int, rate: Fraction) -> None:
     output = list(resample(frames_at([index / rate for index in range(count)]), rate))
