@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import vivant
-from vivant import checkpoint, presets
+from vivant import checkpoint, presets, store
 from vivant.engines import ENGINES, engine_class
 from vivant.errors import CheckpointError, InputError
 from vivant.presets import PRESETS
@@ -73,7 +73,7 @@ def test_weights_that_must_be_converted_first(tmp_path: Path, monkeypatch: pytes
 def test_an_installed_wheel_has_them_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "lib" / "site-packages" / "vivant"
     package.mkdir(parents=True)
-    monkeypatch.setattr(presets, "PACKAGE", package)
+    monkeypatch.setattr(store, "PACKAGE", package)
     assert PRESETS["liveportrait-mini"].folder == package / "weights" / "liveportrait-mini"
     with pytest.raises(CheckpointError, match="install vivant again"):
         vivant.load("liveportrait-mini")

@@ -1,12 +1,14 @@
-"""The one folder outside the project where vivant keeps files for the user: converted weights, face models.
+"""Where files are: those that come with the package, and those kept for the user outside the project.
 
-Set VIVANT_HOME to move it. Nothing is made here until something is stored.
+Set VIVANT_HOME to move the user's folder. Nothing is made there until something is stored.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
 
 
 def store_folder() -> Path:
@@ -15,3 +17,12 @@ def store_folder() -> Path:
         return Path(home).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "vivant"
+
+
+def embedded_weights(name: str) -> Path:
+    """The folder of weights that come with the package; whether it exists is the caller's question.
+
+    A wheel carries them inside the package; a checkout keeps them in its top-level `weights/`.
+    """
+    checkout = PACKAGE.parents[1] / "weights" / name
+    return checkout if checkout.is_dir() else PACKAGE / "weights" / name

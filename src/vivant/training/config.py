@@ -71,5 +71,5 @@ class Stage(Protocol):
     def export(self, network: nn.Module, folder: Path) -> None:
         """Write `network` (the averaged weights) as something that `vivant.load` opens."""
 
-    def pictures(self, batch: dict[str, Tensor]) -> Sequence[Tensor] | None:
-        """Rows of (3, H, W) pictures to look at while training, or None."""
+    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        """Rows of pictures (3, H, W) that `network` draws for a batch, to look at; may be empty."""

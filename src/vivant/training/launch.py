@@ -7,7 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vivant.errors import InputError
@@ -49,22 +48,13 @@ def train(
         minutes: stop (with a snapshot) after this time.
         report: called with every line of statistics.
     """
-    from vivant.engines.liveportrait.networks_compact import CompactNetworks
     from vivant.runtime.precision import choose_device
-    from vivant.studio.background import background_pictures
+    from vivant.training.data.portraits import random_backgrounds
 
     recipe = find_recipe(name)
     sessions = find_sessions(data, held_out=False)
-    networks = None
-    if init is not None:
-        networks = CompactNetworks(recipe.config)
-        from vivant import checkpoint
-
-        _, loaded = checkpoint.load(init, type(recipe.config), CompactNetworks)
-        networks.load_state_dict(loaded.state_dict())
-    size = int(recipe.train.extra["size_px"])
-    backgrounds = np.stack(background_pictures(NUM_BACKGROUNDS, size, recipe.train.seed))
-    stage = recipe.build(sessions, backgrounds, networks)
+    pictures = random_backgrounds(NUM_BACKGROUNDS, int(recipe.train.extra["size_px"]), recipe.train.seed)
+    stage = recipe.build(sessions, pictures, init)
     folder.mkdir(parents=True, exist_ok=True)
     target: torch.device = choose_device(device)
     return Trainer(stage, recipe.train, folder, target, report).run(minutes)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -121,24 +122,22 @@ class Trainer:
             sampler=range(first, last),
             num_workers=config.num_workers,
             prefetch_factor=4 if config.num_workers else None,
-            persistent_workers=False,
+            # Its own generator: the loader draws a seed when it starts, and a resumed run starts once more.
+            generator=torch.Generator().manual_seed(config.seed),
         )
-        start = saved = time.monotonic()
+        began = start = time.monotonic()
         for index, batch in enumerate(loader, first):
             self._micro_step(batch, index)
             now = time.monotonic()
             if (index + 1) % config.accumulate == 0 and self.step % config.log_steps == 0:
                 self._log(now - start, batch)
-            if now - saved > config.checkpoint_minutes * 60:
-                self._advance(now - start)
-                start = saved = now
+            if now - start > config.checkpoint_minutes * 60:
+                self.seconds += now - start
+                start = now
                 self._snapshot()
-            if self.stopped or now - start + self.seconds > seconds + self.seconds:
+            if self.stopped or now - began > seconds:
                 break
-        self._advance(time.monotonic() - start)
-
-    def _advance(self, elapsed: float) -> None:
-        self.seconds += elapsed
+        self.seconds += time.monotonic() - start
 
     def _micro_step(self, batch: dict[str, Tensor], index: int) -> None:
         config, network = self.config, self.stage.network
@@ -200,6 +199,7 @@ class Trainer:
                 self.report(row)
 
     def _snapshot(self) -> None:
+        """Everything needed to go on, an export that `vivant.load` opens, and pictures to look at."""
         tensors = snapshot.network_tensors(self.stage.network, "network")
         tensors |= snapshot.network_tensors(self.average.network, "average")
         tensors |= snapshot.optimizer_tensors(self.optimizer, self.names)
@@ -209,7 +209,18 @@ class Trainer:
             meta = {"step": self.step, "images": self.images, "seconds": self.seconds, "config": config}
             snapshot.save(self.folder, tensors, meta)
             self.stage.export(self.average.network, self.folder / "export")
+            self._draw()
         barrier(self.world_size)
+
+    def _draw(self) -> None:
+        """`pictures.png`: the same batch at every snapshot, drawn with the averaged weights."""
+        batch = self.stage.dataset(self.config, 0, 1)[0]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            rows = self.stage.pictures(self.average.network, {k: v.to(self.device) for k, v in batch.items()})
+        if rows:
+            sheet = torch.cat([row.clamp(0, 1) for row in rows], 1)
+            pixels = (sheet.permute(1, 2, 0).float().cpu().numpy() * 255 + 0.5).astype("uint8")
+            cv2.imwrite(str(self.folder / "pictures.png"), pixels[..., ::-1])
 
     def _random_states(self) -> dict[str, Tensor]:
         states = [torch.get_rng_state()]

@@ -16,6 +16,8 @@ from vivant.engines.liveportrait import points
 
 Features = Callable[[Tensor], Sequence[Tensor]]
 """A frozen network: pictures (B, 3, S, S) -> feature maps."""
+Embedding = Callable[[Tensor], Tensor]
+"""A frozen network: pictures (B, 3, S, S) -> identity vectors (B, D)."""
 
 
 # --- the paper's terms -------------------------------------------------------------------------------------
@@ -70,7 +72,7 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def face_identity(embed: Callable[[Tensor], Tensor], image: Tensor, target: Tensor) -> Tensor:
+def face_identity(embed: Embedding, image: Tensor, target: Tensor) -> Tensor:
     """L_faceid: 1 - cosine of identity embeddings (B, D)."""
     with torch.no_grad():
         wanted = embed(target)

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from vivant.engines.liveportrait.config import Config
+from vivant import checkpoint
+from vivant.engines.liveportrait.config import Config, published, tiny_published
 from vivant.engines.liveportrait.config_compact import CompactConfig, mini_compact, tiny_compact
+from vivant.engines.liveportrait.losses import Embedding, Features
+from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
+from vivant.engines.liveportrait.stages_published import DEFAULT_WEIGHTS, PublishedStage
 from vivant.engines.liveportrait.stages import CompactStage, GeneratorStage, MotionStage
+from vivant.errors import CheckpointError
+from vivant.face.identity import load_identity
+from vivant.presets import find_checkpoint
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
 from vivant.training.data.portraits import statistics
@@ -50,12 +61,21 @@ class Recipe:
         self,
         sessions: Sequence[Session],
         backgrounds: np.ndarray,
-        networks: CompactNetworks | None = None,
+        init: Path | None = None,
     ) -> CompactStage:
-        """The stage, its networks started from `networks` or from scratch with the data's statistics."""
+        """The stage; its networks start from the checkpoint `init`, or at random with the data's statistics."""
+        networks = CompactNetworks(self.config)
+        if init is None:
+            set_statistics(networks, sessions)
+        else:
+            config, loaded = checkpoint.load(init, Config, CompactNetworks)
+            if config != self.config:
+                raise CheckpointError(
+                    f"{init} has another architecture than the recipe {self.train.name}; start from a "
+                    "checkpoint of the same recipe chain, or without one"
+                )
+            networks.load_state_dict(loaded.state_dict())
         stage = self.stage(self.config, sessions, backgrounds, networks)
-        if networks is None:
-            set_statistics(stage.networks, sessions)
         if isinstance(stage, GeneratorStage):
             stage.configure(self.train)
         return stage
@@ -90,7 +110,7 @@ def mini_motion() -> Recipe:
     """Motion networks of liveportrait-mini: single pictures at 192 px."""
     train = TrainConfig(
         name="mini_motion",
-        num_images=120_000,
+        num_images=100_000,
         batch_size=64,
         groups=MOTION_GROUPS,
         warmup_images=4000,
@@ -103,7 +123,7 @@ def mini_generator() -> Recipe:
     """Generator of liveportrait-mini at 128 px, on the renderer's motion with a little prediction at the end."""
     train = TrainConfig(
         name="mini_generator",
-        num_images=90_000,
+        num_images=60_000,
         batch_size=16,
         groups=(ParameterGroup(modules=("generator",), learning_rate=8e-4),),
         warmup_images=1600,
@@ -116,7 +136,7 @@ def mini_finish() -> Recipe:
     """Last stage at 256 px, mostly on predicted motion, with mouth and eyes re-read by the motion networks."""
     train = TrainConfig(
         name="mini_finish",
-        num_images=16_000,
+        num_images=11_000,
         batch_size=8,
         groups=(ParameterGroup(modules=("generator",), learning_rate=3e-4),),
         warmup_images=400,
@@ -155,6 +175,103 @@ def debug_generator() -> Recipe:
     return Recipe(train, compact_config(tiny_compact(), 64), GeneratorStage)
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    f.__name__: f for f in (mini_motion, mini_generator, mini_finish, debug_motion, debug_generator)
+@dataclass(frozen=True)
+class PublishedRecipe:
+    """Stage I of the paper, with frozen networks of our own where the paper uses pretrained ones."""
+
+    train: TrainConfig
+    config: Config
+
+    def build(
+        self, sessions: Sequence[Session], backgrounds: np.ndarray, init: Path | None = None
+    ) -> PublishedStage:
+        networks = PublishedNetworks(self.config)
+        if init is not None:
+            _, loaded = checkpoint.load(init, Config, PublishedNetworks)
+            networks.load_state_dict(loaded.state_dict())
+        weights = DEFAULT_WEIGHTS | dict(self.train.extra.get("weights", {}))
+        return PublishedStage(
+            self.config,
+            sessions,
+            backgrounds,
+            networks,
+            features=studio_features()
+            if any(weights[n] for n in weights if "perceptual" in n)
+            else no_features,
+            embed=studio_identity() if weights["face_identity"] else no_features,
+            settings=self.train,
+        )
+
+
+def no_features(image: Tensor) -> NoReturn:
+    """Stands where a recipe switched the term off."""
+    raise AssertionError("this term is switched off and must not be computed")
+
+
+def studio_features() -> Features:
+    """Feature maps of our own motion network (trained on studio people), at its picture size, frozen."""
+    folder = find_checkpoint("liveportrait-mini")
+    _, networks = checkpoint.load(folder, Config, CompactNetworks)
+    pose = networks.float().requires_grad_(False).motion_network.pose
+    side = networks.motion_network.config.pose_image_size
+
+    def features(image: Tensor) -> Sequence[Tensor]:
+        small = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+        return pose.to(image.device).trunk.features(small)[:4]
+
+    return features
+
+
+def studio_identity() -> Embedding:
+    """Our own identity embedding (trained on studio people), frozen."""
+    network = load_identity().requires_grad_(False)
+
+    def embed(image: Tensor) -> Tensor:
+        return network.to(image.device)(image)
+
+    return embed
+
+
+def published_stage1() -> PublishedRecipe:
+    """Published size. For many GPUs: the paper took 8 A100 about ten days (batch 104, Adam 2e-4, 0.5/0.999)."""
+    train = TrainConfig(
+        name="published_stage1",
+        num_images=50_000_000,
+        batch_size=13,
+        groups=(ParameterGroup(modules=("",), learning_rate=2e-4, weight_decay=0.0),),
+        betas=(0.5, 0.999),
+        num_workers=8,
+        sharding="fsdp",
+    )
+    return PublishedRecipe(train, published())
+
+
+def debug_published_stage1() -> PublishedRecipe:
+    """Seconds on a CPU, every term that needs no other network switched on. For tests."""
+    off = {"perceptual": 0.0, "perceptual_face": 0.0, "perceptual_lip": 0.0, "face_identity": 0.0}
+    train = TrainConfig(
+        name="debug_published_stage1",
+        num_images=24,
+        batch_size=2,
+        groups=(ParameterGroup(modules=("",), learning_rate=1e-3, weight_decay=0.0),),
+        warmup_images=2,
+        log_steps=1,
+        num_workers=0,
+        precision="fp32",
+        extra={"size_px": 256, "weights": off, "discriminator_width": 4},
+    )
+    return PublishedRecipe(train, tiny_published())
+
+
+RECIPES: dict[str, Callable[[], Recipe | PublishedRecipe]] = {
+    f.__name__: f
+    for f in (
+        mini_motion,
+        mini_generator,
+        mini_finish,
+        published_stage1,
+        debug_motion,
+        debug_generator,
+        debug_published_stage1,
+    )
 }

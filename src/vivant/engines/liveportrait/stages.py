@@ -41,11 +41,11 @@ class CompactStage:
         config: Config,
         sessions: Sequence[Session],
         backgrounds: np.ndarray,
-        networks: CompactNetworks | None = None,
+        networks: CompactNetworks,
     ):
         self.config = config
         self.sessions, self.backgrounds = sessions, backgrounds
-        self.network: nn.Module = networks or CompactNetworks(config)
+        self.network: nn.Module = networks
         for parameter in self.network.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -130,8 +130,8 @@ class MotionStage(CompactStage):
             "gaze": 0.03 * (gaze - truth.gaze).abs().mean(),
         }
 
-    def pictures(self, batch: dict[str, Tensor]) -> Sequence[Tensor] | None:
-        return None
+    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        return ()
 
 
 class GeneratorStage(CompactStage):
@@ -141,7 +141,8 @@ class GeneratorStage(CompactStage):
 
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         source, driving = pictures_to_float(batch["source"]), pictures_to_float(batch["driving"])
-        out, seen = self.draw(batch, source, driving, self.predicted_share(progress))
+        self.networks.motion_network.eval()
+        out, seen = draw(self.networks, batch, source, driving, self.predicted_share(progress))
         size = source.shape[-1]
         weight = losses.region_weight(batch["driving_points"], size, gain=4.0)
         visible = batch["visible"]
@@ -202,37 +203,38 @@ class GeneratorStage(CompactStage):
         """Share of the batch that is driven by predicted instead of true motion."""
         return self.share_start + (self.share_end - self.share_start) * progress
 
-    def draw(
-        self, batch: dict[str, Tensor], source: Tensor, driving: Tensor, predicted_share: float
-    ) -> tuple[Generated, Appearance]:
-        """The drawn driving picture and the source's appearance."""
-        networks = self.networks
-        distance = networks.motion_network.camera_distance
-        networks.motion_network.eval()
-        motions = [true_motion(batch, "source_"), true_motion(batch, "driving_")]
-        if predicted_share > 0:
-            with torch.no_grad():
-                both = networks.motion_network(torch.cat([source, driving]))
-            chosen = torch.rand(len(source), device=source.device) < predicted_share
-            parts = [split(both, 0, len(source)), split(both, len(source), 2 * len(source))]
-            # As in use, the source's neutral shape serves both pictures.
-            parts[1].canonical = parts[0].canonical
-            motions = [mix(m, p, chosen) for m, p in zip(motions, parts, strict=True)]
-        kps = [
-            project(m.canonical, m.expression, m.rotation, m.scale, m.translation, distance) for m in motions
-        ]
-        codes = [motion_code(m.rotation, m.expression) for m in motions]
-        seen = networks.generator.encoder(source)
-        return networks.generator(seen, kps[0], kps[1], codes[0], codes[1]), seen
-
     @torch.no_grad()
-    def pictures(self, batch: dict[str, Tensor]) -> Sequence[Tensor] | None:
-        """Source, driving, drawn, warped, painted, blend, plate: one row per pair."""
-        self.networks.eval()
+    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        """Source, driving, drawn, warped, painted, blend, plate: one row per pair, on predicted motion."""
+        assert isinstance(network, CompactNetworks)
         source, driving = pictures_to_float(batch["source"]), pictures_to_float(batch["driving"])
-        out, seen = self.draw(batch, source, driving, 1.0)
+        out, seen = draw(network, batch, source, driving, 1.0)
         columns = [source, driving, out.image, out.warped[:, :3], out.painted, out.blend, seen.layers[:, 4:]]
         return [torch.cat([c[i].float() for c in columns], 2) for i in range(len(source))]
+
+
+def draw(
+    networks: CompactNetworks,
+    batch: dict[str, Tensor],
+    source: Tensor,
+    driving: Tensor,
+    predicted_share: float,
+) -> tuple[Generated, Appearance]:
+    """The drawn driving picture and the source's appearance."""
+    distance = networks.motion_network.camera_distance
+    motions = [true_motion(batch, "source_"), true_motion(batch, "driving_")]
+    if predicted_share > 0:
+        with torch.no_grad():
+            both = networks.motion_network(torch.cat([source, driving]))
+        chosen = torch.rand(len(source), device=source.device) < predicted_share
+        parts = [split(both, 0, len(source)), split(both, len(source), 2 * len(source))]
+        # As in use, the source's neutral shape serves both pictures.
+        parts[1].canonical = parts[0].canonical
+        motions = [mix(m, p, chosen) for m, p in zip(motions, parts, strict=True)]
+    kps = [project(m.canonical, m.expression, m.rotation, m.scale, m.translation, distance) for m in motions]
+    codes = [motion_code(m.rotation, m.expression) for m in motions]
+    seen = networks.generator.encoder(source)
+    return networks.generator(seen, kps[0], kps[1], codes[0], codes[1]), seen
 
 
 def true_motion(batch: dict[str, Tensor], prefix: str) -> CompactMotion:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vivant.studio.background import sample_background
 from vivant.studio.dataset import Session
 from vivant.studio.flow import flow as true_flow
 from vivant.training.data.compose import NEUTRAL, Window, compose, random_grade
@@ -160,6 +162,39 @@ class Portraits(Dataset[dict[str, Tensor]]):
         if self.settings.augment and rng.random() < 0.5:
             picture = picture[:, ::-1]
         return np.ascontiguousarray(picture)
+
+
+def random_backgrounds(count: int, size_px: int, seed: int) -> np.ndarray:
+    """Pictures (count, size, size, 3) uint8 to put behind people: rooms, paper rolls, and loud patterns.
+
+    The patterns look like nothing real; they teach the networks not to lean on calm backgrounds.
+    """
+    rng = np.random.default_rng([seed, 11])
+    pictures = [sample_background(size_px, rng) if i % 3 else _pattern(size_px, rng) for i in range(count)]
+    return np.stack([(np.clip(p, 0, 1) * 255 + 0.5).astype(np.uint8) for p in pictures])
+
+
+def _pattern(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise of several scales with boxes and lines, sharp or blurred, float in [0, 1]."""
+    low, high = rng.uniform(0, 1, (2, 3))
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    share = (np.cos(angle) * x + np.sin(angle) * y + 0.5)[..., None]
+    image = (low * (1 - share) + high * share).astype(np.float32)
+    for octave in range(int(rng.integers(0, 6))):
+        cells = 3 * 2**octave
+        noise = rng.normal(size=(cells, cells, 3)).astype(np.float32)
+        grown = cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+        image += np.float32(0.62**octave * rng.uniform(0.02, 0.15)) * grown
+    for _ in range(int(rng.integers(0, 20))):
+        colour = tuple(float(c) for c in rng.uniform(0, 1, 3))
+        x0, y0, x1, y1 = (int(v) for v in rng.integers(-20, size + 20, 4))
+        if rng.random() < 0.6:
+            cv2.rectangle(image, (x0, y0), (x1, y1), colour, -1)
+        else:
+            cv2.line(image, (x0, y0), (x1, y1), colour, int(rng.integers(1, 14)))
+    blur = float(rng.choice([0, 0.6, 2, 5]))
+    return cv2.GaussianBlur(image, (0, 0), blur) if blur else image
 
 
 def statistics(sessions: Sequence[Session]) -> dict[str, np.ndarray]:
