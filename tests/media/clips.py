@@ -89,6 +89,41 @@ def write_clip(
     return path
 
 
+class _Pipe:
+    """A file that cannot seek."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self.data += data
+        return len(data)
+
+
+def write_live_clip(
+    path: Path,
+    images: Sequence[np.ndarray],
+    times: Sequence[float],
+    format: str,
+    codec: str,
+    options: dict[str, str],
+) -> Path:
+    """Encode as a stream: the muxer can never go back to complete its header."""
+    pipe = _Pipe()
+    height, width = images[0].shape[:2]
+    with av.open(pipe, "w", format=format, container_options=options) as container:
+        no_delay = {"bf": "0"} if codec == "libx264" else {}
+        stream = container.add_stream(codec, rate=30, width=width, height=height, options=no_delay)
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for image, time in zip(images, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    path.write_bytes(pipe.data)
+    return path
+
+
 def _chain(first: np.ndarray, rest: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
     yield first
     yield from rest

@@ -85,8 +85,9 @@ def test_no_drift(long_run: Run) -> None:
 
 
 def test_constant_memory(long_run: Run, tmp_path: Path) -> None:
+    """The promise is 200 MB. At this tiny size all frames together would be 55 MB, so less must do."""
     short = carried(tmp_path, 10, NTSC)
-    assert long_run.peak_mb - short.peak_mb < 200
+    assert long_run.peak_mb - short.peak_mb < 30
 
 
 def test_other_rate_stays_in_place(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from .clips import (
     read_index,
     set_display_matrix,
     write_clip,
+    write_live_clip,
     write_wav,
 )
 
@@ -86,6 +87,33 @@ def test_variable_frame_rate(tmp_path: Path, name: str) -> None:
     assert 4 < clip.frame_rate < 6
     shown = [read_index(frame.image) for frame in resample(clip, Fraction(10), end=Fraction(8, 5))]
     assert shown == [0, 2, 3, 3, 4, 4, 4, 4, 6, 6, 6, 6, 6, 6, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("format", "codec", "options"),
+    [
+        ("webm", "libvpx", {}),
+        ("mpegts", "libx264", {}),
+        ("mp4", "libx264", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
+    ],
+)
+@pytest.mark.parametrize("times", [[index / 25 for index in range(40)], VARIABLE_TIMES])
+def test_live_recordings(
+    tmp_path: Path, format: str, codec: str, options: dict[str, str], times: list[float]
+) -> None:
+    """Written without seeking back, as browsers do: the header knows neither length nor rate."""
+    path = tmp_path / "live"
+    images = [index_image(index) for index in range(len(times))]
+    write_live_clip(path, images, times, format, codec, options)
+    clip = read_clip(path)
+    frames = list(clip)
+    assert [read_index(frame.image) for frame in frames] == list(range(len(times)))
+    assert [float(frame.time) for frame in frames] == pytest.approx(times, abs=0.0011)
+    assert clip.is_variable == (times is VARIABLE_TIMES)
+    assert clip.frame_rate == 25 or clip.is_variable
+    assert clip.duration is not None
+    assert times[-1] < clip.duration < times[-1] + 0.1
+    assert clip.num_frames_estimate == len(times)
 
 
 MATRICES = {

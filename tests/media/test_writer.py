@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -244,6 +244,18 @@ def test_bad_arguments(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.mp4"]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "frames"])
+def test_closing_twice_is_harmless_and_writing_afterwards_is_not(tmp_path: Path, name: str) -> None:
+    writer = open_writer(tmp_path / name, Fraction(25), 32, 32)
+    writer.write(index_image(0))
+    writer.close()
+    writer.close()
+    writer.abort()
+    assert os.listdir(tmp_path) == [name]
+    with pytest.raises(ValueError, match="after close"):
+        writer.write(index_image(1))
+
+
 def interrupted(path: Path, error: BaseException) -> None:
     with open_writer(path, Fraction(25), 32, 32) as writer:
         for index in range(30):
@@ -332,12 +344,30 @@ def write_sequence(path: Path, count: int, overwrite: bool = False) -> None:
             writer.write(index_image(index))
 
 
-def test_sequences_never_delete_other_files(tmp_path: Path) -> None:
+def rename_fails_the_second_time() -> Callable[[Path, Path], None]:
+    """os.rename that moves the old folder aside but then cannot put the new one in its place."""
+    real, calls = os.rename, []
+
+    def rename(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    return rename
+
+
+def test_sequences_never_delete_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "frames"
     folder.mkdir()
     write_sequence(folder, 5)  # an empty folder is fine
     with pytest.raises(InputError, match="--overwrite"):
         write_sequence(folder, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename_fails_the_second_time())
+        with pytest.raises(InputError, match="cannot be written"):
+            write_sequence(folder, 2, overwrite=True)
+    assert len(os.listdir(folder)) == 5, "the old pictures are put back"
     write_sequence(folder, 2, overwrite=True)
     assert sorted(os.listdir(folder)) == ["00000.png", "00001.png"]
     (folder / "thesis.txt").write_text("years of work")

@@ -27,7 +27,7 @@ from vivant.media.image import check_pixels, is_image_file, opened_image
 from vivant.media.inputs import check_input_file
 from vivant.media.picture import PictureMaker
 from vivant.media.probe import is_animated, is_pattern, probe_kind
-from vivant.media.resample import TIMESTAMP_SLACK, tidy_rate
+from vivant.media.resample import TIMESTAMP_SLACK, is_standard_rate, tidy_rate
 from vivant.media.sequence import DEFAULT_SEQUENCE_RATE, AnimatedImageReader, ImageSequenceReader
 from vivant.media.types import Frame
 
@@ -68,7 +68,7 @@ class VideoReader:
 
     Time zero is where the picture track starts (see `container.clip_start`), so the first frame is at 0, or a little
     later in files that say so.
-    Rotation, mirroring and non-square pixels are applied to the pictures.
+    Rotation, mirroring and non-square pixels are applied to the pictures; transparency is ignored.
 
     Damage: a file that cannot be decoded to its end, or ends before its header says, gives its good frames
     and then raises InputError. With `allow_truncated` damaged parts are skipped and the clip ends where the
@@ -253,7 +253,7 @@ def _measure(container: InputContainer, stream: VideoStream, header_rate: Fracti
         return _Timing(len(ticks), fallback, len(ticks) / fallback, False)
     measured = (len(ticks) - 1) / span
     is_variable = int(spacings.max() - spacings.min()) * stream.time_base > 2 * TIMESTAMP_SLACK
-    if not is_variable and header_rate and abs(header_rate - measured) <= measured / 100:
-        measured = header_rate
+    if header_rate and is_standard_rate(header_rate) and not is_variable:
+        measured = header_rate if abs(header_rate - measured) <= measured / 100 else measured
     last = last_duration * stream.time_base if last_duration else 1 / measured
     return _Timing(len(ticks), tidy_rate(measured), span + last, is_variable)

@@ -86,6 +86,11 @@ def choose_frame_rate(choice: str, source: Fraction | None, driving: Fraction) -
     return rate
 
 
+def is_standard_rate(rate: Fraction) -> bool:
+    """Whether cameras and players know this rate by name."""
+    return rate in _STANDARD_RATES
+
+
 def tidy_rate(rate: Fraction) -> Fraction:
     """A measured rate as one that players and editors like: the standard rate within 0.02 %, otherwise the
     nearest fraction with a small denominator. Frames are placed by time, so this shifts nothing."""

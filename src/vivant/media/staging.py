@@ -125,7 +125,12 @@ class StagedFolder:
         with output_errors(self.path):
             if self._target.is_dir():
                 os.rename(self._target, predecessor)
-            os.rename(self.temporary, self._target)
+            try:
+                os.rename(self.temporary, self._target)
+            except OSError:
+                if predecessor.is_dir():
+                    os.rename(predecessor, self._target)
+                raise
         shutil.rmtree(predecessor, ignore_errors=True)
 
     def discard(self) -> None:

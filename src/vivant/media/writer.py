@@ -107,6 +107,7 @@ class VideoWriter:
         self.width, self.height = width + width % 2, height + height % 2
         self.num_frames = 0
         self._reformatter = VideoReformatter()
+        self._is_finished = False
         self._cleanup = ExitStack()
         with ExitStack() as stack:
             self._staged = StagedFile(self.path, overwrite=overwrite)
@@ -152,6 +153,8 @@ class VideoWriter:
 
     def write(self, image: np.ndarray) -> None:
         """Append one picture, uint8 RGB of the size given at the start, and the sound up to its end."""
+        if self._is_finished:
+            raise ValueError(f"{self.path}: write after close")
         frame = self._to_yuv(image)
         frame.pts, frame.time_base = self.num_frames, 1 / self.frame_rate
         self.num_frames += 1
@@ -161,8 +164,11 @@ class VideoWriter:
                 self._sound.write_until(self.duration)
 
     def close(self) -> None:
-        """Finish the file and move it to its name. Raises InputError when nothing was written or the disk
+        """Finish the file and move it to its name; once only. Raises InputError when nothing was written or the disk
         is full."""
+        if self._is_finished:
+            return
+        self._is_finished = True
         with self._cleanup:
             if self.num_frames == 0:
                 raise InputError(f"no frame was written to {self.path}; check that the input has frames.")
@@ -175,6 +181,7 @@ class VideoWriter:
 
     def abort(self) -> None:
         """Throw the unfinished file away. Does nothing after `close`."""
+        self._is_finished = True
         self._cleanup.close()
 
     def __enter__(self) -> Self:
@@ -239,10 +246,13 @@ class ImageSequenceWriter:
         _check_size(self.path, width, height)
         self.width, self.height = width, height
         self.num_frames = 0
+        self._is_finished = False
         self._staged = StagedFolder(folder, Path(self._name).suffix.lower(), overwrite=overwrite)
 
     def write(self, image: np.ndarray) -> None:
         """Append one picture, uint8 RGB of the size given at the start."""
+        if self._is_finished:
+            raise ValueError(f"{self.path}: write after close")
         _check_picture(image, (self.height, self.width))
         with output_errors(self.path):
             save_image(self._staged.temporary / (self._name % self.num_frames), image)
@@ -250,6 +260,9 @@ class ImageSequenceWriter:
 
     def close(self) -> None:
         """Move the folder to its name. Raises InputError when nothing was written."""
+        if self._is_finished:
+            return
+        self._is_finished = True
         try:
             if self.num_frames == 0:
                 raise InputError(f"no frame was written to {self.path}; check that the input has frames.")
@@ -259,6 +272,7 @@ class ImageSequenceWriter:
 
     def abort(self) -> None:
         """Throw the unfinished folder away. Does nothing after `close`."""
+        self._is_finished = True
         self._staged.discard()
 
     def __enter__(self) -> Self:
