@@ -1,6 +1,6 @@
 """`python -m vivant` is the command `vivant`."""
 
-from vivant.cli import main
+from vivant.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vivant.errors import CheckpointError, InputError
-from vivant.store import store_folder
+from vivant.store import embedded_weights, store_folder
 
-PACKAGE = Path(__file__).resolve().parent
+
+DEFAULT_PRESET = "liveportrait-mini"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +39,8 @@ class Preset:
 
     @property
     def folder(self) -> Path:
-        """Where the checkpoint is, or would be.
-
-        A wheel carries embedded weights inside the package; a checkout keeps them in its top-level
-        `weights/`.
-        """
-        if not self.embedded:
-            return store_folder() / "presets" / self.name
-        checkout = PACKAGE.parents[1] / "weights" / self.name
-        return checkout if checkout.is_dir() else PACKAGE / "weights" / self.name
+        """Where the checkpoint is, or would be."""
+        return embedded_weights(self.name) if self.embedded else store_folder() / "presets" / self.name
 
 
 PRESETS: dict[str, Preset] = {
@@ -98,9 +92,7 @@ def load(
     from vivant.runtime.compile import compile_methods
 
     preset = PRESETS.get(str(name_or_path))
-    folder = preset.folder if preset is not None else _folder_of(name_or_path)
-    if preset is not None and not (folder / checkpoint.WEIGHTS).is_file():
-        raise CheckpointError(_how_to_get(preset))
+    folder = find_checkpoint(name_or_path)
     target = precision.choose_device(device)
     family = engine_class(checkpoint.read_config(folder)["family"])
     config, networks = checkpoint.load(
@@ -118,10 +110,16 @@ def load(
     return family(config, networks, chosen)
 
 
-def _folder_of(path: str | Path) -> Path:
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """The folder that holds the weights of a preset, or of a path. Raises where there are none."""
     from vivant import checkpoint
 
-    folder = Path(path).expanduser()
+    preset = PRESETS.get(str(name_or_path))
+    if preset is not None:
+        if not (preset.folder / checkpoint.WEIGHTS).is_file():
+            raise CheckpointError(_how_to_get(preset))
+        return preset.folder
+    folder = Path(name_or_path).expanduser()
     if folder.is_dir():
         return folder
     if folder.name == checkpoint.WEIGHTS and folder.is_file():
@@ -132,7 +130,7 @@ def _folder_of(path: str | Path) -> Path:
             f"{folder}: give the folder that holds {checkpoint.WEIGHTS} and {checkpoint.CONFIG}"
         )
     raise InputError(
-        f"{path} is neither a preset ({', '.join(sorted(PRESETS))}) nor a folder with a checkpoint"
+        f"{name_or_path} is neither a preset ({', '.join(sorted(PRESETS))}) nor a folder with a checkpoint"
     )
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 import vivant
+from vivant.cli.animate import animate
+from vivant.cli.vocabulary import Command
 
 
 def build_app() -> typer.Typer:
@@ -14,11 +16,13 @@ def build_app() -> typer.Typer:
     app = typer.Typer(
         name="vivant",
         help="A still portrait comes alive, driven by a video, a webcam, a voice or a saved motion.",
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
     )
     app.callback()(_shared)
+    for command in (animate,):
+        app.command(cls=Command)(command)
     return app
 
 

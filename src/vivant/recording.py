@@ -1,0 +1,208 @@
+"""From files to a file: a picture and a driving clip in, a video with sound and a JSON manifest out.
+
+    check everything cheap -> load the engine -> prepare -> animate | encode in a thread -> commit together
+
+Decoding, computing and encoding overlap, memory does not grow with the clip, and whatever stops the work leaves
+nothing behind. Programs call `record`; nothing here knows a family, a terminal or a page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from vivant.errors import InputError
+from vivant.media.image import read_image
+from vivant.media.overlap import BackgroundWriter, prefetch
+from vivant.media.probe import number_field
+from vivant.media.reader import read_clip
+from vivant.media.resample import choose_frame_rate, resample
+from vivant.media.staging import StagedFile, check_target_file, output_errors
+from vivant.media.types import Clip, Frame
+from vivant.media.writer import DEFAULT_CRF, VIDEO_SUFFIXES, open_writer
+from vivant.settings import Recording
+
+if TYPE_CHECKING:
+    from vivant.animation import Animation
+    from vivant.engine import Engine
+
+Progress = Callable[[int, int | None], None]
+"""Called with frames done and frames expected, after each frame."""
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What the inputs say before anything is computed."""
+
+    clip: Clip
+    frame_rate: Fraction
+    sound: Path | None
+
+
+def record(
+    recording: Recording,
+    load_engine: Callable[[], Engine[Any, Any, Any, Any, Any]],
+    make_options: Callable[[type], Any],
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make the output, the comparison if wanted, and the manifest; returns the manifest.
+
+    Args:
+        load_engine: called once the inputs and the place of the output have been found usable.
+        make_options: called with the family's Options type.
+
+    Raises VivantError for what a user can mend. Whatever is raised, no output is left behind.
+    """
+    checked = _check(recording)
+    staged = StagedFile(recording.manifest, overwrite=recording.overwrite)
+    try:
+        engine = load_engine()
+        options = make_options(engine.options_type)
+        # Late, so that bad input is refused before torch is imported.
+        from vivant.manifest import describe, describe_run
+
+        manifest = describe(
+            {"source": recording.source, "driving": recording.driving}, recording.preset, engine, options
+        )
+        manifest |= {"seed": recording.seed, "settings": _settings(recording)}
+        began = perf_counter()
+        with _animated(recording, checked, engine, options) as animation, ExitStack() as outputs:
+            write, output = _open_outputs(recording, checked, animation, outputs)
+            for index, frame in enumerate(animation, 1):
+                write(frame)
+                if progress is not None:
+                    progress(index, animation.num_frames_estimate)
+            manifest |= {"output": output, **describe_run(animation.report, perf_counter() - began)}
+            with output_errors(recording.manifest):
+                staged.temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        staged.commit()
+        return manifest
+    finally:
+        staged.discard()
+
+
+def _check(recording: Recording) -> _Checked:
+    """Refuse at once what cannot work. Imports no network library and decodes one frame at most."""
+    output = recording.target
+    if number_field(output) is None and output.suffix.lower() in VIDEO_SUFFIXES:
+        check_target_file(output, recording.overwrite)
+    for kind, given in (("source", recording.source), ("driving file", recording.driving)):
+        for made in (output, recording.manifest, recording.comparison):
+            if made.exists() and given.exists() and made.samefile(given):
+                raise InputError(f"{made} is the {kind} itself; choose another output.")
+    if recording.compare:
+        check_target_file(recording.comparison, recording.overwrite)
+    read_image(recording.source)
+    clip = read_clip(recording.driving, allow_truncated=recording.allow_truncated)
+    if recording.audio == "source":
+        raise InputError(f"{recording.source} is a picture and has no sound; use --audio driving or none.")
+    sound = recording.driving if recording.audio == "driving" and clip.has_audio else None
+    return _Checked(clip, choose_frame_rate(recording.fps, None, clip.frame_rate), sound)
+
+
+def _animated(
+    recording: Recording, checked: _Checked, engine: Engine[Any, Any, Any, Any, Any], options: Any
+) -> Animation:
+    from vivant.animation import animate
+
+    portrait = engine.prepare(recording.source, face=_face(recording.face))
+    return animate(
+        engine,
+        portrait,
+        recording.driving,
+        options=options,
+        seed=recording.seed,
+        frame_rate=checked.frame_rate,
+        on_missing=recording.on_missing,
+        driving_face=_face(recording.driving_face),
+        paste_back=recording.paste_back,
+        allow_truncated=recording.allow_truncated,
+    )
+
+
+def _open_outputs(
+    recording: Recording, checked: _Checked, animation: Animation, outputs: ExitStack
+) -> tuple[Callable[[np.ndarray], None], dict[str, Any]]:
+    """What each frame is handed to, and a description of the output. All is finished, or undone, by `outputs`."""
+    height, width = animation.frame_size
+    rate = checked.frame_rate
+    beside = _side_by_side(recording, checked, animation.frame_size, outputs) if recording.compare else None
+    # Entered last, so closed first: if the output itself fails, the comparison is undone with it.
+    writer = open_writer(
+        recording.target,
+        rate,
+        width,
+        height,
+        crf=DEFAULT_CRF if recording.crf is None else recording.crf,
+        audio_from=checked.sound,
+        overwrite=recording.overwrite,
+    )
+    background = outputs.enter_context(BackgroundWriter(writer))
+
+    def write(frame: np.ndarray) -> None:
+        background.write(frame)
+        if beside is not None:
+            beside(frame)
+
+    described = {"name": recording.target.name, "width": writer.width, "height": writer.height}
+    return write, {**described, "frame_rate": str(rate), "has_audio": writer.has_audio}
+
+
+def _side_by_side(
+    recording: Recording, checked: _Checked, size: tuple[int, int], outputs: ExitStack
+) -> Callable[[np.ndarray], None]:
+    """Writes driving, source and result in one row, all of the result's height."""
+    height, width = size
+    clip, source = checked.clip, read_image(recording.source)
+    source = _of_height(source, height)
+    frames = outputs.enter_context(closing(_read_ahead(clip, checked.frame_rate)))
+    driving_width = _width_at(height, clip.width, clip.height)
+    writer = open_writer(
+        recording.comparison,
+        checked.frame_rate,
+        driving_width + source.shape[1] + width,
+        height,
+        crf=DEFAULT_CRF if recording.crf is None else recording.crf,
+        audio_from=checked.sound,
+        overwrite=recording.overwrite,
+    )
+    background = outputs.enter_context(BackgroundWriter(writer))
+
+    def write(frame: np.ndarray) -> None:
+        driving = next(frames, None)
+        shown = _of_height(driving.image, height) if driving is not None else np.zeros_like(frame)
+        background.write(np.concatenate([shown, source, frame], axis=1))
+
+    return write
+
+
+def _read_ahead(clip: Clip, rate: Fraction) -> Generator[Frame, None, None]:
+    yield from prefetch(resample(clip, rate, end=clip.duration))
+
+
+def _width_at(height: int, width: int, of_height: int) -> int:
+    return max(1, round(width * height / of_height))
+
+
+def _of_height(image: np.ndarray, height: int) -> np.ndarray:
+    size = (_width_at(height, image.shape[1], image.shape[0]), height)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def _face(choice: str) -> str | None:
+    return None if choice.strip().lower() == "none" else choice
+
+
+def _settings(recording: Recording) -> dict[str, Any]:
+    """What was asked for beyond the family's options; paths are described elsewhere."""
+    elsewhere = {"source", "driving", "output", "preset", "seed", "overwrite"}
+    return {f.name: getattr(recording, f.name) for f in fields(recording) if f.name not in elsewhere}

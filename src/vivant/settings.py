@@ -1,0 +1,77 @@
+"""What a recording is made of: every setting of `vivant animate` that is not the family's own, with its default.
+
+Light on purpose: the command line builds its options from this file without importing anything heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vivant.face.missing import MissingPolicy
+from vivant.presets import DEFAULT_PRESET
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """A picture, a driving clip, and what to make of them."""
+
+    source: Path
+    """Picture of the person to animate."""
+    driving: Path
+    """What moves it: a video, a GIF, or a folder or pattern of pictures."""
+    output: str | None = None
+    """Video (.mp4, .mov), a folder to put it in, or pictures (frames/%05d.png). [default: SOURCE--DRIVING.mp4]"""
+    preset: str = DEFAULT_PRESET
+    """Name (see `vivant presets`) or checkpoint folder."""
+    face: str = "largest"
+    """Face of the source: largest, a number from 0, x,y in pixels, or none where it is an aligned crop."""
+    driving_face: str = "largest"
+    """Face of the driving clip, in the same words."""
+    on_missing: MissingPolicy = "hold"
+    """Where the driver's face is not seen: hold the last picture, show the source, or fail."""
+    paste_back: bool | None = None
+    """The whole picture, or only the square around the face. [default: paste-back, if there is a picture]"""
+    fps: str = "driving"
+    """Frames per second of the output: driving, or a number such as 25, 29.97 or 24000/1001."""
+    audio: Literal["driving", "source", "none"] = "driving"
+    """Whose sound the output carries."""
+    crf: int | None = None
+    """Quality of the video: 0 is lossless, 51 worst. [default: 18, looks like the input]"""
+    seed: int = 0
+    """Same seed, same video."""
+    compare: bool = False
+    """Also write driving, source and result side by side."""
+    overwrite: bool = False
+    """Replace outputs that exist."""
+    allow_truncated: bool = False
+    """Use what can be read of a damaged driving file."""
+
+    @property
+    def target(self) -> Path:
+        """Where the output goes: as named, or SOURCE--DRIVING.mp4 in the folder named or the current one."""
+        name = f"{self.source.stem}--{self.driving.stem}.mp4"
+        if self.output is None:
+            return Path(name)
+        path = Path(self.output).expanduser()
+        return path / name if path.is_dir() or self.output.endswith(("/", "\\")) else path
+
+    @property
+    def manifest(self) -> Path:
+        """Beside the output: how it was made."""
+        return self._beside(".json")
+
+    @property
+    def comparison(self) -> Path:
+        """Beside the output: driving, source and result in one row."""
+        return self._beside("--compare.mp4")
+
+    def _beside(self, ending: str) -> Path:
+        target = self.target
+        if target.suffix.lower() in VIDEO_SUFFIXES:
+            return target.with_name(target.stem + ending)
+        folder = target.parent if "%" in target.name else target
+        return folder.with_name(folder.name + ending)
