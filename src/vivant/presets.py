@@ -13,7 +13,6 @@ from typing import Any, Literal
 from vivant.errors import CheckpointError, InputError
 from vivant.store import embedded_weights, store_folder
 
-
 DEFAULT_PRESET = "liveportrait-mini"
 
 
