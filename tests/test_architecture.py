@@ -32,9 +32,10 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("animation", "settings"),
     ("manifest",),
     ("recording",),
-    ("studio", "evaluation"),
+    ("studio",),
     ("training",),
     ("families' training",),  # engines/<family>/{losses, recipes, ...}
+    ("evaluation",),
     ("cli", "web"),
 )
 LEVEL = {package: level for level, rung in enumerate(RUNGS) for package in rung}

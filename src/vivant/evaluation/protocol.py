@@ -1,0 +1,63 @@
+"""What is measured how: data, crop, resolution, counts, seed and targets, so that a number always means the same.
+
+Whoever changes anything here, or a metric's definition, raises the version: numbers of different versions are not
+comparable.
+"""
+
+from __future__ import annotations
+
+from vivant.evaluation.report import Target
+
+SYNTHETIC = "synthetic-self-reenactment/1"
+REAL = "real-drive/1"
+SPEED = "speed/1"
+
+# Synthetic people. Sessions of identities below vivant.training.data.sessions.NUM_HELD_OUT.
+SIZE_PX = 256
+SEED = 3
+PAIRS_PER_SESSION = 8
+NUM_IDENTITIES = 12
+CROP_SCALE, CROP_VY = 2.3, -0.125
+"""Side of the crop over the landmarks' extent, and its shift towards the forehead, as in preparing a portrait."""
+
+# Real people.
+EVERY_FRAMES = 2
+"""Every second frame of a driving clip is used."""
+MOVES_AT_LEAST = {"yaw": 1.5, "pitch": 1.5, "roll": 1.5, "mouth": 0.02, "eyes": 0.03}
+"""Standard deviation of a driver's quantity (degrees; outer eye distances; lid gap over eye width) below which the
+driver "hardly moves": its correlation is shown, but it is mostly noise of the mesh and left out of the mean."""
+NUM_SHEET_COLUMNS = 9
+
+SYNTHETIC_TARGETS = (
+    Target(number="psnr_over_copy", least=4.0, says="PSNR at least 4 dB over copying the source"),
+    Target(
+        number="landmark_error_over_copy", most=0.25, says="landmark error at most a quarter of copying's"
+    ),
+    Target(number="jaw_correlation", least=0.8, says="re-extracted jaw correlation at least 0.8"),
+    Target(number="blink_correlation", least=0.5, says="re-extracted blink correlation at least 0.5"),
+)
+
+REAL_CORRELATION = {"yaw": 0.9, "pitch": 0.8, "mouth": 0.7, "eyes": 0.4}
+REAL_AMPLITUDE = (0.5, 1.5)
+REAL_TARGETS = tuple(
+    target
+    for quantity, least in REAL_CORRELATION.items()
+    for target in (
+        Target(
+            number=f"{quantity}_correlation",
+            least=least,
+            says=f"{quantity}: correlation with the driver at least {least}",
+        ),
+        Target(
+            number=f"{quantity}_amplitude",
+            least=REAL_AMPLITUDE[0],
+            most=REAL_AMPLITUDE[1],
+            says=f"{quantity}: amplitude between {REAL_AMPLITUDE[0]} and {REAL_AMPLITUDE[1]} of the driver's",
+        ),
+    )
+)
+
+SPEED_TARGETS = (
+    Target(number="networks_fps", least=20.0, says="networks at least 20 frames/s"),
+    Target(number="end_to_end_fps", least=12.0, says="end to end at least 12 frames/s"),
+)
