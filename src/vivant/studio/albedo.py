@@ -26,10 +26,10 @@ NO_RING = 60.0
 _TONES = (
     np.array(
         [
-            [0.76, 0.55, 0.46],
-            [0.70, 0.48, 0.37],
-            [0.63, 0.40, 0.28],
-            [0.50, 0.30, 0.20],
+            [0.68, 0.49, 0.41],
+            [0.62, 0.42, 0.325],
+            [0.56, 0.36, 0.26],
+            [0.45, 0.275, 0.185],
             [0.36, 0.20, 0.13],
             [0.23, 0.12, 0.08],
             [0.15, 0.08, 0.055],
@@ -126,7 +126,7 @@ def _over(image: Array, colour: Array, alpha: Array) -> Array:
 
 
 def _bump_at(position: Array, centre: tuple[float, float, float], radius: float) -> Array:
-    squared = ((position - np.float32(centre)) ** 2).sum(-1)
+    squared = ((position - np.asarray(centre, np.float32)) ** 2).sum(-1)
     return np.asarray(np.exp(-squared / (2 * radius * radius)), np.float32)
 
 
@@ -274,7 +274,9 @@ def paint_skin(
         cloud(size, rng, 3, 0.8, 256),
         cloud(size, rng, 3, 0.7, 6),
     )
-    hair = HAIR_COLOURS[rng.integers(len(HAIR_COLOURS)) if darkness < 0.4 else rng.choice([0, 0, 1, 2, 8])]
+    hair = HAIR_COLOURS[rng.integers(8) if darkness < 0.4 else rng.choice([0, 0, 1, 2])]
+    if rng.uniform() < 1.3 * age - 0.45:
+        hair = HAIR_COLOURS[rng.choice([8, 9])]
     red = _flush(maps, rng, broad) + 0.05 * mottle
     image = tone * (1 + red[..., None] * np.array([0.22, -0.22, -0.16]) * (1 - 0.5 * darkness))
     image = image * (1 + 0.035 * mottle + 0.03 * pores)[..., None]

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 def _muted(rng: np.random.Generator, low: float = 0.1, high: float = 0.9) -> Array:
     """A random colour, mostly of low saturation."""
     colour = rng.uniform(low, high, 3)
-    return np.asarray(colour.mean() + (colour - colour.mean()) * rng.beta(1.2, 2.5), np.float32)
+    return np.asarray(colour.mean() + (colour - colour.mean()) * rng.beta(1.1, 3.5), np.float32)
 
 
 def _noise(size: int, rng: np.random.Generator, base: int) -> Array:
@@ -152,7 +152,7 @@ def outdoors(size: int, rng: np.random.Generator) -> Array:
     sky, ground = np.array([0.6, 0.72, 0.85]) * rng.uniform(0.6, 1.2), _muted(rng, 0.1, 0.6)
     y = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
     image = np.where(y < horizon, sky, ground) * np.ones((1, size, 1))
-    texture = _noise(size, rng, 6)[..., None] * np.array([0.08, 0.12, 0.06]) * rng.uniform(0.5, 1.5)
+    texture = _noise(size, rng, 6)[..., None] * np.array([0.07, 0.08, 0.06]) * rng.uniform(0.4, 1.2)
     image = np.ascontiguousarray(image + texture, np.float32)
     for _ in range(rng.integers(0, 25)):
         centre = tuple((rng.uniform(0, 1, 2) * size).astype(int).tolist())

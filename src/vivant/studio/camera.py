@@ -45,7 +45,7 @@ class Camera:
         distance = -float(head_origin[2])
         scale = self.focal_px / distance
         centre = self.size_px / 2
-        projection = np.float32(
+        projection = np.array(
             [scale * UNIT_CM, centre + head_origin[0] * scale, centre - head_origin[1] * scale]
         )
         return projection, distance / UNIT_CM

@@ -96,7 +96,9 @@ def render_clip(
     if view_cm is not None:
         focal_px = -float(scene.head_place[2]) * size / view_cm
         scene = replace(
-            scene, camera=Camera(focal_px, size), head_place=scene.head_place * np.float32([0, 0, 1])
+            scene,
+            camera=Camera(focal_px, size),
+            head_place=scene.head_place * np.array([0, 0, 1], np.float32),
         )
     renderer = Renderer(model, scene)
     rng = np.random.default_rng([seed, identity, look, 11])

@@ -31,13 +31,13 @@ from vivant.studio.renderer import Frame, Renderer
 
 Array = NDArray[Any]
 
-GENERATOR_VERSION = "1"
+GENERATOR_VERSION = "2"
 POSITION_SCALE = 32
 """vertex_xy holds pixels times this."""
 MM_PER_CM = 10.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class SessionInfo:
     """Metadata of a session."""
 
@@ -168,8 +168,8 @@ def make_session(renderer: Renderer, frames: Sequence[Frame], seed: int) -> Sess
         info=info,
         rgba=stacked("rgba", np.uint8),
         triangle_id=stacked("triangle_id", np.int32),
-        triangles=renderer.merged.triangles,
-        triangle_part=renderer.merged.triangle_part,
+        triangles=renderer.scene.triangles,
+        triangle_part=renderer.scene.triangle_part,
         vertex_xy=_fixed(vertices[..., :2] * POSITION_SCALE),
         vertex_depth=_fixed(depth_mm - offset),
         canonical=renderer.canonical,

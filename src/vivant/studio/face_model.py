@@ -129,9 +129,9 @@ class FaceModel:
         skin = self.vertex_part < 2
         extras = []
         for point in EXTRA_KEYPOINTS.values():
-            distance = ((self.neutral - np.float32(point)) ** 2).sum(1)
+            distance = ((self.neutral - np.asarray(point, np.float32)) ** 2).sum(1)
             extras.append(int(np.where(skin, distance, np.inf).argmin()))
-        return np.concatenate([self.landmarks, self.pupils, np.int64(extras)]).astype(np.int64)
+        return np.concatenate([self.landmarks, self.pupils, np.asarray(extras)]).astype(np.int64)
 
     @cached_property
     def eyeballs(self) -> tuple[Array, Array]:

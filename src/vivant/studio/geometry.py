@@ -72,12 +72,22 @@ class Shell:
     """[n, 3] points to grow away from; None grows along the normals."""
 
 
+@dataclass(frozen=True, eq=False)
+class Lens:
+    """Glass in front of things; it tints and reflects but is not part of the flow."""
+
+    piece: Piece
+    transmission: Array
+    """[3] share of light let through."""
+
+
 @dataclass
 class Outfit:
     """Everything added to the bare head."""
 
     pieces: list[Piece] = field(default_factory=list)
     shells: list[Shell] = field(default_factory=list)
+    lenses: list[Lens] = field(default_factory=list)
 
 
 def grid_triangles(rows: int, columns: int) -> Array:

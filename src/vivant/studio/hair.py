@@ -46,6 +46,8 @@ class HairStyle:
     """How far hanging hair reaches round to the face; 90 stops at the ears."""
     ragged: float
     """Unevenness of the hairline, 0..1."""
+    parting_cm: float
+    """Where the hair parts, from the middle to the left; 99 for no parting."""
     seed: int
 
 
@@ -129,6 +131,9 @@ def scalp_shells(model: FaceModel, style: HairStyle, rng: np.random.Generator) -
     x, y, z = position.T
     on_top = np.clip((y - 5.5) / 4, 0, 1)
     length = style.side_cm * (1 - on_top) + style.top_cm * on_top
+    if abs(style.parting_cm) < 9:
+        furrow = np.exp(-(((x - style.parting_cm) / 0.45) ** 2)) * np.clip((z + 4) / 3, 0, 1)
+        length = length * (1 - 0.6 * furrow) * (1 + 0.25 * np.tanh((style.parting_cm - x) / 2))
     rate = rng.uniform(0.4, 1.6)
     length = length * (1 - style.wave + style.wave * np.sin(x * rate + z * 0.7 * rate + rng.uniform(0, 6)))
     return _shells(
@@ -179,14 +184,19 @@ def head_radius(shape: Array, model: FaceModel) -> Array:
     return np.asarray(smooth[:, _AZIMUTHS : 2 * _AZIMUTHS])
 
 
+def radius_at(radius_map: Array, azimuth: Array, elevation: Array) -> Array:
+    """Look up a `head_radius` map; angles in radians, elevation from straight up."""
+    row = np.clip((elevation / np.pi * _ELEVATIONS).astype(int), 0, _ELEVATIONS - 1)
+    column = np.clip(((azimuth / (2 * np.pi) + 0.5) * _AZIMUTHS).astype(int), 0, _AZIMUTHS - 1)
+    return np.asarray(radius_map[row, column], np.float32)
+
+
 def _head_reach(radius_map: Array, azimuth: Array, height: Array) -> Array:
     """Horizontal distance of the head's surface from the vertical axis through HEAD_CENTRE."""
     reach = np.full(azimuth.shape, 7.0)
     for _ in range(4):  # fixed point of: elevation -> radius -> horizontal distance
         elevation = np.arctan2(reach, height - HEAD_CENTRE[1])
-        row = np.clip((elevation / np.pi * _ELEVATIONS).astype(int), 0, _ELEVATIONS - 1)
-        column = np.clip(((azimuth / (2 * np.pi) + 0.5) * _AZIMUTHS).astype(int), 0, _AZIMUTHS - 1)
-        radius = radius_map[row, column]
+        radius = radius_at(radius_map, azimuth, elevation)
         reach = 0.5 * reach + 0.5 * np.sqrt(np.clip(radius**2 - (height - HEAD_CENTRE[1]) ** 2, 9.0, None))
     return np.asarray(cv2.GaussianBlur(reach.astype(np.float32), (0, 0), 2.0))
 

@@ -6,19 +6,30 @@ time. No real person is described: shapes are random weights of a statistical mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vivant.studio.accessories import (
+    add_bun,
+    add_earrings,
+    add_glasses,
+    add_hat,
+    flatten_under_hat,
+    paint_hat,
+    sample_glasses,
+    sample_hat,
+)
 from vivant.studio.albedo import HAIR_COLOURS, Skin, cloud, paint_skin
 from vivant.studio.camera import Camera
 from vivant.studio.face_model import FaceModel
 from vivant.studio.geometry import Outfit
 from vivant.studio.hair import HairStyle, add_hair, add_lashes, beard_shells
 from vivant.studio.lighting import Environment, Light, sample_light
-from vivant.studio.materials import Colour, Number, Surface
+from vivant.studio.parts import Part
+from vivant.studio.surface import Colour, Number, Surface
 from vivant.studio.wardrobe import add_clothes, fit_neck, paint_cloth, sample_clothes
 
 Array = NDArray[Any]
@@ -125,41 +136,93 @@ def make_person(model: FaceModel, number: int, seed: int) -> Person:
     )
 
 
+_CROP = HairStyle(
+    hairline=0.8,
+    top_cm=1.5,
+    side_cm=0.6,
+    layers=8,
+    droop=0.3,
+    curl=0.0,
+    wave=0.2,
+    long_cm=0.0,
+    open_degrees=0.0,
+    ragged=0.5,
+    parting_cm=99.0,
+    seed=0,
+)
+
+
 def sample_hair(rng: np.random.Generator) -> HairStyle:
-    """A random haircut, from bald to long."""
-    seed = int(rng.integers(2**31))
-    kind = rng.uniform()
-    hairline = rng.choice(
-        [rng.uniform(0.45, 0.62), rng.uniform(0.62, 0.95), rng.uniform(0.95, 1.25)], p=[0.25, 0.6, 0.15]
+    """A random haircut: bald, cropped, short, curls, fringe, bob or long."""
+    line = [rng.uniform(0.45, 0.62), rng.uniform(0.68, 0.95), rng.uniform(0.95, 1.3)]
+    side = rng.uniform(0.3, 1.3)
+    style = replace(
+        _CROP,
+        hairline=float(rng.choice(line, p=[0.2, 0.65, 0.15])),
+        side_cm=side,
+        top_cm=side + rng.uniform(0, 2.4),
+        droop=rng.uniform(0, 0.9),
+        curl=float(rng.choice([0.0, rng.uniform(0.2, 0.6), 1.0], p=[0.6, 0.25, 0.15])),
+        wave=rng.uniform(0, 0.4),
+        ragged=rng.uniform(0, 1),
+        parting_cm=rng.uniform(-3.5, 3.5) if rng.uniform() < 0.45 else 99.0,
+        seed=int(rng.integers(2**31)),
     )
-    curl = rng.choice([0.0, rng.uniform(0.2, 0.6), 1.0], p=[0.6, 0.25, 0.15])
-    ragged, wave = rng.uniform(0, 1), rng.uniform(0, 0.4)
-    if kind < 0.06:
-        return HairStyle(2.6, 0.15, 0.15, 2, 0, curl, 0, 0, 0, ragged, seed)
-    if kind < 0.42:
-        side = rng.uniform(0.25, 1.2)
-        return HairStyle(
-            hairline, side + rng.uniform(0, 2.4), side, 8, rng.uniform(0, 0.9), curl, wave, 0, 0, ragged, seed
-        )
-    if kind < 0.52:
+    kind = rng.choice(["bald", "buzz", "short", "curls", "long"], p=[0.05, 0.10, 0.37, 0.10, 0.38])
+    if kind == "bald":
+        return replace(style, hairline=2.6, top_cm=0.15, side_cm=0.15, layers=2, droop=0.0)
+    if kind == "buzz":
+        length = rng.uniform(0.12, 0.35)
+        return replace(style, top_cm=length * 1.3, side_cm=length, layers=4, droop=0.0, parting_cm=99.0)
+    if kind == "curls":
         volume = rng.uniform(2, 4.5)
-        return HairStyle(
-            max(0.75, hairline), volume, volume * rng.uniform(0.6, 1), 9, 0.1, 1.0, 0.1, 0, 0, ragged, seed
+        return replace(
+            style,
+            hairline=max(0.75, style.hairline),
+            top_cm=volume,
+            side_cm=volume * rng.uniform(0.6, 1),
+            layers=9,
+            droop=0.1,
+            curl=1.0,
+            wave=0.1,
+            parting_cm=99.0,
         )
-    side = rng.uniform(0.6, 1.6)
-    return HairStyle(
-        hairline,
-        side * rng.uniform(1, 1.8),
-        side,
-        8,
-        rng.uniform(0.2, 1.0),
-        min(curl, 0.6),
-        wave * 0.6,
-        rng.choice([rng.uniform(3, 9), rng.uniform(9, 26)]),
-        rng.uniform(80, 118),
-        ragged,
-        seed,
-    )
+    if kind == "long":
+        reach = rng.choice([rng.uniform(3, 9), rng.uniform(9, 26)])
+        return replace(
+            style,
+            side_cm=rng.uniform(0.6, 1.6),
+            top_cm=rng.uniform(0.8, 2.2),
+            curl=min(style.curl, 0.6),
+            wave=style.wave * 0.6,
+            long_cm=float(reach),
+            open_degrees=rng.uniform(80, 122),
+        )
+    return style
+
+
+def _dress(
+    model: FaceModel, person: Person, shape: Array, outfit: Outfit, rng: np.random.Generator
+) -> Array | None:
+    """Add hair, beard, lashes and accessories; returns the texture of the hat if there is one."""
+    style = sample_hair(rng)
+    add_hair(outfit, model, shape, style)
+    if style.long_cm > 0 and rng.uniform() < 0.15:
+        outfit.pieces = [piece for piece in outfit.pieces if piece.part is not Part.HAIR]
+        add_bun(outfit, shape, model, rng)
+    if person.wears_beard > 0.5 and rng.uniform() < 0.8:
+        outfit.shells += beard_shells(model, rng.uniform(0.15, 1.6), rng.choice([0.0, 0.4, 1.0, 1.0]), rng)
+    add_lashes(outfit, model, person.eye_centres, rng.uniform(0.25, 0.55))
+    if rng.uniform() < 0.25:
+        add_glasses(outfit, model, shape, sample_glasses(rng))
+    if rng.uniform() < 0.2:
+        add_earrings(outfit, shape, model, rng)
+    if rng.uniform() >= 0.12:
+        return None
+    hat = sample_hat(rng)
+    flatten_under_hat(outfit, model, hat)
+    add_hat(outfit, model, shape, hat)
+    return paint_hat(hat)
 
 
 def _noise() -> Array:
@@ -167,7 +230,9 @@ def _noise() -> Array:
     return np.asarray((raw - raw.min()) / (raw.max() - raw.min()), np.float32)
 
 
-def _surface(person: Person, hair: Array, cloth: Array, rng: np.random.Generator) -> Surface:
+def _surface(
+    person: Person, hair: Array, cloth: Array, hat: Array | None, rng: np.random.Generator
+) -> Surface:
     tip = np.clip(hair * rng.uniform(0.8, 2.2), 0, 0.6) if rng.uniform() < 0.3 else hair
 
     colours = {
@@ -181,7 +246,7 @@ def _surface(person: Person, hair: Array, cloth: Array, rng: np.random.Generator
         Colour.TEETH: person.teeth,
         Colour.TONGUE: person.tongue,
         Colour.LASH: np.array([0.012, 0.009, 0.008]),
-        Colour.GLASSES: rng.uniform(0.01, 0.2, 3),
+        Colour.GLASSES: rng.uniform(0.005, 0.05) if rng.uniform() < 0.6 else rng.uniform(0.02, 0.4, 3),
         Colour.JEWELLERY: np.array([0.7, 0.55, 0.25]),
     }
     numbers = {
@@ -195,10 +260,10 @@ def _surface(person: Person, hair: Array, cloth: Array, rng: np.random.Generator
         face_image=person.skin.face,
         head_image=person.skin.head,
         cloth_image=cloth,
-        hat_image=cloth,
+        hat_image=cloth if hat is None else hat,
         bump=person.skin.bump,
         noise=_noise(),
-        colours=np.array([colours[row] for row in Colour], np.float64),
+        colours=np.array([np.broadcast_to(colours[row], 3) for row in Colour], np.float64),
         numbers=np.array([numbers[entry] for entry in Number], np.float64),
     )
 
@@ -219,13 +284,9 @@ def make_look(model: FaceModel, person: Person, number: int, size_px: int, seed:
     outfit = Outfit()
     torso = add_clothes(outfit, clothes)
     colour = person.skin.hair if rng.uniform() < 0.6 else HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))]
-    add_hair(outfit, model, shape, sample_hair(rng))
-    if person.wears_beard > 0.5 and rng.uniform() < 0.8:
-        outfit.shells += beard_shells(model, rng.uniform(0.15, 1.6), rng.choice([0.0, 0.4, 1.0, 1.0]), rng)
-    add_lashes(outfit, model, person.eye_centres, rng.uniform(0.25, 0.55))
-    surface = _surface(
-        person, colour * rng.uniform(0.75, 1.3), paint_cloth(clothes, torso, person.skin.tone), rng
-    )
+    hat_image = _dress(model, person, shape, outfit, rng)
+    cloth_image = paint_cloth(clothes, torso, person.skin.tone)
+    surface = _surface(person, colour * rng.uniform(0.75, 1.3), cloth_image, hat_image, rng)
     light, environment = sample_light(rng)
     camera, place = _camera(size_px, rng)
     return Look(

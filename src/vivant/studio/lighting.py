@@ -25,6 +25,10 @@ SHADOW_RADIUS_CM = 32.0
 SHADOW_CENTRE = np.array([0.0, -6.0, 0.0], np.float32)
 
 
+# Rows of a packed light, in the order of `Light`.
+KEY_DIRECTION, KEY_COLOUR, RIM_DIRECTION, RIM_COLOUR, SKY, GROUND = range(6)
+
+
 class Light(NamedTuple):
     """What the shader needs each frame; directions point towards the light, in camera axes."""
 

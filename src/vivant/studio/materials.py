@@ -7,14 +7,14 @@ Numba functions that are inlined into shading.py. A sample comes with its interp
 from __future__ import annotations
 
 import math
-from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
-import numpy as np
 from numpy.typing import NDArray
 
+from vivant.studio.lighting import GROUND, KEY_COLOUR, KEY_DIRECTION, RIM_COLOUR, RIM_DIRECTION, SKY
 from vivant.studio.parts import Part
+from vivant.studio.surface import Colour, Number, Surface
 
 Array = NDArray[Any]
 
@@ -40,63 +40,11 @@ GLASSES, HAT, JEWELLERY = int(Part.GLASSES), int(Part.HAT), int(Part.JEWELLERY)
 LIP_HALF_WIDTH, LIP_Y, LIP_HALF_HEIGHT = 2.4, -3.5, 1.0
 
 
-class Colour(IntEnum):
-    """Rows of `Surface.colours`."""
-
-    SKIN = 0
-    HAIR = 1
-    HAIR_TIP = 2
-    BEARD = 3
-    IRIS_LEFT = 4
-    IRIS_RIGHT = 5
-    SCLERA = 6
-    TEETH = 7
-    TONGUE = 8
-    LASH = 9
-    GLASSES = 10
-    JEWELLERY = 11
-
-
-class Number(IntEnum):
-    """Entries of `Surface.numbers`."""
-
-    GLOSS = 0
-    """Strength of skin highlights, about 0.6..1.3."""
-    RELIEF = 1
-    """Depth of the skin relief."""
-    LIMBUS = 2
-    """Texture radius of the iris."""
-    PUPIL = 3
-    HAIR_GLOSS = 4
-
-
-class Surface(NamedTuple):
-    """Colours and textures of one look, linear light; images are [S, S, 3] with v up.
-
-    Few arrays on purpose: numba counts a reference to each of them at each call.
-    """
-
-    face_image: Array
-    head_image: Array
-    cloth_image: Array
-    hat_image: Array
-    bump: Array
-    """[S, S] skin relief."""
-    noise: Array
-    """[N, N] tiling noise, 0..1."""
-    colours: Array
-    """[len(Colour), 3]."""
-    numbers: Array
-    """[len(Number)]."""
-
-
 # The same as plain integers, which numba can freeze.
 _SKIN, _HAIR, _HAIR_TIP, _BEARD = (int(row) for row in list(Colour)[:4])
 _IRIS_LEFT, _IRIS_RIGHT, _SCLERA, _TEETH = (int(row) for row in list(Colour)[4:8])
 _TONGUE, _LASH, _GLASSES, _JEWELLERY = (int(row) for row in list(Colour)[8:])
 _GLOSS, _RELIEF, _LIMBUS, _PUPIL, _HAIR_GLOSS = (int(entry) for entry in Number)
-_KEY, _KEY_COLOUR, _RIM, _RIM_COLOUR, _SKY, _GROUND = range(6)
-"""Rows of a packed light, in the order of `lighting.Light`."""
 
 
 @_inlined
@@ -121,6 +69,27 @@ def _copy(colours: Array, row: int, colour: Array) -> None:
 @_inlined
 def _ramp(x: float, low: float, high: float) -> float:
     return min(1.0, max(0.0, (x - low) / (high - low)))
+
+
+@_inlined
+def along_normal(at: Array, light: Array, row: int) -> float:
+    """Cosine between a sample's normal and a direction of the packed light."""
+    return at[NORMAL] * light[row, 0] + at[NORMAL + 1] * light[row, 1] + at[NORMAL + 2] * light[row, 2]
+
+
+@_inlined
+def _towards_camera(at: Array) -> tuple[float, float, float]:
+    px, py, pz = at[POSITION], at[POSITION + 1], at[POSITION + 2]
+    q = -1 / math.sqrt(px * px + py * py + pz * pz)
+    return px * q, py * q, pz * q
+
+
+@_inlined
+def _halfway(light: Array, vx: float, vy: float, vz: float) -> tuple[float, float, float]:
+    """Unit vector between the key light and the view."""
+    hx, hy, hz = light[KEY_DIRECTION, 0] + vx, light[KEY_DIRECTION, 1] + vy, light[KEY_DIRECTION, 2] + vz
+    q = 1 / math.sqrt(hx * hx + hy * hy + hz * hz)
+    return hx * q, hy * q, hz * q
 
 
 @_inlined
@@ -222,38 +191,33 @@ def _shade_hair(
 ) -> None:
     """Kajiya-Kay strands: depth 0 at the root .. 1 at the surface, tip 0..1 along the strand."""
     nx, ny, nz = at[NORMAL], at[NORMAL + 1], at[NORMAL + 2]
-    px, py, pz = at[POSITION], at[POSITION + 1], at[POSITION + 2]
-    q = 1 / math.sqrt(px * px + py * py + pz * pz)
-    vx, vy, vz = -px * q, -py * q, -pz * q
-    hx, hy, hz = light[_KEY, 0] + vx, light[_KEY, 1] + vy, light[_KEY, 2] + vz
-    q = 1 / math.sqrt(hx * hx + hy * hy + hz * hz)
+    vx, vy, vz = _towards_camera(at)
+    _, hy, hz = _halfway(light, vx, vy, vz)
     length = math.sqrt(ny * ny + nz * nz) + 1e-6
-    along = (-nz * hy + ny * hz) / length * q
+    along = (-nz * hy + ny * hz) / length
     narrow, wide = max(0.0, 1 - along * along) ** 40, max(0.0, 1 - along * along) ** 9
-    facing = max(0.0, (nx * light[_KEY, 0] + ny * light[_KEY, 1] + nz * light[_KEY, 2]) * 0.7 + 0.3)
+    facing = max(0.0, along_normal(at, light, KEY_DIRECTION) * 0.7 + 0.3)
     open_sky = 0.3 + 0.7 * depth
     edge = max(0.0, 1 - abs(nx * vx + ny * vy + nz * vz)) ** 2
-    from_behind = edge * max(
-        0.0, (nx * light[_RIM, 0] + ny * light[_RIM, 1] + nz * light[_RIM, 2]) * 0.6 + 0.4
-    )
+    from_behind = edge * max(0.0, along_normal(at, light, RIM_DIRECTION) * 0.6 + 0.4)
     for k in range(3):
         colour = (
             surface.colours[_BEARD, k]
             if beard
             else surface.colours[_HAIR, k] * (1 - tip) + surface.colours[_HAIR_TIP, k] * tip
         )
-        ambient = max(at[IRRADIANCE + k], 0.25 * light[_SKY, k])
-        diffuse = colour * (0.5 + strand) * open_sky * (ambient * 0.95 + light[_KEY_COLOUR, k] * facing * lit)
+        ambient = max(at[IRRADIANCE + k], 0.25 * light[SKY, k])
+        diffuse = colour * (0.5 + strand) * open_sky * (ambient * 0.95 + light[KEY_COLOUR, k] * facing * lit)
         shine = (
             (0.05 * narrow * surface.numbers[_HAIR_GLOSS] + colour * 0.6 * wide)
-            * light[_KEY_COLOUR, k]
+            * light[KEY_COLOUR, k]
             * lit
             * open_sky
         )
         out[k] = (
             diffuse
             + shine * (0.4 + 0.9 * strand)
-            + (colour * 0.5 + 0.02) * light[_RIM_COLOUR, k] * from_behind
+            + (colour * 0.5 + 0.02) * light[RIM_COLOUR, k] * from_behind
         )
 
 
@@ -261,21 +225,18 @@ def _shade_hair(
 def _shade_eye(out: Array, at: Array, light: Array, colour: Array, lit: float) -> None:
     """Wet ball: diffuse colour, a sharp key highlight and a faint reflection of the sky."""
     nx, ny, nz = at[NORMAL], at[NORMAL + 1], at[NORMAL + 2]
-    px, py, pz = at[POSITION], at[POSITION + 1], at[POSITION + 2]
-    q = 1 / math.sqrt(px * px + py * py + pz * pz)
-    vx, vy, vz = -px * q, -py * q, -pz * q
-    hx, hy, hz = light[_KEY, 0] + vx, light[_KEY, 1] + vy, light[_KEY, 2] + vz
-    q = 1 / math.sqrt(hx * hx + hy * hy + hz * hz)
-    glint = 2.2 * max(0.0, (nx * hx + ny * hy + nz * hz) * q) ** 500
-    facing = max(0.0, nx * light[_KEY, 0] + ny * light[_KEY, 1] + nz * light[_KEY, 2])
+    vx, vy, vz = _towards_camera(at)
+    hx, hy, hz = _halfway(light, vx, vy, vz)
+    glint = 2.2 * max(0.0, nx * hx + ny * hy + nz * hz) ** 500
+    facing = max(0.0, along_normal(at, light, KEY_DIRECTION))
     uncovered = min(1.0, at[OPENNESS] / 0.55)
     up = 0.5 + 0.5 * (2 * (nx * vx + ny * vy + nz * vz) * ny - vy)
     for k in range(3):
-        sky = light[_GROUND, k] * (1 - up) + light[_SKY, k] * up
-        body = colour[k] * (at[IRRADIANCE + k] * 0.95 + light[_KEY_COLOUR, k] * facing * lit * 0.8)
+        sky = light[GROUND, k] * (1 - up) + light[SKY, k] * up
+        body = colour[k] * (at[IRRADIANCE + k] * 0.95 + light[KEY_COLOUR, k] * facing * lit * 0.8)
         out[k] = (
             body * (0.35 + 0.65 * uncovered)
-            + light[_KEY_COLOUR, k] * glint * lit * 0.9
+            + light[KEY_COLOUR, k] * glint * lit * 0.9
             + sky * 0.03 * uncovered
         )
 
@@ -293,19 +254,17 @@ def _shade_solid(
 ) -> None:
     """Wrapped diffuse (red bleeds over the shadow edge of skin) plus two GGX lobes and a grazing reflection."""
     nx, ny, nz = at[NORMAL], at[NORMAL + 1], at[NORMAL + 2]
-    px, py, pz = at[POSITION], at[POSITION + 1], at[POSITION + 2]
-    q = 1 / math.sqrt(px * px + py * py + pz * pz)
-    vx, vy, vz = -px * q, -py * q, -pz * q
+    vx, vy, vz = _towards_camera(at)
     nv = nx * vx + ny * vy + nz * vz
-    if nv < 0:
+    if nv < 0:  # seen from inside
         nx, ny, nz, nv = nx - 2 * nv * vx, ny - 2 * nv * vy, nz - 2 * nv * vz, -nv
+        at[NORMAL], at[NORMAL + 1], at[NORMAL + 2] = nx, ny, nz
     nv = max(0.05, nv)
-    hx, hy, hz = light[_KEY, 0] + vx, light[_KEY, 1] + vy, light[_KEY, 2] + vz
-    q = 1 / math.sqrt(hx * hx + hy * hy + hz * hz)
-    nl = nx * light[_KEY, 0] + ny * light[_KEY, 1] + nz * light[_KEY, 2]
-    nl_rim = max(0.0, nx * light[_RIM, 0] + ny * light[_RIM, 1] + nz * light[_RIM, 2])
-    nh = max(0.0, (nx * hx + ny * hy + nz * hz) * q)
-    vh = max(0.0, (vx * hx + vy * hy + vz * hz) * q)
+    hx, hy, hz = _halfway(light, vx, vy, vz)
+    nl = along_normal(at, light, KEY_DIRECTION)
+    nl_rim = max(0.0, along_normal(at, light, RIM_DIRECTION))
+    nh = max(0.0, nx * hx + ny * hy + nz * hz)
+    vh = max(0.0, vx * hx + vy * hy + vz * hz)
     openness = at[OPENNESS]
     fresnel = specular + (1 - specular) * (1 - vh) ** 5 * 0.6
     wide = roughness**4
@@ -319,10 +278,10 @@ def _shade_solid(
         wrap = (0.32 if k == 0 else 0.14 if k == 1 else 0.09) * bleed
         diffuse = max(0.0, (nl + wrap) / (1 + wrap)) * lit * (0.5 + 0.5 * openness)
         received = (
-            at[IRRADIANCE + k] + light[_KEY_COLOUR, k] * diffuse + light[_RIM_COLOUR, k] * nl_rim * openness
+            at[IRRADIANCE + k] + light[KEY_COLOUR, k] * diffuse + light[RIM_COLOUR, k] * nl_rim * openness
         )
-        sky = light[_GROUND, k] * (1 - up) + light[_SKY, k] * up
-        out[k] = colour[k] * received + light[_KEY_COLOUR, k] * highlight + sky * mirror
+        sky = light[GROUND, k] * (1 - up) + light[SKY, k] * up
+        out[k] = colour[k] * received + light[KEY_COLOUR, k] * highlight + sky * mirror
 
 
 @_inlined
@@ -347,7 +306,7 @@ def _fill_mouth(at: Array, share: float, light: Array) -> None:
     """Light that lips and cheeks scatter into the mouth, less towards the throat; baking misses it."""
     share *= 0.15 + 0.85 * _ramp(at[REST + 2], 5.5, 10.0)
     for k in range(3):
-        scattered = 0.45 * (light[_SKY, k] + light[_GROUND, k]) + 0.25 * light[_KEY_COLOUR, k]
+        scattered = 0.45 * (light[SKY, k] + light[GROUND, k]) + 0.25 * light[KEY_COLOUR, k]
         tint = 1.0 if k == 0 else 0.88 if k == 1 else 0.84
         at[IRRADIANCE + k] = max(at[IRRADIANCE + k], share * scattered * tint)
 

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from vivant.studio.camera import UNIT_CM
 from vivant.studio.face_model import FaceModel, rotation_matrix
+from vivant.studio.geometry import Lens
+from vivant.studio.glass import look_through
 from vivant.studio.identity import Look
 from vivant.studio.lighting import bake_transfer, environment_harmonics, light_screen, pack_light, shadow_map
-from vivant.studio.motion import Motion
-from vivant.studio.parts import PART_OF_FACE_MODEL
-from vivant.studio.raster import FAR, OPAQUE, draw, vertex_normals
 from vivant.studio.materials import IRRADIANCE, NORMAL, NUM_VARYINGS, OPENNESS, POSITION, REST, SHADOW
+from vivant.studio.motion import Motion
+from vivant.studio.raster import FAR, draw, vertex_normals
+from vivant.studio.scene import merge
 from vivant.studio.shading import resolve, shade
 
 Array = NDArray[Any]
@@ -27,8 +29,7 @@ Array = NDArray[Any]
 SUPERSAMPLING = 2
 HEAD_PIVOT = np.array([0.0, -6.0, -2.0], np.float32)
 """Point of the neck about which the head turns, head frame, cm."""
-NECK_BLEND_Y = (-16.0, -10.0)
-"""Between these heights the rotation fades from torso to head."""
+_TO_SAMPLES = np.array([SUPERSAMPLING, SUPERSAMPLING, 1], np.float32)
 KEYPOINT_DEPTH_TOLERANCE_CM = 0.6
 BAKE_DIRECTIONS = 64
 BAKE_JAW, BAKE_BLINK = 0.6, 1.0
@@ -56,30 +57,12 @@ class Frame:
     angles: Array
 
 
-@dataclass(frozen=True, eq=False)
-class _Merged:
-    """All geometry of a look in one set of arrays."""
-
-    triangles: Array
-    triangle_part: Array
-    corner_uv: Array
-    threshold: Array
-    strand_depth: Array
-    strand: Array
-    density: Array
-    head_weight: Array
-    rest: Array
-    rigid_vertices: Array
-    rigid_normals: Array
-    occluders: Array
-
-
 class Renderer:
     """Renders one look at the size of its camera."""
 
     def __init__(self, model: FaceModel, look: Look) -> None:
         self.model, self.look = model, look
-        self.merged = _merge(model, look)
+        self.scene = merge(model, look.outfit)
         samples = look.camera.size_px * SUPERSAMPLING
         self._depth = np.empty((samples, samples), np.float32)
         self._triangle = np.empty((samples, samples), np.int32)
@@ -101,7 +84,7 @@ class Renderer:
         """All vertices and normals [V', 3] in the head frame, head and torso aligned."""
         normals = np.empty(face.shape, np.float32)
         vertex_normals(face, self.model.triangles, normals)
-        vertices, all_normals = [face, self.merged.rigid_vertices], [normals, self.merged.rigid_normals]
+        vertices, all_normals = [face, self.scene.rigid_vertices], [normals, self.scene.rigid_normals]
         for shell in self.look.outfit.shells:
             root, normal = face[shell.source], normals[shell.source]
             if shell.grows_from is not None:
@@ -123,7 +106,7 @@ class Renderer:
             for name, weight in weights.items():
                 expression[names[name]] = weight
             vertices, normals = self._body(self._face(expression, np.zeros(2)))
-            return bake_transfer(vertices, normals, self.merged.occluders, num_directions)
+            return bake_transfer(vertices, normals, self.scene.occluders, num_directions)
 
         self._transfer = transfer(BAKE_DIRECTIONS)
         half = BAKE_DIRECTIONS // 2
@@ -143,13 +126,13 @@ class Renderer:
 
     def render(self, motion: Motion) -> Frame:
         """Render one frame."""
-        look, merged = self.look, self.merged
+        look, scene = self.look, self.scene
         face = self._face(motion.expression, motion.gaze)
         vertices, normals = self._body(face)
         head = rotation_matrix(*(float(angle) for angle in motion.head_angles))
-        torso_angles = motion.torso_angles + np.float32([look.torso_yaw, 0, 0])
+        torso_angles = motion.torso_angles + np.array([look.torso_yaw, 0, 0], np.float32)
         torso = rotation_matrix(*(float(angle) for angle in torso_angles))
-        weight = merged.head_weight[:, None]
+        weight = scene.head_weight[:, None]
         centred = vertices - HEAD_PIVOT
         posed = (centred @ head.T) * weight + (centred @ torso.T) * (1 - weight) + HEAD_PIVOT
         normals = (normals @ head.T) * weight + (normals @ torso.T) * (1 - weight)
@@ -184,10 +167,10 @@ class Renderer:
         head: Array,
         torso: Array,
     ) -> Array:
-        look, merged = self.look, self.merged
-        shadow_depth, shadow_matrix = shadow_map(posed, merged.occluders, look.light.key_direction)
+        look, scene = self.look, self.scene
+        shadow_depth, shadow_matrix = shadow_map(posed, scene.occluders, look.light.key_direction)
         transfer = self._transfer_of(expression)
-        weight = merged.head_weight[:, None]
+        weight = scene.head_weight[:, None]
         irradiance = (transfer @ environment_harmonics(look.environment, head)) * weight
         irradiance += (transfer @ environment_harmonics(look.environment, torso)) * (1 - weight)
         varyings = np.empty((len(posed), NUM_VARYINGS), np.float32)
@@ -195,17 +178,17 @@ class Renderer:
         varyings[:, NORMAL : NORMAL + 3] = normals
         varyings[:, IRRADIANCE : IRRADIANCE + 3] = np.maximum(irradiance, 0)
         varyings[:, OPENNESS] = np.clip(transfer[:, 0] / 0.282095, 0, 1)
-        varyings[:, REST : REST + 3] = merged.rest
+        varyings[:, REST : REST + 3] = scene.rest
         varyings[:, SHADOW : SHADOW + 3] = light_screen(posed, shadow_matrix)
-        fine = screen * np.float32([SUPERSAMPLING, SUPERSAMPLING, 1])
+        fine = screen * _TO_SAMPLES
         self._depth.fill(FAR)
         self._triangle.fill(-1)
         draw(
             fine,
-            merged.triangles,
-            merged.threshold,
-            merged.strand,
-            merged.density,
+            scene.triangles,
+            scene.threshold,
+            scene.strand,
+            scene.density,
             look.surface.noise,
             self._depth,
             self._triangle,
@@ -216,83 +199,43 @@ class Renderer:
             self._strand,
             fine,
             varyings,
-            merged.triangles,
-            merged.triangle_part,
-            merged.corner_uv,
-            merged.strand_depth,
+            scene.triangles,
+            scene.triangle_part,
+            scene.corner_uv,
+            scene.strand_depth,
             pack_light(look.light),
             look.surface,
             shadow_depth,
             self._radiance,
         )
+        for lens in look.outfit.lenses:
+            self._look_through(lens, place, head)
         return resolve(self._radiance, look.light.exposure)
+
+    def _look_through(self, lens: Lens, place: Array, head: Array) -> None:
+        """Tint and gloss the samples behind a lens, which follows the head."""
+        positions = (lens.piece.vertices - HEAD_PIVOT) @ head.T + HEAD_PIVOT + place
+        screen = self.look.camera.project(positions) * _TO_SAMPLES
+        look_through(
+            screen,
+            positions.astype(np.float32),
+            (lens.piece.normals() @ head.T).astype(np.float32),
+            lens.piece.triangles,
+            lens.transmission,
+            pack_light(self.look.light),
+            self._depth,
+            self._radiance,
+            np.zeros((2, 3)),
+        )
 
     def _visible(self, keypoints: Array) -> Array:
         """[K] 1 where nothing is in front of the keypoint [K, 3] and it lies inside the image."""
         size = self._depth.shape[0]
-        x, y = (np.floor(keypoints[:, i] * SUPERSAMPLING).astype(int) for i in range(2))
+        y, x = np.floor(keypoints[:, 1::-1] * SUPERSAMPLING).astype(int).T
         inside = (x >= 0) & (y >= 0) & (x < size) & (y < size)
-        nearest = np.full(len(keypoints), np.inf)
         seen = np.zeros(len(keypoints))
         for dy in (-1, 0, 1):
             for dx in (-1, 0, 1):
                 depth = self._depth[np.clip(y + dy, 0, size - 1), np.clip(x + dx, 0, size - 1)]
                 seen += depth > keypoints[:, 2] - KEYPOINT_DEPTH_TOLERANCE_CM
-                nearest = np.minimum(nearest, depth)
         return (inside & (seen >= 5)).astype(np.uint8)
-
-
-def _smooth(x: Array) -> Array:
-    x = np.clip(x, 0, 1)
-    return np.asarray(x * x * (3 - 2 * x))
-
-
-def _merge(model: FaceModel, look: Look) -> _Merged:
-    """Lay out face model, pieces and shells one after another; solid triangles come before hair."""
-    low, high = NECK_BLEND_Y
-    face_weight = _smooth((model.neutral[:, 1] - low) / (high - low)).astype(np.float32)
-    count = len(model.neutral)
-    part_of = np.zeros(256, np.uint8)
-    for number, part in PART_OF_FACE_MODEL.items():
-        part_of[number] = part
-    triangles, parts = [model.triangles], [part_of[model.triangle_part]]
-    uvs = [model.corner_uv]
-    thresholds, depths = [np.full(len(model.triangles), OPAQUE)], [np.zeros(len(model.triangles))]
-    strand, density = [np.zeros((count, 2))], [np.zeros(count)]
-    weights, rests = [face_weight], [model.neutral]
-    casts = [np.ones(len(model.triangles), bool)]
-    start = count
-    for item in (*look.outfit.pieces, *look.outfit.shells):
-        num_triangles = len(item.triangles)
-        if isinstance(item, type(look.outfit.pieces[0])):
-            uv, weight, rest = item.vertex_uv, item.head_weight, item.vertices
-        else:
-            uv = np.stack([np.zeros(len(item.source)), item.along], 1)
-            weight, rest = face_weight[item.source], model.neutral[item.source]
-        triangles.append(item.triangles + start)
-        parts.append(np.full(num_triangles, item.part))
-        uvs.append(uv[item.triangles])
-        thresholds.append(np.full(num_triangles, item.threshold))
-        depths.append(np.full(num_triangles, item.depth))
-        strand.append(item.strand)
-        density.append(item.density)
-        weights.append(weight)
-        rests.append(rest)
-        casts.append(np.full(num_triangles, item.casts_shadow))
-        start += len(rest)
-    pieces = look.outfit.pieces
-    all_triangles = np.concatenate(triangles).astype(np.int32)
-    return _Merged(
-        all_triangles,
-        np.concatenate(parts).astype(np.uint8),
-        np.concatenate(uvs).astype(np.float32),
-        np.concatenate(thresholds).astype(np.float32),
-        np.concatenate(depths).astype(np.float32),
-        np.concatenate(strand).astype(np.float32),
-        np.concatenate(density).astype(np.float32),
-        np.concatenate(weights).astype(np.float32),
-        np.concatenate(rests).astype(np.float32),
-        np.concatenate([piece.vertices for piece in pieces]).astype(np.float32),
-        np.concatenate([piece.normals() for piece in pieces]),
-        all_triangles[np.concatenate(casts)],
-    )

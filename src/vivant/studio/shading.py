@@ -12,17 +12,18 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from vivant.studio.lighting import KEY_DIRECTION
 from vivant.studio.materials import (
     CLOTHES,
     HEAD,
-    NORMAL,
     NUM_VARYINGS,
     SHADOW,
-    Surface,
+    along_normal,
     lit_by_key,
     normalize,
+    shade_sample,
 )
-from vivant.studio.materials import shade_sample as _shade_sample
+from vivant.studio.surface import Surface
 
 Array = NDArray[Any]
 
@@ -105,14 +106,12 @@ def shade(
                 continue
             if s < 2 or not is_even:
                 u, v = _interpolate(x, y, f, screen, varyings, triangles, corner_uv, at)
-                facing = (
-                    at[NORMAL] * light[0, 0] + at[NORMAL + 1] * light[0, 1] + at[NORMAL + 2] * light[0, 2]
-                )
+                facing = along_normal(at, light, KEY_DIRECTION)
                 bias = 0.006 + 0.004 * min(4.0, 1 / max(0.1, abs(facing)))
                 lit = lit_by_key(shadow_depth, at[SHADOW], at[SHADOW + 1], at[SHADOW + 2], bias)
                 tip, strand = min(1.0, max(0.0, v)), strand_buffer[y, x] / 255.0
                 part = triangle_part[f]
-                _shade_sample(out, part, u, v, at, strand, strand_depth[f], tip, lit, light, surface, colour)
+                shade_sample(out, part, u, v, at, strand, strand_depth[f], tip, lit, light, surface, colour)
                 radiance[y, x, 0], radiance[y, x, 1], radiance[y, x, 2] = out[0], out[1], out[2]
             else:
                 for k in range(3):

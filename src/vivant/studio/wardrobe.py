@@ -103,6 +103,7 @@ def torso_grid(clothes: Clothes) -> Array:
 def _pattern(clothes: Clothes, x: Array, y: Array, rng: np.random.Generator) -> Array:
     """Colour [S, S, 3] of the main fabric at body places (x, y) in cm."""
     main, second, _ = clothes.colours
+    share: Array
     if clothes.pattern == "stripes":
         width = rng.uniform(1.2, 5)
         share = ((y / width) % 1 < rng.uniform(0.3, 0.6)).astype(np.float32)
@@ -115,8 +116,8 @@ def _pattern(clothes: Clothes, x: Array, y: Array, rng: np.random.Generator) -> 
     elif clothes.pattern == "heather":
         share = np.clip(0.5 + 0.4 * cloud(CLOTH_SIZE, rng, 3, 0.9, 128), 0, 1)
     elif clothes.pattern == "print":
-        inside = np.exp(-(((x - rng.uniform(-3, 3)) / 6) ** 2) - ((y + rng.uniform(23, 29)) / 4) ** 2) > 0.4
-        share = inside * (cloud(CLOTH_SIZE, rng, 4, 0.7, 12) > 0)
+        printed = np.exp(-(((x - rng.uniform(-3, 3)) / 6) ** 2) - ((y + rng.uniform(23, 29)) / 4) ** 2) > 0.4
+        share = (printed & (cloud(CLOTH_SIZE, rng, 4, 0.7, 12) > 0)).astype(np.float32)
     else:
         share = np.zeros_like(x)
     return np.asarray(main + (second - main) * share[..., None], np.float32)
@@ -165,6 +166,7 @@ def paint_cloth(clothes: Clothes, grid: Array, skin: Array) -> Array:
         spacing = 4.0 if clothes.garment is Garment.SHIRT else 1.0
         button = (x - 0.3) ** 2 + (((y + 16) % spacing) - spacing / 2) ** 2 * (0.25 if spacing < 2 else 1)
         image = _blend(image, accent, _soft(button - 0.12, 0.04) * front)
+    line: Array
     if clothes.garment in (Garment.V_NECK, Garment.SHIRT):
         line = y - (neck - clothes.opening_cm + np.abs(x) * clothes.opening_cm / 5.5)
     elif clothes.garment is Garment.SCOOP:
@@ -184,7 +186,7 @@ def paint_cloth(clothes: Clothes, grid: Array, skin: Array) -> Array:
 def _collar(clothes: Clothes, rng: np.random.Generator) -> Piece | None:
     """A band around the neck; shirts and jackets leave it open in front."""
     kind = clothes.garment
-    heights = {Garment.TURTLENECK: 3.2, Garment.SHIRT: 2.0, Garment.JACKET: 2.0, Garment.HOODIE: 2.2}
+    heights = {Garment.TURTLENECK: 3.2, Garment.SHIRT: 2.5, Garment.JACKET: 2.3, Garment.HOODIE: 2.2}
     if kind not in heights:
         return None
     is_open = kind in (Garment.SHIRT, Garment.JACKET)
@@ -197,9 +199,9 @@ def _collar(clothes: Clothes, rng: np.random.Generator) -> Piece | None:
     rise = np.where(up < 0.4, up / 0.4, 1 - (up - 0.4) / 0.6 * (1.25 if is_open else 1.0))
     off = 0.25 + fat * np.sin(up * np.pi / 2) + 0.9 * np.clip(up - 0.4, 0, 1)
     front = np.clip(np.sin(angle), 0, 1)
-    height = heights[kind] * (0.7 if is_open else 1.0) * rng.uniform(0.85, 1.2)
+    height = heights[kind] * rng.uniform(0.85, 1.15)
     outline = _ring(clothes.neck_half_width + off, clothes.neck_half_depth + off, NECK_CENTRE_Z, angle)
-    y = -12.6 - 1.6 * front + rise * height
+    y = (-12.1 if is_open else -12.6) - 1.6 * front + rise * height
     point = np.exp(-(((np.abs(angle - 1.5 * np.pi) - np.pi + gap) / 0.3) ** 2)) if is_open else 0.0
     y = y - 2.2 * point * np.clip((up - 0.4) / 0.6, 0, 1)
     grid = np.stack([outline[..., 0], y, outline[..., 1]], -1)

@@ -1,0 +1,128 @@
+"""Sessions on disk, and a small rendered one where the face model exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vivant.errors import InputError
+from vivant.studio.camera import Camera, project_keypoints
+from vivant.studio.dataset import (
+    Session,
+    list_sessions,
+    read_session,
+    render_dataset,
+    render_session,
+    session_path,
+    write_session,
+)
+from vivant.studio.face_model import FaceModel, rotation_matrix
+from vivant.studio.flow import flow
+from vivant.studio.identity import make_person
+from vivant.studio.parts import Part
+
+MakeQuadSession = Callable[..., Session]
+SQUARE = np.array([[10.0, 10], [40, 10], [40, 40], [10, 40]])
+
+
+def assert_same(a: Session, b: Session) -> None:
+    assert a.info == b.info
+    for item in fields(Session):
+        if item.name != "info":
+            left, right = getattr(a, item.name), getattr(b, item.name)
+            assert left.dtype == right.dtype
+            np.testing.assert_array_equal(left, right, err_msg=item.name)
+
+
+def test_round_trip_and_listing(tmp_path: Path, quad_session: MakeQuadSession) -> None:
+    session = quad_session(np.stack([SQUARE, SQUARE + 2])[:, None], np.zeros((2, 1)), [Part.FACE])
+    path = session_path(tmp_path, 7, 0)
+    write_session(path, session)
+    assert_same(read_session(path), session)
+    assert list_sessions(tmp_path) == [path]
+    assert [p.name for p in tmp_path.iterdir()] == ["0007_0.safetensors"]
+
+
+def test_missing_session_names_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="vivant studio render"):
+        read_session(tmp_path / "0001_0.safetensors")
+
+
+def test_odd_size_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="multiple of 4"):
+        render_dataset(tmp_path, [1], size=99)
+
+
+def test_projection_form_equals_the_camera() -> None:
+    rng = np.random.default_rng(0)
+    canonical, delta = rng.normal(size=(10, 3)), rng.normal(size=(10, 3)) * 0.1
+    rotation = rotation_matrix(30, -10, 5).astype(np.float64)
+    origin = np.array([4.0, -3, -80])
+    camera = Camera(400.0, 256)
+    projection, distance = camera.head_projection(origin)
+    direct = camera.project(((canonical + delta) * 10) @ rotation.T + origin)[:, :2]
+    formula = project_keypoints(canonical, delta, rotation, projection, distance, camera.principal_point)
+    np.testing.assert_allclose(formula, direct, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def rendered(face_model: FaceModel) -> Session:
+    return render_session(face_model, make_person(face_model, 12, 0), 0, 5, 96, 0)
+
+
+def test_keypoints_follow_the_projection_formula(rendered: Session) -> None:
+    centre = rendered.info.size / 2
+    for frame in range(5):
+        projected = project_keypoints(rendered.canonical, rendered.delta[frame], rendered.rotation[frame],
+                                      rendered.projection[frame], rendered.camera_distance[frame],
+                                      (centre, centre))  # fmt: skip
+        assert np.abs(projected - rendered.keypoint_xy[frame]).max() < 0.1
+
+
+def test_rendered_session_is_complete_and_plausible(rendered: Session) -> None:
+    assert rendered.rgba.shape == (5, 96, 96, 4)
+    assert rendered.canonical.shape == (81, 3)
+    coverage = rendered.rgba[..., 3] / 255
+    assert 0.2 < coverage.mean() < 0.9
+    assert (rendered.rgba[..., :3].max(-1) <= rendered.rgba[..., 3].astype(int) + 1).all()
+    shown = set(rendered.triangle_part[rendered.triangle_id[rendered.triangle_id >= 0]].tolist())
+    assert {Part.FACE, Part.HEAD, Part.EYE_L, Part.EYE_R, Part.CLOTHES} <= shown
+    assert rendered.keypoint_visible.mean() > 0.5
+    assert rendered.triangles.max() < rendered.vertex_xy.shape[1]
+
+
+def test_flow_to_itself_is_nothing_and_visible(rendered: Session) -> None:
+    still, visible = flow(rendered, 1, 1, 0, 0, 96, 48)
+    assert np.abs(still).max() < 1e-6
+    assert visible.mean() > 0.99
+
+
+def test_warping_by_the_flow_brings_the_driving_frame_back(rendered: Session) -> None:
+    size = rendered.info.size
+    field, visible = flow(rendered, 0, 1, 0, 0, size, size // 2)
+    rows, columns = np.mgrid[: size // 2, : size // 2] * 2 + 1
+    x = np.clip(np.rint(columns + field[..., 0] * size / 2).astype(int), 0, size - 1)
+    y = np.clip(np.rint(rows + field[..., 1] * size / 2).astype(int), 0, size - 1)
+    driving, source = (rendered.rgba[k, ..., :3].astype(float).mean(-1) for k in (0, 1))
+    face = visible & (rendered.triangle_id[0] >= 0)
+    face[face] &= rendered.triangle_part[rendered.triangle_id[0][face]] == Part.FACE
+    assert face.sum() > 100
+    warped = np.abs(source[y, x] - driving[rows, columns])[face].mean()
+    still = np.abs(source[rows, columns] - driving[rows, columns])[face].mean()
+    assert warped < 0.5 * still
+
+
+def test_rendering_is_deterministic_and_resumes(face_model: FaceModel, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    paths = render_dataset(tmp_path / "a", [3], looks=1, frames=1, size=64,
+                           progress=lambda done, total: calls.append((done, total)))  # fmt: skip
+    render_dataset(tmp_path / "b", [3], looks=1, frames=1, size=64)
+    assert calls == [(1, 1)]
+    assert_same(read_session(paths[0]), read_session(session_path(tmp_path / "b", 3, 0)))
+    written = paths[0].stat().st_mtime_ns
+    render_dataset(tmp_path / "a", [3], looks=1, frames=1, size=64)
+    assert paths[0].stat().st_mtime_ns == written
