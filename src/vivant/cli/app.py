@@ -8,6 +8,13 @@ import typer
 
 import vivant
 from vivant.cli.animate import animate
+from vivant.cli.convert import convert
+from vivant.cli.doctor import doctor
+from vivant.cli.evaluate import bench, evaluate
+from vivant.cli.licenses import licenses
+from vivant.cli.presets import presets
+from vivant.cli.studio import build_studio
+from vivant.cli.train import train
 from vivant.cli.vocabulary import Command
 
 
@@ -21,8 +28,9 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_shared)
-    for command in (animate,):
+    for command in (animate, presets, licenses, doctor, convert, train, evaluate, bench):
         app.command(cls=Command)(command)
+    app.add_typer(build_studio(), name="studio")
     return app
 
 

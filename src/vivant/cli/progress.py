@@ -31,16 +31,18 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress_of(unit: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
-    """A function to be called with done and expected, or None where nobody knows; the bar goes away at the end."""
+def progress_of(unit: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """A function of done, expected (None where nobody knows) and a note; the bar goes away at the end."""
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), _Rate(unit), TimeRemainingColumn())
+    note_column = TextColumn("{task.fields[note]}")
     with Progress(
-        *columns, console=console, transient=True, disable=quiet or not console.is_terminal
+        *columns, note_column, console=console, transient=True, disable=quiet or not console.is_terminal
     ) as progress:
-        task = progress.add_task(unit, total=None)
+        task = progress.add_task(unit, total=None, note="")
 
-        def report(done: int, expected: int | None) -> None:
-            progress.update(task, completed=done, total=max(expected, done) if expected else None)
+        def report(done: int, expected: int | None, note: str = "") -> None:
+            total = max(expected, done) if expected else None
+            progress.update(task, completed=done, total=total, note=note)
 
         yield report
