@@ -113,7 +113,8 @@ def load(
     expected = networks.state_dict()
     check_same_tensors(weights, expected)
     networks.load_state_dict(_read_tensors(weights, expected, str(device)), strict=True, assign=True)
-    return config, networks.to(device).eval()
+    # Files may hold half precision to be small; what computes in it is decided later, by runtime.precision.
+    return config, networks.to(device).float().eval()
 
 
 def _read_tensors(path: Path, expected: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:

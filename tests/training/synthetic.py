@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from vivant.studio.dataset import POSITION_SCALE, Session, SessionInfo, session_path, write_session
@@ -25,7 +26,8 @@ def make_session(identity: int, look: int = 0, num_frames: int = 4) -> Session:
     posed = canonical + delta
     xy = centre[:, None] + scale[:, None, None] * posed[..., :2] * np.float32([1, -1])
     y, x = np.mgrid[:SIZE, :SIZE]
-    texture = rng.integers(40, 220, (SIZE, SIZE, 3)).astype(np.uint8)
+    patches = rng.integers(40, 220, (5, 5, 3)).astype(np.uint8)
+    texture = cv2.resize(patches, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     rgba = np.zeros((num_frames, SIZE, SIZE, 4), np.uint8)
     triangle_id = np.full((num_frames, SIZE // 2, SIZE // 2), -1, np.int32)
     half = SIZE * 0.3

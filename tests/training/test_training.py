@@ -24,7 +24,7 @@ from vivant.training.trainer import Trainer
 
 from .synthetic import make_session, write_sessions
 
-BACKGROUNDS = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
+BACKGROUNDS = np.full((3, 64, 64, 3), [[[[90, 120, 150]]], [[[30, 40, 30]]], [[[200, 180, 190]]]], np.uint8)
 CPU = torch.device("cpu")
 
 

@@ -69,3 +69,11 @@ def full_tensor(tensor: Tensor) -> Tensor:
 def barrier(world_size: int) -> None:
     if world_size > 1:
         dist.barrier()
+
+
+def gather_bytes(state: Tensor, device: torch.device, world_size: int) -> list[Tensor]:
+    """A uint8 tensor of every rank, on the CPU. It travels on `device`, since nccl carries nothing else."""
+    mine = state.to(device)
+    everyone = [torch.empty_like(mine) for _ in range(world_size)]
+    dist.all_gather(everyone, mine)
+    return [tensor.cpu() for tensor in everyone]

@@ -23,7 +23,14 @@ from torch.utils.data import DataLoader
 
 from vivant.training import snapshot
 from vivant.training.config import Stage, TrainConfig
-from vivant.training.distributed import average_gradients, barrier, broadcast_parameters, process_group, shard
+from vivant.training.distributed import (
+    average_gradients,
+    barrier,
+    broadcast_parameters,
+    gather_bytes,
+    process_group,
+    shard,
+)
 from vivant.training.ema import Average
 
 
@@ -90,6 +97,8 @@ class Trainer:
             snapshot.restore_optimizer(self.optimizer, self.names, tensors)
             self.step, self.seconds = meta["step"], meta["seconds"]
             torch.set_rng_state(tensors[f"random/{self.rank}"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(tensors[f"random_cuda/{self.rank}"], self.device)
 
     def _groups(self, names: dict[str, nn.Parameter]) -> list[dict[str, Any]]:
         """One optimiser group per ParameterGroup; parameters that no group names are frozen."""
@@ -223,12 +232,16 @@ class Trainer:
             cv2.imwrite(str(self.folder / "pictures.png"), pixels[..., ::-1])
 
     def _random_states(self) -> dict[str, Tensor]:
-        states = [torch.get_rng_state()]
-        if self.world_size > 1:
-            gathered: list[Tensor] = [torch.empty_like(states[0]) for _ in range(self.world_size)]
-            torch.distributed.all_gather(gathered, states[0])
-            states = gathered
-        return {f"random/{rank}": state for rank, state in enumerate(states)}
+        states = {"random": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        out: dict[str, Tensor] = {}
+        for name, state in states.items():
+            everyone = [state]
+            if self.world_size > 1:
+                everyone = gather_bytes(state, self.device, self.world_size)
+            out |= {f"{name}/{rank}": own for rank, own in enumerate(everyone)}
+        return out
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True

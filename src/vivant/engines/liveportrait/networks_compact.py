@@ -36,7 +36,8 @@ class CompactNetworks(nn.Module):
 
     def motion(self, image: Tensor) -> Motion:
         """(B, 3, S, S) in [0, 1] -> Motion of B frames."""
-        seen = self.describe(image)
+        with torch.autocast(image.device.type, enabled=False):
+            seen = self.describe(image.float())
         return Motion(
             rotation=seen.rotation.float(),
             expression=seen.expression.float(),

@@ -7,7 +7,7 @@ from the export of the one before (`vivant train NAME --init FOLDER`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,8 +22,8 @@ from vivant.engines.liveportrait.config_compact import CompactConfig, mini_compa
 from vivant.engines.liveportrait.losses import Embedding, Features
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
-from vivant.engines.liveportrait.stages_published import DEFAULT_WEIGHTS, PublishedStage
 from vivant.engines.liveportrait.stages import CompactStage, GeneratorStage, MotionStage
+from vivant.engines.liveportrait.stages_published import DEFAULT_WEIGHTS, PublishedStage
 from vivant.errors import CheckpointError
 from vivant.face.identity import load_identity
 from vivant.presets import find_checkpoint
@@ -143,6 +143,40 @@ def mini_finish() -> Recipe:
         extra={"size_px": 256, "predicted_start": 0.6, "predicted_end": 0.8, "critic_weight": 0.5},
     )
     return Recipe(train, compact_config(mini_compact(), 256), GeneratorStage)
+
+
+def _on_gpu(recipe: Recipe, num_images: int, batch_size: int, learning_rate: float) -> Recipe:
+    """The same stage, longer and in bigger batches, fed by as many workers as one GPU host has cores to spare."""
+    groups = tuple(
+        replace(group, learning_rate=group.learning_rate * learning_rate) for group in recipe.train.groups
+    )
+    train = replace(
+        recipe.train,
+        name=recipe.train.name + "_gpu",
+        num_images=num_images,
+        batch_size=batch_size,
+        groups=groups,
+        warmup_images=num_images // 100,
+        ema_decay=0.9995,
+        num_workers=14,
+        checkpoint_minutes=2.0,
+    )
+    return replace(recipe, train=train)
+
+
+def mini_motion_gpu() -> Recipe:
+    """`mini_motion`, 20 times as long. Not run yet."""
+    return _on_gpu(mini_motion(), 2_000_000, 512, 1.5)
+
+
+def mini_generator_gpu() -> Recipe:
+    """`mini_generator`, 10 times as long. Not run yet."""
+    return _on_gpu(mini_generator(), 600_000, 96, 1.2)
+
+
+def mini_finish_gpu() -> Recipe:
+    """`mini_finish`, 30 times as long. Not run yet."""
+    return _on_gpu(mini_finish(), 300_000, 48, 1.2)
 
 
 def debug_motion() -> Recipe:
@@ -269,6 +303,9 @@ RECIPES: dict[str, Callable[[], Recipe | PublishedRecipe]] = {
         mini_motion,
         mini_generator,
         mini_finish,
+        mini_motion_gpu,
+        mini_generator_gpu,
+        mini_finish_gpu,
         published_stage1,
         debug_motion,
         debug_generator,
