@@ -151,13 +151,15 @@ def test_absurd_pixel_aspect_is_ignored(tmp_path: Path) -> None:
     assert read_clip(index_clip(tmp_path / "a.mp4", 3, pixel_aspect=Fraction(255, 1))).width == 32
 
 
-def tagged_clip(path: Path, matrix: Colorspace, colour: tuple[int, int, int], *, hdr: bool = False) -> Path:
+def tagged_clip(
+    path: Path, matrix: Colorspace, colour: tuple[int, int, int], *, tag: int | None = None, hdr: bool = False
+) -> Path:
     """One colour, encoded with a colour matrix and tagged so."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, width=64, height=64, options={"crf": "1"})
         stream.pix_fmt = "yuv420p10le" if hdr else "yuv420p"
         context = stream.codec_context
-        context.colorspace = 9 if hdr else matrix
+        context.colorspace = 9 if hdr else matrix if tag is None else tag
         context.color_range = ColorRange.MPEG
         if hdr:
             context.color_trc, context.color_primaries = ColorTrc.ARIB_STD_B67, ColorPrimaries.BT2020
@@ -175,6 +177,13 @@ def tagged_clip(path: Path, matrix: Colorspace, colour: tuple[int, int, int], *,
 def test_colour_matrix_is_honoured(tmp_path: Path, matrix: Colorspace) -> None:
     image = next(iter(read_clip(tagged_clip(tmp_path / "a.mp4", matrix, (200, 60, 30))))).image
     assert np.abs(image[32, 32].astype(int) - (200, 60, 30)).max() <= 4
+
+
+@pytest.mark.parametrize("code", [0, 3, 8, 10, 14])
+def test_strange_colour_tags_are_read_as_usual_video(tmp_path: Path, code: int) -> None:
+    """Reserved and mistaken tags exist; the converter would refuse them."""
+    path = tagged_clip(tmp_path / "a.mp4", Colorspace.ITU601, (200, 60, 30), tag=code)
+    assert np.abs(next(iter(read_clip(path))).image[32, 32].astype(int) - (200, 60, 30)).max() <= 4
 
 
 def test_hdr_white_becomes_white(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,21 +107,17 @@ def save_image(path: Path, image: np.ndarray) -> None:
 
 @contextmanager
 def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Open a picture with Pillow; whatever goes wrong while decoding it inside the block becomes
-    InputError."""
+    """Open a picture with Pillow; whatever goes wrong while decoding it inside the block becomes InputError."""
+    with decoding(path), _identify(path) as image:
+        check_pixels(path, image.width, image.height)
+        yield image
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn what Pillow raises for the file `path` into InputError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with _identify(path) as image:
-                check_pixels(path, image.width, image.height)
-                yield image
-    except InputError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(
-            f"{path} has more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller."
-        ) from error
+        yield
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not a picture that can be read; {_advice(path)}.") from error
     except DECODE_ERRORS as error:
@@ -132,9 +127,7 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
 def is_image_file(path: Path) -> bool:
     """Whether the first bytes are those of one of READ_FORMATS; the rest may still be damaged."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _identify(path).close()
+        _identify(path).close()
     except UnidentifiedImageError:
         return False
     except DECODE_ERRORS:
@@ -143,9 +136,24 @@ def is_image_file(path: Path) -> bool:
 
 
 def _identify(path: Path) -> Image.Image:
-    """Open lazily, by content, as one of READ_FORMATS (as far as this Pillow has them)."""
+    """Open lazily, by content, as one of READ_FORMATS (as far as this Pillow has them).
+
+    Image.open would do, but it warns about large pictures, and silencing warnings is not safe in threads; here
+    `check_pixels` refuses them.
+    """
     Image.init()
-    return Image.open(path, formats=[name for name in READ_FORMATS if name in Image.OPEN])
+    head = first_bytes(path)
+    for name in READ_FORMATS:
+        if name not in Image.OPEN:
+            continue
+        factory, accept = Image.OPEN[name]
+        if accept is not None and accept(head) is not True:
+            continue
+        try:
+            return factory(str(path), str(path))  # type: ignore[arg-type]  # Pillow opens the file itself
+        except (SyntaxError, LookupError, TypeError, struct.error):
+            continue
+    raise UnidentifiedImageError(str(path))
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:

@@ -1,8 +1,8 @@
 """From a decoded video frame to the picture a viewer sees: square pixels, upright, RGB.
 
-Colour: the matrix and range that the file declares; where it declares none, BT.709 from 720 lines on and
-BT.601 below, as players do. High dynamic range (HLG as phones record it, PQ) becomes standard range:
-diffuse white stays white, brighter highlights are clipped.
+Colour: the matrix and range that the file declares; where it declares none that is known, BT.709 from 720
+lines on and BT.601 below, as players do. High dynamic range (HLG as phones record it, PQ) becomes standard
+range: diffuse white stays white, brighter highlights are clipped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from av.video.reformatter import (
     VideoReformatter,
 )
 
-_UNSPECIFIED = 2
+_CONVERTIBLE = frozenset({1, 4, 5, 6, 7, 9})
+"""Codes of the colour matrices that can be converted; others are unspecified, reserved, or too rare to be
+true."""
+
 _FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 _MAX_PIXEL_ASPECT = 4
@@ -80,9 +83,10 @@ class PictureMaker:
         return self._stored_width if self._orientation.transpose else self._stored_height
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
-        """One frame as uint8 RGB (height, width, 3)."""
+        """One frame as uint8 RGB (height, width, 3). Raises av.FFmpegError when its pixels cannot be
+        converted."""
         matrix = None
-        if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+        if frame.colorspace not in _CONVERTIBLE and not frame.format.is_rgb:
             matrix = Colorspace.ITU709 if min(frame.width, frame.height) >= 720 else Colorspace.ITU601
         is_hdr = frame.color_trc in _HIGH_DYNAMIC_RANGE
         picture = self._reformatter.reformat(

@@ -130,7 +130,7 @@ class VideoReader:
                 picture = picture or PictureMaker(frame, stream.sample_aspect_ratio)
                 end = time
                 num_frames += 1
-                yield Frame(picture(frame), time)
+                yield Frame(self._converted(picture, frame), time)
         if not self._allow_truncated:
             self._check_complete(end, num_frames)
 
@@ -182,6 +182,15 @@ class VideoReader:
                 time = last + step
             last = max(time, Fraction(0))
             yield frame, last
+
+    def _converted(self, picture: PictureMaker, frame: VideoFrame) -> np.ndarray:
+        try:
+            return picture(frame)
+        except av.FFmpegError as error:
+            raise InputError(
+                f"{self.path} has pixels ({frame.format.name}) that cannot be converted; "
+                "export it again as MP4 (H.264)."
+            ) from error
 
     def _check_complete(self, last_time: Fraction, num_frames: int) -> None:
         if self._header_duration is None:
