@@ -1,0 +1,264 @@
+"""Speed, latency and memory on this machine: the networks alone, and from files to a file.
+
+Precisions take turns within one run, so that whatever else the machine does slows both alike and their ratio means
+something even where the absolute numbers do not.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from vivant.animation import animate
+from vivant.engine import Engine, Portrait
+from vivant.errors import InputError
+from vivant.evaluation import protocol
+from vivant.evaluation.reenact import resized
+from vivant.evaluation.report import Report, Row, Table, describe_engine
+from vivant.media.overlap import BackgroundWriter
+from vivant.media.reader import read_clip
+from vivant.media.resample import tidy_rate
+from vivant.media.writer import open_writer
+from vivant.presets import load
+
+WARM_UP_STEPS = 3
+MIB = 2**20
+
+_NOTES = (
+    "Networks: seeing one driving frame and drawing one frame, portrait cached, crops already cut; median over all "
+    "frames and rounds. p95 is the slower end.",
+    "End to end: decode, find and follow the driver's face, networks, encode to H.264, all overlapping as in "
+    "`vivant animate` without paste-back; frames over wall time from the call to the closed file, median over rounds.",
+    "First frame: from the call of animate, portrait prepared, to the first finished frame. Prepare: from the picture "
+    "to the portrait. Memory is the process's peak, both precisions loaded.",
+)
+
+
+@dataclass
+class _Timed:
+    """One precision's engine, portrait and measurements."""
+
+    engine: Engine
+    portrait: Portrait
+    prepare_seconds: float
+    crops: list[Tensor]
+    """Chunks (T, 3, S, S)."""
+    frame_seconds: list[float] = field(default_factory=list)
+    whole_fps: list[float] = field(default_factory=list)
+    first_seconds: list[float] = field(default_factory=list)
+
+
+def measure_speed(
+    name_or_path: str | Path,
+    portrait: str | Path,
+    clip: str | Path,
+    *,
+    dtypes: Sequence[str] = ("bfloat16", "float32"),
+    device: str = "auto",
+    num_threads: int = 2,
+    num_frames: int = 60,
+    rounds: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Time a preset or checkpoint folder.
+
+    Args:
+        portrait, clip: paths of a picture with a face and of a driving clip.
+        dtypes: precisions, the one that targets are about first, the one that it is compared with last.
+        num_threads: of torch and OpenCV, restored afterwards.
+        num_frames: per round and precision; fewer where the clip is shorter.
+        rounds: how often the precisions take turns.
+        progress: called with (rounds done, all), each round and precision counting once.
+    """
+    if not dtypes or rounds < 1 or num_frames < 1:
+        raise InputError(f"give at least one dtype, round and frame, got {dtypes}, {rounds}, {num_frames}")
+    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    with _threads(num_threads):
+        timed = {name: _prepared(name_or_path, name, device, portrait, clip, num_frames) for name in dtypes}
+        done = 0
+        for _ in range(rounds):
+            for one in timed.values():
+                _networks(one)
+                _end_to_end(one, Path(clip), num_frames)
+                done += 1
+                if progress is not None:
+                    progress(done, rounds * len(timed))
+    first = timed[dtypes[0]]
+    height, width = first.engine.frame_size(first.portrait)
+    settings: dict[str, str | float] = {
+        "frame": f"{width}x{height}",
+        "threads": num_threads,
+        "cores": os.cpu_count() or 0,
+        "frames": sum(len(crop) for crop in first.crops),
+        "rounds": rounds,
+        "load average before": round(load_average, 1),
+    }
+    return _report(timed, settings)
+
+
+def _prepared(
+    name_or_path: str | Path, dtype: str, device: str, portrait: str | Path, clip: str | Path, num_frames: int
+) -> _Timed:
+    engine = load(name_or_path, device, dtype)
+    if engine.stream.driving != "video":
+        raise InputError(
+            f"speed is measured for families driven by video, {engine.family} is driven by sound"
+        )
+    begin = perf_counter()
+    made = engine.prepare(portrait)
+    _wait(engine)
+    seconds = perf_counter() - begin
+    chunk = engine.stream.chunk_frames
+    with read_clip(clip) as frames:
+        squares = [_square(frame.image, engine.crop_size_px) for frame in islice(frames, num_frames)]
+    whole = torch.cat(squares[: max(chunk, len(squares) - len(squares) % chunk)])
+    crops = [part.to(engine.device) for part in whole.split(chunk) if len(part) == chunk]
+    if not crops:
+        raise InputError(f"{clip} is shorter than the {chunk} frames that {engine.family} takes at once")
+    return _Timed(engine, made, seconds, crops)
+
+
+def _networks(timed: _Timed) -> None:
+    engine = timed.engine
+    state = engine.start(timed.portrait)
+    for index, crop in enumerate([*timed.crops[:WARM_UP_STEPS], *timed.crops]):
+        begin = perf_counter()
+        engine.render(state, engine.encode_motion(state, crop))
+        _wait(engine)
+        if index >= min(WARM_UP_STEPS, len(timed.crops)):
+            timed.frame_seconds.append((perf_counter() - begin) / len(crop))
+
+
+def _end_to_end(timed: _Timed, clip: Path, num_frames: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="vivant-speed-") as folder:
+        begin = perf_counter()
+        with animate(timed.engine, timed.portrait, clip, paste_back=False) as animation:
+            height, width = animation.frame_size
+            rate = animation.frame_rate or tidy_rate(read_clip(clip).frame_rate)
+            count = 0
+            with BackgroundWriter(open_writer(Path(folder) / "out.mp4", rate, width, height)) as writer:
+                for frame in islice(animation, num_frames):
+                    if count == 0:
+                        timed.first_seconds.append(perf_counter() - begin)
+                    writer.write(frame)
+                    count += 1
+        timed.whole_fps.append(count / (perf_counter() - begin))
+
+
+def _report(timed: dict[str, _Timed], settings: dict[str, str | float]) -> Report:
+    rows: list[Row] = []
+    for name, one in timed.items():
+        slow = float(np.percentile(one.frame_seconds, 95))
+        rows.append(
+            (
+                name,
+                _networks_fps(one),
+                1000 * float(np.median(one.frame_seconds)),
+                1000 * slow,
+                float(np.median(one.whole_fps)),
+                1000 * float(np.median(one.first_seconds)),
+                1000 * one.prepare_seconds,
+            )
+        )
+    first, last = next(iter(timed.values())), next(reversed(timed.values()))
+    several = len(timed) > 1
+    numbers = {
+        "networks_fps": _networks_fps(first),
+        "networks_fps_ratio": _networks_fps(first) / _networks_fps(last) if several else float("nan"),
+        "end_to_end_fps": float(np.median(first.whole_fps)),
+        "end_to_end_fps_ratio": float(np.median(first.whole_fps) / np.median(last.whole_fps))
+        if several
+        else float("nan"),
+        "first_frame_ms": 1000 * float(np.median(first.first_seconds)),
+        "peak_memory_mib": _peak_memory(first.engine),
+    }
+    subject = describe_engine(first.engine)
+    subject["precision"] = " / ".join(timed)
+    return Report(
+        protocol=protocol.SPEED,
+        title="Speed on this machine",
+        subject=subject,
+        settings=settings,
+        numbers=numbers,
+        tables=(
+            Table(
+                title="Frames per second and milliseconds",
+                columns=(
+                    "",
+                    "networks fps",
+                    "ms per frame",
+                    "p95 ms",
+                    "end-to-end fps",
+                    "first frame ms",
+                    "prepare ms",
+                ),
+                rows=tuple(rows),
+            ),
+            Table(
+                title=f"{next(iter(timed))} over {next(reversed(timed))}",
+                columns=("", "ratio"),
+                rows=(
+                    ("networks", numbers["networks_fps_ratio"]),
+                    ("end to end", numbers["end_to_end_fps_ratio"]),
+                    ("peak memory, MiB", numbers["peak_memory_mib"]),
+                ),
+            ),
+        ),
+        targets=protocol.SPEED_TARGETS,
+        notes=_NOTES,
+    )
+
+
+def _networks_fps(timed: _Timed) -> float:
+    return 1 / float(np.median(timed.frame_seconds))
+
+
+def _square(image: np.ndarray, size_px: int) -> Tensor:
+    """(1, 3, S, S): the middle of a picture; what is on it does not matter for time."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = np.ascontiguousarray(image[top : top + side, left : left + side])
+    return resized(torch.from_numpy(middle).permute(2, 0, 1)[None].float() / 255, size_px)
+
+
+def _wait(engine: Engine) -> None:
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize(engine.device)
+
+
+def _peak_memory(engine: Engine) -> float:
+    """MiB: of the card where the engine is on one, else of the process; nan on systems that do not say."""
+    if engine.device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(engine.device)) / MIB
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / MIB if sys.platform == "darwin" else peak / 1024
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """That many threads for torch and OpenCV."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
