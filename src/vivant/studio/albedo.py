@@ -26,9 +26,9 @@ NO_RING = 60.0
 _TONES = (
     np.array(
         [
-            [0.68, 0.49, 0.41],
-            [0.62, 0.42, 0.325],
-            [0.56, 0.36, 0.26],
+            [0.63, 0.45, 0.37],
+            [0.58, 0.39, 0.30],
+            [0.53, 0.34, 0.245],
             [0.45, 0.275, 0.185],
             [0.36, 0.20, 0.13],
             [0.23, 0.12, 0.08],
@@ -215,7 +215,7 @@ def _brow_strokes(maps: FaceMaps, rng: np.random.Generator) -> Array:
 def beard_area(position: Array) -> Array:
     """Where a full beard grows, 0..1, from generic positions [..., 3] (cm): jaw, chin and moustache."""
     x, y, z = np.abs(position[..., 0]), position[..., 1], position[..., 2]
-    jaw = np.clip((-3.9 - y + 0.95 * np.clip(x - 2.4, 0, 6)) / 1.2, 0, 1) * np.clip((y + 9.6) / 1.2, 0, 1)
+    jaw = np.clip((-3.9 - y + 0.95 * np.clip(x - 2.4, 0, 6)) / 2.0, 0, 1) * np.clip((y + 9.6) / 1.2, 0, 1)
     jaw *= np.clip((z - 2.2) / 1.2, 0, 1)
     moustache = np.clip(1.5 - ((y + 2.05 + 0.12 * x * x * (x > 1.2)) / 0.5) ** 2 - (x / 3.4) ** 4, 0, 1) * (
         z > 8

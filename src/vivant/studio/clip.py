@@ -23,15 +23,15 @@ from vivant.studio.background import compose, sample_background
 from vivant.studio.camera import Camera
 from vivant.studio.face_model import load_face_model
 from vivant.studio.identity import make_look, make_person
-from vivant.studio.idle import idle_motions
-from vivant.studio.motion import Motion
+from vivant.studio.idle import fade_in, idle_motions
+from vivant.studio.motion import Motion, columns_of
 from vivant.studio.renderer import Renderer
 from vivant.studio.speech import Speech, speak_with_espeak, speak_with_flite, speech_curves
 
 Array = NDArray[Any]
 
 CALM_SECONDS = 0.6
-TAIL_SECONDS = 0.5
+TAIL_SECONDS = 0.7
 FLITE_VOICES = ("awb", "kal", "kal16", "rms", "slt")
 
 
@@ -43,12 +43,15 @@ def speak(text: str, voice: str) -> Speech:
 def talking_motions(
     speech: Speech, names: Sequence[str], fps: float, rng: np.random.Generator, turn_degrees: float
 ) -> list[Motion]:
-    """Movement of a clip in which the speech starts after CALM_SECONDS."""
+    """Movement of a clip in which the speech starts after CALM_SECONDS and ends with a smile."""
     num_frames = int(np.ceil((CALM_SECONDS + speech.seconds + TAIL_SECONDS) * fps))
     mouth = np.zeros((num_frames, len(names)), np.float32)
     curves = speech_curves(speech.visemes, speech.seconds, names, fps)
     first = round(CALM_SECONDS * fps)
     mouth[first : first + len(curves)] = curves[: num_frames - first]
+    smile = 0.55 * fade_in(num_frames, fps, CALM_SECONDS + speech.seconds - 0.3, 0.6)
+    for name, share in (("mouthSmile", 1.0), ("cheekSquint", 0.6)):
+        mouth[:, columns_of(name, names)] += share * smile[:, None]
     idle = idle_motions(names, num_frames, fps, rng, CALM_SECONDS, turn_degrees)
     return [
         replace(motion, expression=np.clip(motion.expression + spoken, 0, 1))
