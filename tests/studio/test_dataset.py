@@ -14,6 +14,7 @@ from vivant.studio.camera import Camera, project_keypoints
 from vivant.studio.dataset import (
     Session,
     list_sessions,
+    part_mask,
     read_session,
     render_dataset,
     render_session,
@@ -22,7 +23,7 @@ from vivant.studio.dataset import (
 )
 from vivant.studio.face_model import FaceModel, rotation_matrix
 from vivant.studio.flow import flow
-from vivant.studio.identity import make_person
+from vivant.studio.identity import eye_opening, make_person
 from vivant.studio.parts import Part
 
 MakeQuadSession = Callable[..., Session]
@@ -44,6 +45,9 @@ def test_round_trip_and_listing(tmp_path: Path, quad_session: MakeQuadSession) -
     write_session(path, session)
     assert_same(read_session(path), session)
     assert list_sessions(tmp_path) == [path]
+    mask = part_mask(session, 0)
+    assert mask[10, 10] == Part.FACE
+    assert mask[0, 0] == 255
     assert [p.name for p in tmp_path.iterdir()] == ["0007_0.safetensors"]
 
 
@@ -120,9 +124,19 @@ def test_rendering_is_deterministic_and_resumes(face_model: FaceModel, tmp_path:
     calls: list[tuple[int, int]] = []
     paths = render_dataset(tmp_path / "a", [3], looks=1, frames=1, size=64,
                            progress=lambda done, total: calls.append((done, total)))  # fmt: skip
-    render_dataset(tmp_path / "b", [3], looks=1, frames=1, size=64)
+    render_dataset(tmp_path / "b", [3], looks=1, frames=1, size=64, workers=2)
     assert calls == [(1, 1)]
     assert_same(read_session(paths[0]), read_session(session_path(tmp_path / "b", 3, 0)))
     written = paths[0].stat().st_mtime_ns
     render_dataset(tmp_path / "a", [3], looks=1, frames=1, size=64)
     assert paths[0].stat().st_mtime_ns == written
+
+
+def test_a_full_blink_closes_the_eyes_of_everybody(face_model: FaceModel) -> None:
+    blink = [face_model.expression_index[name] for name in ("eyeBlink_L", "eyeBlink_R")]
+    for number in range(3):
+        person = make_person(face_model, number, 0)
+        expression = np.zeros(53, np.float32)
+        expression[blink] = person.blink_gain
+        vertices = face_model.posed(person.shape, expression, np.zeros(2), person.eye_centres)
+        assert eye_opening(face_model, vertices) < 0.1 < eye_opening(face_model, person.shape)

@@ -8,12 +8,15 @@ from vivant.studio.lighting import bake_transfer
 from vivant.studio.raster import FAR, OPAQUE, draw, draw_depth, rasterize_uv, vertex_normals
 
 
-def drawn(screen: np.ndarray, triangles: np.ndarray, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
+def drawn(
+    screen: np.ndarray, triangles: np.ndarray, size: int = 16, one_sided: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     depth, ids = np.full((size, size), FAR, np.float32), np.full((size, size), -1, np.int32)
     count = len(screen)
     draw(
         screen.astype(np.float32),
         triangles.astype(np.int32),
+        np.full(len(triangles), one_sided),
         np.full(len(triangles), OPAQUE, np.float32),
         np.zeros((count, 2), np.float32),
         np.zeros(count, np.float32),
@@ -37,6 +40,12 @@ def test_covers_exactly_the_pixel_centres_inside() -> None:
 def test_winding_does_not_matter_for_solid_triangles() -> None:
     screen = np.array([[2, 3, 5], [12, 3, 5], [7, 13, 5]])
     assert (drawn(screen, np.array([[0, 1, 2]]))[1] == drawn(screen, np.array([[0, 2, 1]]))[1]).all()
+
+
+def test_one_sided_triangles_are_seen_from_the_front_only() -> None:
+    screen = np.array([[2, 3, 5], [12, 3, 5], [7, 13, 5]])
+    assert (drawn(screen, np.array([[0, 1, 2]]), one_sided=True)[1] < 0).all()
+    assert (drawn(screen, np.array([[0, 2, 1]]), one_sided=True)[1] >= 0).any()
 
 
 def test_nearer_triangle_wins_and_depth_is_interpolated() -> None:

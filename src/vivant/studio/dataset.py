@@ -8,6 +8,7 @@ K keypoints, E expression shapes.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -121,6 +122,12 @@ def read_session(path: Path) -> Session:
     for name in ("keypoint_names", "expression_names", "part_names"):
         metadata[name] = tuple(metadata[name])
     return Session(SessionInfo(**metadata), **arrays)
+
+
+def part_mask(session: Session, frame: int) -> Array:
+    """Part of the person at every second pixel, u8 [S/2, S/2] (see parts.Part); 255 is background."""
+    triangle = session.triangle_id[frame]
+    return np.where(triangle >= 0, session.triangle_part[triangle], 255).astype(np.uint8)
 
 
 def list_sessions(folder: Path) -> list[Path]:
@@ -241,7 +248,8 @@ def render_dataset(
             if progress:
                 progress(count, len(identities))
     else:
-        with ProcessPoolExecutor(workers) as pool:
+        # Forking a process that runs threads (torch, OpenCV) can hang; a fresh one cannot.
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             for done in as_completed([pool.submit(render, identity) for identity in identities]):
                 done.result()
                 count += 1

@@ -121,7 +121,7 @@ def _shells(
                 casts_shadow=layer == layers // 2,
             )
         )
-    return shells
+    return shells[::-1]  # outermost first: what it hides is rejected before its noise is looked up
 
 
 def scalp_shells(model: FaceModel, style: HairStyle, rng: np.random.Generator) -> list[Shell]:

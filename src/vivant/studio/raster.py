@@ -41,6 +41,7 @@ def _strand_cut_away(value: float, density: float, threshold: float) -> bool:
 def draw(
     screen: Array,
     triangles: Array,
+    one_sided: Array,
     threshold: Array,
     strand: Array,
     density: Array,
@@ -51,9 +52,9 @@ def draw(
 ) -> None:
     """Draw all triangles with depth test.
 
-    screen [V, 3] is x, y, depth. threshold [F] is OPAQUE, or the strand noise below which a sample of a hair
-    triangle is left out. strand [V, 2] (across, along) and density [V] belong to hair; strand_buffer
-    receives the noise value as 0..255.
+    screen [V, 3] is x, y, depth. one_sided [F] triangles are left out when seen from behind. threshold [F] is
+    OPAQUE, or the strand noise below which a sample of a hair triangle is left out. strand [V, 2] (across, along)
+    and density [V] belong to hair; strand_buffer receives the noise value as 0..255.
     """
     height, width = depth_buffer.shape
     for f in range(len(triangles)):
@@ -61,7 +62,7 @@ def draw(
         x0, y0, z0 = screen[a, 0], screen[a, 1], screen[a, 2]
         x1, y1, x2, y2 = screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if -1e-9 < area < 1e-9:
+        if area > -1e-9 and (one_sided[f] or area < 1e-9):
             continue
         left = max(0, math.ceil(min(x0, x1, x2) - 0.5))
         right = min(width - 1, math.floor(max(x0, x1, x2) - 0.5))

@@ -186,6 +186,7 @@ class Renderer:
         draw(
             fine,
             scene.triangles,
+            scene.one_sided,
             scene.threshold,
             scene.strand,
             scene.density,

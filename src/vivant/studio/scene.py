@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vivant.studio.face_model import FaceModel
 from vivant.studio.geometry import Outfit, Piece, Shell
-from vivant.studio.parts import PART_OF_FACE_MODEL
+from vivant.studio.parts import PART_OF_FACE_MODEL, Part
 from vivant.studio.raster import OPAQUE
 
 Array = NDArray[Any]
@@ -32,6 +32,8 @@ class Scene:
     """[F] Part numbers."""
     corner_uv: Array
     """[F, 3, 2] texture places."""
+    one_sided: Array
+    """[F] left out when seen from behind: the closed skin and the shells over it."""
     threshold: Array
     """[F] OPAQUE or the strand noise below which hair is cut away."""
     strand_depth: Array
@@ -59,6 +61,7 @@ class _Layer:
     triangles: Array
     triangle_part: Array
     corner_uv: Array
+    one_sided: Array
     threshold: float
     strand_depth: float
     strand: Array
@@ -84,6 +87,7 @@ def _head_layer(model: FaceModel) -> _Layer:
         model.triangles,
         part_of[model.triangle_part],
         model.corner_uv,
+        np.isin(model.triangle_part, (0, 1)),
         float(OPAQUE),
         0.0,
         np.zeros((count, 2)),
@@ -105,6 +109,7 @@ def _layer(item: Piece | Shell, model: FaceModel) -> _Layer:
         item.triangles,
         np.full(len(item.triangles), item.part, np.uint8),
         uv[item.triangles],
+        np.full(len(item.triangles), isinstance(item, Shell) and item.part is not Part.LASHES),
         item.threshold,
         item.depth,
         item.strand,
@@ -134,6 +139,7 @@ def merge(model: FaceModel, outfit: Outfit) -> Scene:
         triangles=triangles,
         triangle_part=np.concatenate([layer.triangle_part for layer in layers]).astype(np.uint8),
         corner_uv=joined("corner_uv"),
+        one_sided=np.concatenate([layer.one_sided for layer in layers]),
         threshold=per_triangle("threshold").astype(np.float32),
         strand_depth=per_triangle("strand_depth").astype(np.float32),
         strand=joined("strand"),
