@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is not a failing test.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 # Before torch and numpy are imported: thread pools that fight over two cores are eight times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
