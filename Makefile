@@ -21,6 +21,9 @@ export HF_HUB_OFFLINE := 1
 
 INSTALL := $(RUN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
+# Two installations into one environment at a time would break it.
+.NOTPARALLEL:
+
 .PHONY: help install dev demo models test check bench docs clean
 
 help:
