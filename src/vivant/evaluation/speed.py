@@ -158,67 +158,54 @@ def _end_to_end(timed: _Timed, clip: Path, num_frames: int) -> None:
 
 
 def _report(timed: dict[str, _Timed], settings: dict[str, str | float]) -> Report:
-    rows: list[Row] = []
-    for name, one in timed.items():
-        slow = float(np.percentile(one.frame_seconds, 95))
-        rows.append(
-            (
-                name,
-                _networks_fps(one),
-                1000 * float(np.median(one.frame_seconds)),
-                1000 * slow,
-                float(np.median(one.whole_fps)),
-                1000 * float(np.median(one.first_seconds)),
-                1000 * one.prepare_seconds,
-            )
-        )
-    first, last = next(iter(timed.values())), next(reversed(timed.values()))
-    several = len(timed) > 1
-    numbers = {
-        "networks_fps": _networks_fps(first),
-        "networks_fps_ratio": _networks_fps(first) / _networks_fps(last) if several else float("nan"),
-        "end_to_end_fps": float(np.median(first.whole_fps)),
-        "end_to_end_fps_ratio": float(np.median(first.whole_fps) / np.median(last.whole_fps))
-        if several
-        else float("nan"),
-        "first_frame_ms": 1000 * float(np.median(first.first_seconds)),
-        "peak_memory_mib": _peak_memory(first.engine),
-    }
-    subject = describe_engine(first.engine)
-    subject["precision"] = " / ".join(timed)
+    first, last = next(iter(timed)), next(reversed(timed))
+    numbers = _numbers(timed[first], timed[last] if len(timed) > 1 else None)
+    subject = describe_engine(timed[first].engine) | {"precision": " / ".join(timed)}
+    ratios = Table(
+        title=f"{first} over {last}",
+        columns=("", "ratio"),
+        rows=(("networks", numbers["networks_fps_ratio"]), ("end to end", numbers["end_to_end_fps_ratio"])),
+    )
     return Report(
         protocol=protocol.SPEED,
         title="Speed on this machine",
         subject=subject,
         settings=settings,
         numbers=numbers,
-        tables=(
-            Table(
-                title="Frames per second and milliseconds",
-                columns=(
-                    "",
-                    "networks fps",
-                    "ms per frame",
-                    "p95 ms",
-                    "end-to-end fps",
-                    "first frame ms",
-                    "prepare ms",
-                ),
-                rows=tuple(rows),
-            ),
-            Table(
-                title=f"{next(iter(timed))} over {next(reversed(timed))}",
-                columns=("", "ratio"),
-                rows=(
-                    ("networks", numbers["networks_fps_ratio"]),
-                    ("end to end", numbers["end_to_end_fps_ratio"]),
-                    ("peak memory, MiB", numbers["peak_memory_mib"]),
-                ),
-            ),
-        ),
+        tables=(_table(timed), ratios) if len(timed) > 1 else (_table(timed),),
         targets=protocol.SPEED_TARGETS,
-        notes=_NOTES,
+        notes=(*_NOTES, f"Peak memory: {numbers['peak_memory_mib']:.0f} MiB."),
     )
+
+
+def _numbers(first: _Timed, last: _Timed | None) -> dict[str, float]:
+    whole = float(np.median(first.whole_fps))
+    nan = float("nan")
+    return {
+        "networks_fps": _networks_fps(first),
+        "networks_fps_ratio": _networks_fps(first) / _networks_fps(last) if last else nan,
+        "end_to_end_fps": whole,
+        "end_to_end_fps_ratio": whole / float(np.median(last.whole_fps)) if last else nan,
+        "first_frame_ms": 1000 * float(np.median(first.first_seconds)),
+        "peak_memory_mib": _peak_memory(first.engine),
+    }
+
+
+def _table(timed: dict[str, _Timed]) -> Table:
+    rows: list[Row] = [
+        (
+            name,
+            _networks_fps(one),
+            1000 * float(np.median(one.frame_seconds)),
+            1000 * float(np.percentile(one.frame_seconds, 95)),
+            float(np.median(one.whole_fps)),
+            1000 * float(np.median(one.first_seconds)),
+            1000 * one.prepare_seconds,
+        )
+        for name, one in timed.items()
+    ]
+    columns = ("", "networks fps", "ms per frame", "p95 ms", "end-to-end fps", "first frame ms", "prepare ms")
+    return Table(title="Frames per second and milliseconds", columns=columns, rows=tuple(rows))
 
 
 def _networks_fps(timed: _Timed) -> float:
