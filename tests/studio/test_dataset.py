@@ -139,4 +139,19 @@ def test_a_full_blink_closes_the_eyes_of_everybody(face_model: FaceModel) -> Non
         expression = np.zeros(53, np.float32)
         expression[blink] = person.blink_gain
         vertices = face_model.posed(person.shape, expression, np.zeros(2), person.eye_centres)
-        assert eye_opening(face_model, vertices) < 0.1 < eye_opening(face_model, person.shape)
+        assert -0.05 < eye_opening(face_model, vertices) < 0
+        assert eye_opening(face_model, person.shape) > 0.15
+
+
+def test_lids_stay_outside_the_eyeball(face_model: FaceModel) -> None:
+    person = make_person(face_model, 2, 0)  # whose eyeballs would show through closed lids
+    expression = np.zeros(53, np.float32)
+    for name in ("eyeBlink_L", "eyeBlink_R"):
+        expression[face_model.expression_index[name]] = person.blink_gain
+    vertices = face_model.posed(person.shape, expression, np.array([10.0, 5.0]), person.eye_centres)
+    for side in (0, 1):
+        centre = person.eye_centres[side]
+        corneal = np.linalg.norm(vertices[face_model.pupils[side]] - centre)
+        forward = vertices[face_model.lids[side]] - centre
+        over_pupil = forward @ (vertices[face_model.pupils[side]] - centre) / np.linalg.norm(forward, axis=1)
+        assert np.linalg.norm(forward, axis=1)[over_pupil > 0.995 * corneal].min(initial=np.inf) > corneal

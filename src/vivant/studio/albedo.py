@@ -155,9 +155,7 @@ def _lip_mask(maps: FaceMaps) -> Array:
     return np.asarray(mask * (maps.mouth_ring < 40), np.float32)
 
 
-def _paint_lips(
-    image: Array, maps: FaceMaps, tone: Array, darkness: float, rng: np.random.Generator
-) -> Array:
+def _paint_lips(image: Array, maps: FaceMaps, tone: Array, makeup: float, rng: np.random.Generator) -> Array:
     mask = _lip_mask(maps)
     natural = (
         tone
@@ -166,9 +164,9 @@ def _paint_lips(
         * np.array([1, rng.uniform(0.9, 1.05), 1])
     )
     colour, strength = natural, 0.85
-    if rng.uniform() < 0.22:
+    if rng.uniform() < makeup:
         lipstick = np.array([[0.45, 0.05, 0.08], [0.35, 0.08, 0.14], [0.5, 0.16, 0.16], [0.2, 0.03, 0.06]])
-        colour, strength = lipstick[rng.integers(4)] * rng.uniform(0.6, 1.1) * (1 - 0.3 * darkness), 0.92
+        colour, strength = lipstick[rng.integers(4)] * rng.uniform(0.4, 1.1), 0.92
     creases = 1 + 0.10 * cloud(TEXTURE_SIZE, rng, 2, 0.8, 200) + 0.05 * np.sin(maps.position[..., 0] * 18)
     image = (
         image * (1 - strength * mask[..., None]) + strength * mask[..., None] * colour * creases[..., None]
@@ -177,15 +175,15 @@ def _paint_lips(
     return _over(image, np.array([0.38, 0.10, 0.09]), inner)
 
 
-def _paint_lids(image: Array, maps: FaceMaps, rng: np.random.Generator) -> Array:
+def _paint_lids(image: Array, maps: FaceMaps, makeup: float, rng: np.random.Generator) -> Array:
     """Darker skin around the eyes, and the lash line that makes closed eyes read as closed."""
     near = np.clip((10 - maps.eye_ring) / 10, 0, 1) ** 1.2 * (maps.eye_ring > 0)
     image = image * (1 - rng.uniform(0.08, 0.26) * near[..., None] * np.array([0.7, 1, 0.9]))
     upper = np.clip((maps.position[..., 1] - 3.3) / 0.5, 0, 1)
-    line = np.exp(-(((maps.eye_ring - 2.4) / rng.uniform(0.8, 1.4)) ** 2)) * (maps.eye_ring > 0)
-    strength = np.clip(rng.uniform(0.55, 0.9) * upper + rng.uniform(0.15, 0.5) * (1 - upper), 0, 1)
+    line = np.exp(-(((maps.eye_ring - 2.4) / rng.uniform(0.9, 1.6)) ** 2)) * (maps.eye_ring > 0)
+    strength = np.clip(rng.uniform(0.65, 0.95) * upper + rng.uniform(0.15, 0.5) * (1 - upper), 0, 1)
     image = _over(image, np.array([0.02, 0.013, 0.012]), np.clip(line * strength, 0, 0.95))
-    if rng.uniform() < 0.18:  # eye shadow
+    if rng.uniform() < 0.7 * makeup:  # eye shadow
         shadow = np.clip((9 - maps.eye_ring) / 6, 0, 1) * (maps.eye_ring > 2) * upper
         image = _over(image, image.mean((0, 1)) * rng.uniform(0.2, 0.9, 3), shadow * rng.uniform(0.2, 0.6))
     return image
@@ -256,7 +254,7 @@ def _wrinkles(maps: FaceMaps, age: float, rng: np.random.Generator) -> Array:
     x, y, z = maps.position[..., 0], maps.position[..., 1], maps.position[..., 2]
     wobble = 0.25 * cloud(TEXTURE_SIZE, rng, 3, 0.6, 8)
     forehead = np.sin((y + wobble + 0.03 * x * x) * 5.2) * np.exp(-(((y - 8) / 1.6) ** 2) - (x / 4.5) ** 2)
-    outer = np.exp(-(((np.abs(x) - 6.2) / 0.9) ** 2) - ((y - 3.4) / 1.1) ** 2)
+    outer = np.exp(-(((np.abs(x) - 6.2) / 0.65) ** 2) - ((y - 3.4) / 1.1) ** 2)
     crow = np.sin((y + wobble + 0.35 * (np.abs(x) - 5) * np.sign(y - 3.4)) * 9) * outer
     fold_x = np.interp(y, [-4.2, -2.0, 0.2], [3.3, 2.9, 1.9])
     fold = -2.5 * np.exp(-(((np.abs(x) - fold_x) / 0.16) ** 2)) * (y < 0.2) * (y > -4.2) * (z > 7)
@@ -282,14 +280,15 @@ def paint_skin(
     image = image * (1 + 0.035 * mottle + 0.03 * pores)[..., None]
     folds = _wrinkles(maps, age, rng)
     image = image * (1 + 0.05 * np.clip(folds, -2, 0.5))[..., None]
-    image = _paint_lids(image, maps, rng)
-    image = _paint_lips(image, maps, tone, darkness, rng)
+    makeup = 0.02 if stubble > 0 else 0.3
+    image = _paint_lids(image, maps, makeup, rng)
+    image = _paint_lips(image, maps, tone, makeup, rng)
     if stubble > 0:
         image = _paint_stubble(image, maps, hair, stubble, rng)
     image = _paint_spots(image, maps, freckles, rng)
     image = _over(image, np.minimum(hair * rng.uniform(0.4, 0.9), 0.5 * tone), _brow_strokes(maps, rng))
     head = tone * 0.97 * (1 + 0.03 * cloud(size // 2, rng, 6, 0.6, 8))[..., None]
-    bump = pores * 0.5 + 0.3 * cloud(size, rng, 2, 0.8, 128) + 1.6 * folds
+    bump = pores * 0.5 + 0.3 * cloud(size, rng, 2, 0.8, 128) + 2.4 * folds
     return Skin(
         np.clip(image, 0, 1).astype(np.float32),
         np.clip(head, 0, 1).astype(np.float32),

@@ -33,6 +33,10 @@ EYEBALL_PARTS = ((8, 9), (10, 11))
 # The optical axes of the file point outward at rest; turning each eye inward gives a frontal gaze.
 REST_GAZE_INWARD_DEGREES = 4.0
 
+# Lids are kept this far outside the eyeball; the profile of the ball is sampled at these angles to its axis.
+LID_RINGS, LID_THICKNESS_CM = 9, 0.04
+_PROFILE_DEGREES = np.arange(2.5, 100.0, 5.0)
+
 MULTI_PIE_COUNT = 68
 EXTRA_KEYPOINTS: dict[str, tuple[float, float, float]] = {
     "forehead_centre": (0, 6, 9),
@@ -162,7 +166,41 @@ class FaceModel:
             inward = -REST_GAZE_INWARD_DEGREES if side == 0 else REST_GAZE_INWARD_DEGREES
             rotation = rotation_matrix(float(gaze_degrees[0]) + inward, float(gaze_degrees[1]), 0.0)
             vertices[ball] = (vertices[ball] - eye_centres[side]) @ rotation.T + eye_centres[side]
+            self._lift_lids(vertices, side, eye_centres[side])
         return vertices
+
+    @cached_property
+    def lids(self) -> tuple[Array, Array]:
+        """Skin around the left and the right eye."""
+        near = (self.eye_ring <= LID_RINGS) & (self.vertex_part == 0)
+        left, right = (np.flatnonzero(near & (sign * self.neutral[:, 0] > 0)) for sign in (1, -1))
+        return left, right
+
+    def _lift_lids(self, vertices: Array, side: int, centre: Array) -> None:
+        """Push lids that have sunk into the eyeball out along its radius, in place.
+
+        The ball is taken as round about its optical axis: its radius depends on the angle to the axis only,
+        largest at the cornea.
+        """
+        ball, lid = self.eyeballs[side], self.lids[side]
+        axis = vertices[self.pupils[side]] - centre
+        axis = axis / np.linalg.norm(axis)
+
+        def polar(points: Array) -> tuple[Array, Array]:
+            offset = points - centre
+            radius = np.linalg.norm(offset, axis=1)
+            return radius, np.degrees(np.arccos(np.clip(offset @ axis / radius, -1, 1)))
+
+        ball_radius, ball_angle = polar(vertices[ball])
+        profile = np.zeros(len(_PROFILE_DEGREES))
+        np.maximum.at(
+            profile, np.searchsorted(_PROFILE_DEGREES, ball_angle).clip(0, len(profile) - 1), ball_radius
+        )
+        known = profile > 0
+        lid_radius, lid_angle = polar(vertices[lid])
+        needed = np.interp(lid_angle, _PROFILE_DEGREES[known], profile[known]) + LID_THICKNESS_CM
+        factor = np.maximum(1.0, needed / lid_radius)
+        vertices[lid] = centre + (vertices[lid] - centre) * factor[:, None].astype(np.float32)
 
 
 def _compacted(arrays: dict[str, Array]) -> FaceModel:

@@ -35,8 +35,9 @@ from vivant.studio.wardrobe import add_clothes, fit_neck, paint_cloth, sample_cl
 Array = NDArray[Any]
 
 NOISE_SIZE = 512
-BLINK_TARGET_RATIO = 0.05
-"""Eye height over width that counts as closed."""
+BLINK_GAINS = np.arange(0.8, 1.4, 0.025)
+CLOSED_OPENING = -0.01
+"""Lids that overlap by this share of the eye's width leave no slit."""
 _IRIS = np.array([[0.10, 0.045, 0.018], [0.20, 0.10, 0.04], [0.16, 0.19, 0.10], [0.15, 0.24, 0.33],
                   [0.25, 0.30, 0.33], [0.05, 0.025, 0.015]], np.float32)  # fmt: skip
 
@@ -84,27 +85,26 @@ def _rng(seed: int, *numbers: int) -> np.random.Generator:
 
 
 def eye_opening(model: FaceModel, vertices: Array) -> float:
-    """Smaller of both eyes' height over width from the 68 landmarks."""
+    """Gap between the lids over the width of the more open eye; 0 or less when both are closed."""
     points = vertices[model.landmarks]
 
-    def ratio(first: int) -> float:
-        height = np.linalg.norm(points[first + 1] - points[first + 5]) + np.linalg.norm(
-            points[first + 2] - points[first + 4]
-        )
-        return float(height / (2 * np.linalg.norm(points[first] - points[first + 3])))
+    def gap(first: int) -> float:
+        upper, lower = points[first + 1] + points[first + 2], points[first + 4] + points[first + 5]
+        width = np.linalg.norm(points[first] - points[first + 3])
+        return float((upper - lower)[1] / (2 * width))
 
-    return max(ratio(36), ratio(42))
+    return max(gap(36), gap(42))
 
 
 def _blink_gain(model: FaceModel, shape: Array, eye_centres: Array) -> float:
-    """Smallest factor on the blink shapes that closes both eyes."""
+    """Smallest factor on the blink shapes that brings the lids together; more would push them through."""
     expression = np.zeros(len(model.expression_names), np.float32)
     blink = [model.expression_index[name] for name in ("eyeBlink_L", "eyeBlink_R")]
-    for gain in np.arange(1.0, 1.5, 0.05):
+    for gain in BLINK_GAINS:
         expression[blink] = gain
-        if eye_opening(model, model.posed(shape, expression, np.zeros(2), eye_centres)) < BLINK_TARGET_RATIO:
+        if eye_opening(model, model.posed(shape, expression, np.zeros(2), eye_centres)) < CLOSED_OPENING:
             return float(gain)
-    return 1.45
+    return float(BLINK_GAINS[-1])
 
 
 def make_person(model: FaceModel, number: int, seed: int) -> Person:
