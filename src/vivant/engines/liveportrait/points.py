@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NUM_POINTS = 81
+from vivant.engines.liveportrait.config_compact import NUM_POINTS as NUM_POINTS
 
 JAW = tuple(range(0, 17))
 BROW_RIGHT = tuple(range(17, 22))
