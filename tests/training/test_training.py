@@ -15,22 +15,30 @@ import torch
 from safetensors.torch import load_file
 
 import vivant
+from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.recipes import RECIPES, Recipe
+from vivant.engines.liveportrait.stages_published import DEFAULT_WEIGHTS, PublishedStage
 from vivant.errors import CheckpointError, InputError
+from vivant.face.identity import load_identity
 from vivant.training import snapshot
 from vivant.training.data.portraits import Portraits, PortraitSettings, motion_labels
 from vivant.training.data.sessions import find_sessions, map_session
+from vivant.training.identity import identity
 from vivant.training.trainer import Trainer
 
 from .synthetic import make_session, write_sessions
 
-BACKGROUNDS = np.full((3, 64, 64, 3), [[[[90, 120, 150]]], [[[30, 40, 30]]], [[[200, 180, 190]]]], np.uint8)
+COLOURS = np.uint8([[[[90, 120, 150]]], [[[30, 40, 30]]], [[[200, 180, 190]]]])
 CPU = torch.device("cpu")
+
+
+def backgrounds(size: int) -> np.ndarray:
+    return np.tile(COLOURS, (1, size, size, 1))
 
 
 def run(recipe: Recipe, folder: Path, minutes: float | None = None) -> list[dict]:
     sessions = [make_session(i) for i in range(3)]
-    stage = recipe.build(sessions, BACKGROUNDS)
+    stage = recipe.build(sessions, backgrounds(int(recipe.train.extra["size_px"])))
     folder.mkdir(exist_ok=True)
     rows: list[dict] = []
     Trainer(stage, recipe.train, folder, CPU, rows.append).run(minutes)
@@ -73,13 +81,13 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
 def test_a_batch_depends_on_its_index_only() -> None:
     settings = PortraitSettings(size_px=64, batch_size=2, seed=3)
     sessions = [make_session(i) for i in range(3)]
-    first = Portraits(sessions, settings, BACKGROUNDS)
-    again = Portraits(sessions, settings, BACKGROUNDS)
+    first = Portraits(sessions, settings, backgrounds(64))
+    again = Portraits(sessions, settings, backgrounds(64))
     again[0]
     for name, value in first[5].items():
         assert torch.equal(value, again[5][name]), name
     assert not torch.equal(first[5]["source"], first[6]["source"])
-    other_rank = Portraits(sessions, settings, BACKGROUNDS, rank=1)
+    other_rank = Portraits(sessions, settings, backgrounds(64), rank=1)
     assert not torch.equal(first[5]["source"], other_rank[5]["source"])
 
 
@@ -122,9 +130,70 @@ def test_two_processes_equal_one_with_the_whole_batch(sharding: str, tmp_path: P
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--master-port", "0", "--standalone", str(script), sharding]
     subprocess.run([*command, str(tmp_path / "two")], check=True, env=env, timeout=240)
-    subprocess.run([sys.executable, str(script), sharding, str(tmp_path / "one")], check=True, env=env)
+    subprocess.run([sys.executable, str(script), "replicate", str(tmp_path / "one")], check=True, env=env)
     two = load_file(tmp_path / "two" / "snapshot.safetensors")
     one = load_file(tmp_path / "one" / "snapshot.safetensors")
     for name in one:
         if name.startswith(("network/", "average/")):
             assert torch.allclose(one[name], two[name], atol=1e-5), name
+
+
+def test_published_stage1_runs_every_term(tmp_path: Path) -> None:
+    """All terms of the paper at test size, with given feature and identity networks; its export animates."""
+    recipe = RECIPES["debug_published_stage1"]()
+    torch.manual_seed(0)
+    sessions = [make_session(i) for i in range(2)]
+    networks = PublishedNetworks(recipe.config)
+    settings = replace(recipe.train, num_images=4, extra=recipe.train.extra | {"weights": {}})
+    flat = torch.nn.Linear(3 * 16 * 16, 8).requires_grad_(False)
+    stage = PublishedStage(
+        recipe.config,
+        sessions,
+        backgrounds(256),
+        networks,
+        features=lambda image: [torch.nn.functional.avg_pool2d(image, 8)],
+        embed=lambda image: flat(torch.nn.functional.adaptive_avg_pool2d(image, 16).flatten(1)),
+        settings=settings,
+    )
+    rows: list[dict] = []
+    before = {k: v.clone() for k, v in stage.network.named_parameters()}
+    Trainer(stage, settings, tmp_path, CPU, rows.append).run()
+    assert set(rows[-1]["terms"]) == set(DEFAULT_WEIGHTS)
+    assert all(np.isfinite(value) for value in rows[-1]["terms"].values())
+    moved = {
+        tuple(k.split(".")[:2]) for k, v in stage.network.named_parameters() if not torch.equal(v, before[k])
+    }
+    parts = {tuple(k.split(".")[:2]) for k in before}
+    assert parts - moved == {("networks", "stitching")}, "all but the module of stage II learn"
+    engine = vivant.load(tmp_path / "export", device="cpu", dtype="float32")
+    assert engine.config == recipe.config
+
+
+def test_an_unknown_term_is_refused() -> None:
+    recipe = RECIPES["debug_published_stage1"]()
+    wrong = replace(
+        recipe, train=replace(recipe.train, extra={"weights": {"gann": 1.0, "face_identity": 0.0}})
+    )
+    with pytest.raises(ValueError, match="gann"):
+        wrong.build([], backgrounds(256))
+
+
+def test_recipes_switch_terms_off(tmp_path: Path) -> None:
+    rows = run(RECIPES["debug_published_stage1"](), tmp_path / "run", minutes=0)
+    assert "perceptual" not in rows[-1]["terms"]
+    assert "gan_lip" in rows[-1]["terms"]
+
+
+def test_identity_embedding_tells_people_apart(tmp_path: Path) -> None:
+    sessions = [make_session(i, look) for i in range(6) for look in range(2)]
+    recipe = identity(num_images=6 * 60, batch_size=6)
+    recipe = replace(recipe, train=replace(recipe.train, num_workers=0, log_steps=1, extra={"size_px": 64}))
+    torch.manual_seed(0)
+    rows: list[dict] = []
+    Trainer(recipe.build(sessions, backgrounds(64)), recipe.train, tmp_path, CPU, rows.append).run()
+    assert np.mean([r["loss"] for r in rows[-10:]]) < 0.85 * np.mean([r["loss"] for r in rows[:10]])
+    network = load_identity(tmp_path / "export" / "identity.safetensors")
+    vectors = network(torch.rand(2, 3, 80, 80))
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
+    with pytest.raises(CheckpointError, match="identity"):
+        load_identity(tmp_path / "none.safetensors")

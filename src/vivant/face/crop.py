@@ -101,18 +101,24 @@ class Crop:
         )
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """The cropped picture (size, size, channels); black outside. Averages when it shrinks."""
+        """The cropped picture (size, size, channels); edges repeated outside. Averages when it shrinks.
+
+        The published code has black outside, and a hard black edge is an object that then moves with the head.
+        """
         shrink = self.side_px / self.size_px
         if shrink < SHRINK_TO_AVERAGE:
-            return self.apply_bilinear(image)
+            return self._sample(image, cv2.BORDER_REPLICATE)
         large = self.resized(self.size_px * min(LARGEST_AVERAGING, round(shrink)))
         size = (self.size_px, self.size_px)
-        return cv2.resize(large.apply_bilinear(image), size, interpolation=cv2.INTER_AREA)
+        return cv2.resize(large._sample(image, cv2.BORDER_REPLICATE), size, interpolation=cv2.INTER_AREA)
 
     def apply_bilinear(self, image: np.ndarray) -> np.ndarray:
-        """As the published code samples: four neighbours per pixel, whatever the scale."""
+        """As the published code samples: four neighbours per pixel, whatever the scale; black outside."""
+        return self._sample(image, cv2.BORDER_CONSTANT)
+
+    def _sample(self, image: np.ndarray, outside: int) -> np.ndarray:
         size = (self.size_px, self.size_px)
-        return cv2.warpAffine(image, self.image_to_crop, size, flags=cv2.INTER_LINEAR)
+        return cv2.warpAffine(image, self.image_to_crop, size, flags=cv2.INTER_LINEAR, borderMode=outside)
 
 
 def crop_square(

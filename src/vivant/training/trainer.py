@@ -83,7 +83,7 @@ class Trainer:
         self.average = Average(network, config.ema_decay)
         names = dict(network.named_parameters())
         groups = self._groups(names)
-        if config.sharding == "fsdp":
+        if config.sharding == "fsdp" and self.world_size > 1:
             shard(network)
             names = dict(network.named_parameters())
             groups = self._groups(names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vivant.engines.liveportrait.config_compact import CompactConfig
+from vivant.engines.liveportrait.config_compact import NUM_POINTS, CompactConfig, mini_compact, tiny_compact
 
 Region = Literal["all", "exp", "pose", "lip", "eyes"]
 
@@ -160,6 +160,29 @@ def tiny_published() -> Config:
             lip_hidden=(8, 8, 8),
             eye_hidden=(8, 8, 8, 8, 8),
         ),
+    )
+
+
+def mini() -> Config:
+    """liveportrait-mini: 7.5 M parameters, 256 px in and out."""
+    return _compact_networks(256, mini_compact())
+
+
+def tiny() -> Config:
+    """The compact set at a size for tests."""
+    return _compact_networks(64, tiny_compact())
+
+
+def _compact_networks(image_size: int, sizes: CompactConfig) -> Config:
+    return Config(
+        networks="compact",
+        num_keypoints=NUM_POINTS,
+        image_size=image_size,
+        output_size=image_size,
+        expression_frame="head",
+        camera_distance=10.0,  # units of 10 cm: the studio's cameras stand about one metre away
+        published=None,
+        compact=sizes,
     )
 
 

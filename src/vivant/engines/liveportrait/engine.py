@@ -23,8 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engine import Engine, Portrait, State, StreamSpec
-from vivant.engines.liveportrait.config import Config, Options, tiny_published
-from vivant.engines.liveportrait.config_compact import tiny_compact
+from vivant.engines.liveportrait.config import Config, Options, tiny, tiny_published
 from vivant.engines.liveportrait.motion import Motion, amplify, drive, keypoints
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
 from vivant.errors import InputError
@@ -103,17 +102,7 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
 
     @staticmethod
     def tiny_configs() -> Mapping[str, Config]:
-        compact = Config(
-            networks="compact",
-            num_keypoints=81,
-            image_size=64,
-            output_size=64,
-            expression_frame="head",
-            camera_distance=10.0,
-            published=None,
-            compact=tiny_compact(),
-        )
-        return {"compact": compact, "published": tiny_published()}
+        return {"compact": tiny(), "published": tiny_published()}
 
     @property
     def crop_size_px(self) -> int:

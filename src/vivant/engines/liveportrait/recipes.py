@@ -17,36 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivant import checkpoint
-from vivant.engines.liveportrait.config import Config, published, tiny_published
-from vivant.engines.liveportrait.config_compact import CompactConfig, mini_compact, tiny_compact
+from vivant.engines.liveportrait.config import Config, mini, published, tiny, tiny_published
 from vivant.engines.liveportrait.losses import Embedding, Features
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
 from vivant.engines.liveportrait.stages import CompactStage, GeneratorStage, MotionStage
-from vivant.engines.liveportrait.stages_published import DEFAULT_WEIGHTS, PublishedStage
+from vivant.engines.liveportrait.stages_published import PublishedStage, term_weights
 from vivant.errors import CheckpointError
 from vivant.face.identity import load_identity
 from vivant.presets import find_checkpoint
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
 from vivant.training.data.portraits import statistics
-
-CAMERA_DISTANCE = 10.0
-"""The keypoint model's camera, in units of 10 cm: about one metre."""
-
-
-def compact_config(sizes: CompactConfig, image_size: int) -> Config:
-    """A Config of the compact set."""
-    return Config(
-        networks="compact",
-        num_keypoints=81,
-        image_size=image_size,
-        output_size=image_size,
-        expression_frame="head",
-        camera_distance=CAMERA_DISTANCE,
-        published=None,
-        compact=sizes,
-    )
 
 
 @dataclass(frozen=True)
@@ -116,7 +98,7 @@ def mini_motion() -> Recipe:
         warmup_images=4000,
         extra={"size_px": 192, "turn": 0.14},
     )
-    return Recipe(train, compact_config(mini_compact(), 256), MotionStage)
+    return Recipe(train, mini(), MotionStage)
 
 
 def mini_generator() -> Recipe:
@@ -129,7 +111,7 @@ def mini_generator() -> Recipe:
         warmup_images=1600,
         extra={"size_px": 128, "predicted_start": 0.0, "predicted_end": 0.6},
     )
-    return Recipe(train, compact_config(mini_compact(), 256), GeneratorStage)
+    return Recipe(train, mini(), GeneratorStage)
 
 
 def mini_finish() -> Recipe:
@@ -142,7 +124,7 @@ def mini_finish() -> Recipe:
         warmup_images=400,
         extra={"size_px": 256, "predicted_start": 0.6, "predicted_end": 0.8, "critic_weight": 0.5},
     )
-    return Recipe(train, compact_config(mini_compact(), 256), GeneratorStage)
+    return Recipe(train, mini(), GeneratorStage)
 
 
 def _on_gpu(recipe: Recipe, num_images: int, batch_size: int, learning_rate: float) -> Recipe:
@@ -191,7 +173,7 @@ def debug_motion() -> Recipe:
         num_workers=0,
         extra={"size_px": 64, "turn": 0.1},
     )
-    return Recipe(train, compact_config(tiny_compact(), 64), MotionStage)
+    return Recipe(train, tiny(), MotionStage)
 
 
 def debug_generator() -> Recipe:
@@ -206,7 +188,7 @@ def debug_generator() -> Recipe:
         num_workers=0,
         extra={"size_px": 64, "critic_weight": 0.1, "predicted_end": 0.5},
     )
-    return Recipe(train, compact_config(tiny_compact(), 64), GeneratorStage)
+    return Recipe(train, tiny(), GeneratorStage)
 
 
 @dataclass(frozen=True)
@@ -219,11 +201,11 @@ class PublishedRecipe:
     def build(
         self, sessions: Sequence[Session], backgrounds: np.ndarray, init: Path | None = None
     ) -> PublishedStage:
+        weights = term_weights(self.train)
         networks = PublishedNetworks(self.config)
         if init is not None:
             _, loaded = checkpoint.load(init, Config, PublishedNetworks)
             networks.load_state_dict(loaded.state_dict())
-        weights = DEFAULT_WEIGHTS | dict(self.train.extra.get("weights", {}))
         return PublishedStage(
             self.config,
             sessions,
@@ -246,7 +228,8 @@ def studio_features() -> Features:
     """Feature maps of our own motion network (trained on studio people), at its picture size, frozen."""
     folder = find_checkpoint("liveportrait-mini")
     _, networks = checkpoint.load(folder, Config, CompactNetworks)
-    pose = networks.float().requires_grad_(False).motion_network.pose
+    assert isinstance(networks, CompactNetworks)
+    pose = networks.requires_grad_(False).motion_network.pose
     side = networks.motion_network.config.pose_image_size
 
     def features(image: Tensor) -> Sequence[Tensor]:

@@ -56,6 +56,14 @@ DEFAULT_WEIGHTS = {
 """Weight of each term. The last three are direct supervision by the renderer and not in the paper."""
 
 
+def term_weights(settings: TrainConfig) -> dict[str, float]:
+    """DEFAULT_WEIGHTS with the recipe's own. Raises ValueError for a term that does not exist."""
+    weights = DEFAULT_WEIGHTS | dict(settings.extra.get("weights", {}))
+    if unknown := weights.keys() - DEFAULT_WEIGHTS.keys():
+        raise ValueError(f"unknown loss terms {sorted(unknown)}; there are {sorted(DEFAULT_WEIGHTS)}")
+    return weights
+
+
 class PatchDiscriminator(nn.Sequential):
     """Scores overlapping patches of (B, 3, n, n); spectral norm, no batch norm."""
 
@@ -96,9 +104,7 @@ class PublishedStage:
         self.config = config
         self.sessions, self.backgrounds = sessions, backgrounds
         self.features, self.embed = features, embed
-        self.weights = DEFAULT_WEIGHTS | dict(settings.extra.get("weights", {}))
-        if unknown := self.weights.keys() - DEFAULT_WEIGHTS.keys():
-            raise ValueError(f"unknown loss terms {sorted(unknown)}; there are {sorted(DEFAULT_WEIGHTS)}")
+        self.weights = term_weights(settings)
         self.network: nn.Module = AdversarialNetworks(
             networks, int(settings.extra.get("discriminator_width", 64))
         )

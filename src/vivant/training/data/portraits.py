@@ -107,6 +107,8 @@ class Portraits(Dataset[dict[str, Tensor]]):
     ):
         self.sessions, self.settings, self.backgrounds = sessions, settings, backgrounds
         self.rank = rank
+        if backgrounds.shape[1:3] != (settings.size_px, settings.size_px):
+            raise ValueError(f"backgrounds of {settings.size_px} px are needed, got {backgrounds.shape[1:3]}")
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         numba.set_num_threads(1)
