@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NUM_POINTS = 81
-"""Keypoints of the compact networks; `points` names them. Here, because the command line reads configs without torch."""
+"""Keypoints of the compact networks; `points` names them. Here because the command line reads configs without torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
