@@ -21,6 +21,7 @@ from vivant.errors import InputError
 from vivant.media.writer import VideoWriter
 from vivant.studio.background import compose, sample_background
 from vivant.studio.camera import Camera
+from vivant.studio.dataset import make_session, write_session
 from vivant.studio.face_model import load_face_model
 from vivant.studio.identity import make_look, make_person
 from vivant.studio.idle import fade_in, idle_motions
@@ -84,11 +85,13 @@ def render_clip(
     view_cm: float | None = None,
     crf: int = 20,
     overwrite: bool = False,
+    session_out: Path | None = None,
 ) -> int:
     """Render a synthetic person who says `text` into the video `out`; returns the number of frames.
 
     voice is a flite or espeak-ng voice. identity, look and seed choose the person as in `render_dataset`.
-    view_cm is the width of the scene at the head; None keeps the look's own camera.
+    view_cm is the width of the scene at the head; None keeps the look's own camera. session_out is where the
+    ground truth of all frames goes, as a session of the data set; None writes none.
     """
     if not text.strip():
         raise InputError("There is no text to speak. Give at least one word.")
@@ -113,6 +116,12 @@ def render_clip(
         with VideoWriter(
             out, Fraction(fps), size, size, crf=crf, audio_from=sound, overwrite=overwrite
         ) as writer:
+            frames = []
             for motion in motions:
-                writer.write(compose(renderer.render(motion).rgba, background))
+                frame = renderer.render(motion)
+                writer.write(compose(frame.rgba, background))
+                if session_out is not None:
+                    frames.append(frame)
+    if session_out is not None:
+        write_session(session_out, make_session(renderer, frames, seed))
     return len(motions)

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import numba
+import numpy as np
 from numpy.typing import NDArray
 
 from vivant.studio.lighting import GROUND, KEY_COLOUR, KEY_DIRECTION, SKY
@@ -53,6 +54,7 @@ def look_through(
     light is packed by lighting.pack_light, scratch [2, 3].
     """
     height, width = depth_buffer.shape
+    seen = np.zeros((height, width), np.bool_)  # samples on an edge belong to two triangles
     for f in range(len(triangles)):
         a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
         x0, y0, z0 = screen[a, 0], screen[a, 1], screen[a, 2]
@@ -66,10 +68,11 @@ def look_through(
             for x in range(max(0, int(left)), min(width, int(right) + 2)):
                 px, py = x + 0.5 - x0, y + 0.5 - y0
                 wb, wc = (px * y2 - x2 * py) / area, (x1 * py - px * y1) / area
-                if wb < 0 or wc < 0 or wb + wc >= 1 or radiance[y, x, 3] == 0:
+                if wb < 0 or wc < 0 or wb + wc > 1 or radiance[y, x, 3] == 0 or seen[y, x]:
                     continue
                 if z0 + wb * (screen[b, 2] - z0) + wc * (screen[c, 2] - z0) >= depth_buffer[y, x]:
                     continue
+                seen[y, x] = True
                 for k in range(3):
                     scratch[0, k] = (
                         (1 - wb - wc) * positions[a, k] + wb * positions[b, k] + wc * positions[c, k]
