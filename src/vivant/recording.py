@@ -9,6 +9,7 @@ nothing behind. Programs call `record`; nothing here knows a family, a terminal 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields
@@ -94,10 +95,10 @@ def _check(recording: Recording) -> _Checked:
     """Refuse at once what cannot work. Imports no network library and decodes one frame at most."""
     output = recording.target
     if number_field(output) is None and output.suffix.lower() in VIDEO_SUFFIXES:
-        check_target_file(output, recording.overwrite)
+        StagedFile(output, overwrite=recording.overwrite).discard()
     for kind, given in (("source", recording.source), ("driving file", recording.driving)):
         for made in (output, recording.manifest, recording.comparison):
-            if made.exists() and given.exists() and made.samefile(given):
+            if os.path.exists(made) and os.path.exists(given) and made.samefile(given):
                 raise InputError(f"{made} is the {kind} itself; choose another output.")
     if recording.compare:
         check_target_file(recording.comparison, recording.overwrite)

@@ -5,6 +5,7 @@ Light on purpose: the command line builds its options from this file without imp
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,7 +58,7 @@ class Recording:
         if self.output is None:
             return Path(name)
         path = Path(self.output).expanduser()
-        return path / name if path.is_dir() or self.output.endswith(("/", "\\")) else path
+        return path / name if os.path.isdir(path) or self.output.endswith(("/", os.sep)) else path
 
     @property
     def manifest(self) -> Path:

@@ -1,0 +1,168 @@
+"""The other commands: they pass on what was typed and say what came of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vivant.cli.studio import parse_numbers
+from vivant.evaluation.report import Report
+from vivant.presets import PRESETS
+
+from .lines import Run, left_in
+
+
+def test_presets(run: Run) -> None:
+    text = run("presets").out
+    assert all(name in text for name in PRESETS)
+    rows = json.loads(run("presets", "--json").out)
+    assert [row["name"] for row in rows] == list(PRESETS)
+    assert all(row["installed"] == "yes" or row["get"] for row in rows)
+
+
+def test_licenses(run: Run) -> None:
+    """Nothing on the default path is non-commercial, and everything has a source."""
+    rows = json.loads(run("licenses", "--json").out)
+    names = {row["name"] for row in rows}
+    assert {*PRESETS, "face_landmark.tflite", "ICT-FaceKit (ICT Face Model Light)"} <= names
+    assert all(row["source"] and row["licence"] for row in rows)
+    assert {row["commercial_use"] for row in rows} == {"yes"}
+    assert "commercial use  yes" in run("licenses").out
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("3", [3]), ("0-3", [0, 1, 2, 3]), ("0-1,7, 9", [0, 1, 7, 9])])
+def test_numbers(text: str, numbers: list[int]) -> None:
+    assert parse_numbers(text) == numbers
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the studio was asked to do."""
+    calls: list[tuple[Any, ...]] = []
+
+    def render(out: Path, identities: list[int], *more: Any) -> list[Path]:
+        *settings, progress, overwrite = more
+        calls.append((out, identities, *settings, overwrite))
+        progress(1, 2)
+        return [out / "a", out / "b"]
+
+    monkeypatch.setattr("vivant.studio.dataset.render_dataset", render)
+    monkeypatch.setattr("vivant.studio.sheet.contact_sheet", lambda *given: calls.append(given))
+    monkeypatch.setattr("vivant.studio.clip.render_clip", lambda *given, overwrite: calls.append(given) or 7)
+    monkeypatch.setattr("vivant.studio.fetch.fetch_face_model", lambda progress: Path("model.npz"))
+    return calls
+
+
+def test_studio(run: Run, here: Path, called: list[tuple[Any, ...]]) -> None:
+    done = run(
+        "studio", "render", "data", "--identities", "12-13", "--size", "64", "--frames", "3", "--workers", "2"
+    )
+    assert (done.code, done.out) == (0, "data: 2 sessions\n")
+    assert called.pop() == (Path("data"), [12, 13], 2, 3, 64, 0, 2, False)
+    assert run("studio", "sheet", "people.png", "--identities", "1").out == "people.png\n"
+    assert called.pop() == (Path("people.png"), [1], 4, 0, 192, 0)
+    done = run("studio", "clip", "a.mp4", "--text", "Good morning.", "--voice", "slt", "--identity", "4")
+    assert done.out == "a.mp4: 7 frames\n"
+    assert called.pop()[:4] == (Path("a.mp4"), "Good morning.", "slt", 4)
+    done = run("studio", "fetch")
+    assert done.out == "model.npz\n"
+    assert "MIT licence" in done.err
+    assert run("studio").out.startswith("Usage: vivant studio")
+
+
+def test_studio_refuses(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIVANT_FACE_MODEL", str(here / "nowhere.npz"))
+    done = run("studio", "render", "data")
+    assert done.code == 2
+    assert "vivant studio fetch" in done.err
+    assert run("studio", "render", "data", "--identities", "x").code == 2
+    (here / "mine.png").write_text("mine")
+    assert "--overwrite" in run("studio", "sheet", "mine.png").err
+    assert left_in(here) == ["mine.png"]
+
+
+def test_missing_extra_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vivant.cli.extras.find_spec", lambda name: None)
+    for line in (("studio", "fetch"), ("train", "liveportrait/debug_motion", "--data", "d", "-o", "o")):
+        done = run(*line)
+        assert done.code == 2
+        assert "this needs numba; run `python -m pip install 'vivant[" in done.err
+
+
+def test_train(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def train(name: str, data: Path, folder: Path, *, report: Any, **more: Any) -> bool:
+        report({"images": 10, "of": 20, "seconds_per_1000": 2.0, "loss": 0.5})
+        asked.append((name, data, folder, more))
+        return more["minutes"] is None
+
+    monkeypatch.setattr("vivant.training.launch.train", train)
+    line = (
+        "train",
+        "liveportrait/mini_motion",
+        "--data",
+        "d",
+        "--out",
+        "o",
+        "--init",
+        "i",
+        "--device",
+        "cpu",
+    )
+    done = run(*line)
+    assert (done.code, done.out) == (0, "o/export: complete; use it with --preset o/export\n")
+    assert asked.pop() == (
+        "liveportrait/mini_motion", Path("d"), Path("o"), {"init": Path("i"), "minutes": None, "device": "cpu"}
+    )  # fmt: skip
+    assert "the same command goes on" in run(*line, "--minutes", "1").out
+
+
+def test_train_refuses(run: Run, here: Path) -> None:
+    done = run("train", "liveportrait/maxi", "--data", "d", "-o", "o")
+    assert done.code == 2
+    assert "no recipe 'maxi'; there are debug_generator" in done.err
+    done = run("train", "liveportrait/debug_motion", "--data", "d", "-o", "o")
+    assert done.code == 2
+    assert "d holds no training sessions" in done.err
+    assert left_in(here) == []
+
+
+@pytest.fixture
+def report() -> Report:
+    return Report(
+        protocol="made-up/1",
+        title="A measure",
+        subject={},
+        settings={},
+        numbers={"psnr": 30.0},
+        tables=(),
+        sheets={"pairs": np.zeros((4, 4, 3), np.uint8)},
+    )
+
+
+def test_evaluate(run: Run, here: Path, tiny: Path, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "vivant.evaluation.synthetic.synthetic_self_reenactment", lambda engine, data, progress: report
+    )
+    done = run("evaluate", "--preset", tiny, "--data", "d")
+    assert done.code == 0
+    assert done.out.startswith("# A measure")
+    assert left_in(here) == []
+    line = ("evaluate", "--preset", tiny, "--data", "d", "-o", "reports")
+    assert run(*line).code == 0
+    written = left_in(here)
+    assert written == ["reports/synthetic.json", "reports/synthetic.md", "reports/synthetic_pairs.jpg"]
+    assert run(*line).code == 2
+    assert run(*line, "--overwrite").code == 0
+
+
+def test_evaluate_refuses(run: Run, here: Path, tiny: Path) -> None:
+    assert "there is nothing to measure; give --data" in run("evaluate", "--preset", tiny).err
+    done = run("evaluate", "--preset", tiny, "--data", "nowhere")
+    assert done.code == 2
+    assert "nowhere" in done.err
