@@ -185,13 +185,13 @@ def test_recipes_switch_terms_off(tmp_path: Path) -> None:
 
 
 def test_identity_embedding_tells_people_apart(tmp_path: Path) -> None:
-    sessions = [make_session(i, look) for i in range(6) for look in range(2)]
-    recipe = identity(num_images=6 * 60, batch_size=6)
-    recipe = replace(recipe, train=replace(recipe.train, num_workers=0, log_steps=1, extra={"size_px": 64}))
+    sessions = [make_session(i) for i in range(6)]
+    recipe = identity(num_images=6 * 120, batch_size=6)
+    recipe = replace(recipe, train=replace(recipe.train, num_workers=0, log_steps=10, extra={"size_px": 64}))
     torch.manual_seed(0)
     rows: list[dict] = []
     Trainer(recipe.build(sessions, backgrounds(64)), recipe.train, tmp_path, CPU, rows.append).run()
-    assert np.mean([r["loss"] for r in rows[-10:]]) < 0.85 * np.mean([r["loss"] for r in rows[:10]])
+    assert np.mean([r["loss"] for r in rows[-3:]]) < 0.85 * np.mean([r["loss"] for r in rows[:3]])
     network = load_identity(tmp_path / "export" / "identity.safetensors")
     vectors = network(torch.rand(2, 3, 80, 80))
     assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
