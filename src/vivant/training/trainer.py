@@ -96,9 +96,11 @@ class Trainer:
             snapshot.restore_network(self.average.network, "average", tensors)
             snapshot.restore_optimizer(self.optimizer, self.names, tensors)
             self.step, self.seconds = meta["step"], meta["seconds"]
-            torch.set_rng_state(tensors[f"random/{self.rank}"])
-            if self.device.type == "cuda":
-                torch.cuda.set_rng_state(tensors[f"random_cuda/{self.rank}"], self.device)
+            # A run may go on with another number of processes; then a new one starts from its own seed.
+            if (key := f"random/{self.rank}") in tensors:
+                torch.set_rng_state(tensors[key])
+            if (key := f"random_cuda/{self.rank}") in tensors and self.device.type == "cuda":
+                torch.cuda.set_rng_state(tensors[key], self.device)
 
     def _groups(self, names: dict[str, nn.Parameter]) -> list[dict[str, Any]]:
         """One optimiser group per ParameterGroup; parameters that no group names are frozen."""
