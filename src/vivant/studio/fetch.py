@@ -27,7 +27,7 @@ from vivant.studio.face_model import face_model_path
 
 Array = NDArray[Any]
 
-COMMIT = "da5f95a"
+COMMIT = "da5f95a607f5e6b37755b38d3385d7f2853732e5"
 BASE_URL = f"https://raw.githubusercontent.com/ICT-VGL/ICT-FaceKit/{COMMIT}/"
 NEUTRAL_FILE = "generic_neutral_mesh.obj"
 RMS_TOLERANCE = 2e-3
