@@ -58,6 +58,10 @@ class PublishedConfig:
             or min(self.appearance_channels + self.motion_channels + self.generator_channels) < 1
         ):
             raise ValueError(f"widths are 1 or more, got {self}")
+        wide, half, narrow = self.generator_channels
+        if not wide > half > narrow:
+            # Blocks of equal widths would have no learned shortcut, so other keys than the published ones.
+            raise ValueError(f"generator_channels fall from size to size, got {self.generator_channels}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +159,7 @@ def tiny_published() -> Config:
             hourglass_max_channels=8,
             warped_channels=8,
             modulation_channels=4,
-            generator_channels=(8, 4, 4),
+            generator_channels=(8, 6, 4),
             stitching_hidden=(8, 8, 8),
             lip_hidden=(8, 8, 8),
             eye_hidden=(8, 8, 8, 8, 8),

@@ -122,7 +122,13 @@ def mini_finish() -> Recipe:
         batch_size=8,
         groups=(ParameterGroup(modules=("generator",), learning_rate=3e-4),),
         warmup_images=400,
-        extra={"size_px": 256, "predicted_start": 0.6, "predicted_end": 0.8, "critic_weight": 0.5},
+        extra={
+            "size_px": 256,
+            "predicted_start": 0.4,
+            "predicted_end": 0.7,
+            "critic_weight": 1.0,
+            "region_gain": 8.0,
+        },
     )
     return Recipe(train, mini(), GeneratorStage)
 

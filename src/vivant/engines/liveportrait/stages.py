@@ -144,7 +144,7 @@ class GeneratorStage(CompactStage):
         self.networks.motion_network.eval()
         out, seen = draw(self.networks, batch, source, driving, self.predicted_share(progress))
         size = source.shape[-1]
-        weight = losses.region_weight(batch["driving_points"], size, gain=4.0)
+        weight = losses.region_weight(batch["driving_points"], size, self.region_gain)
         visible = batch["visible"]
         near = F.avg_pool2d(weight, 4)[:, 0]
         flow_fine = F.avg_pool2d(out.flow.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
@@ -191,11 +191,13 @@ class GeneratorStage(CompactStage):
         return terms
 
     critic_weight = 0.0
+    region_gain = 4.0
     share_start, share_end = 0.0, 0.0
 
     def configure(self, config: TrainConfig) -> None:
         """Take the stage's own settings from the recipe."""
         self.critic_weight = float(config.extra.get("critic_weight", 0.0))
+        self.region_gain = float(config.extra.get("region_gain", 4.0))
         self.share_start = float(config.extra.get("predicted_start", 0.0))
         self.share_end = float(config.extra.get("predicted_end", 0.0))
 

@@ -105,3 +105,4 @@ class PublishedNetworks(nn.Module):
         self.appearance_extractor = FoldedAppearance(plain[0])
         self.warping = FoldedWarping(plain[1])
         self.generator = FoldedGenerator(plain[2])
+        self.requires_grad_(False)

@@ -100,7 +100,7 @@ class FoldedModulation(nn.Module):
 
 
 class FoldedBlock(nn.Module):
-    """ModulatedBlock at `scale`; above 1 its input is stored at half the size, upsampling included."""
+    """ModulatedBlock at `scale`. Above 1 it has a learned shortcut and its input is stored at half the size."""
 
     def __init__(self, plain: ModulatedBlock, scale: int):
         super().__init__()
@@ -109,8 +109,7 @@ class FoldedBlock(nn.Module):
         self.norm_1 = FoldedModulation(plain.norm_1, scale)
         self.conv_0 = _conv(plain.conv_0.weight(), plain.conv_0.bias, padding=(1, 1))
         self.conv_1 = _conv(plain.conv_1.weight(), plain.conv_1.bias, padding=(1, 1))
-        self.learned_shortcut = plain.learned_shortcut
-        if plain.learned_shortcut:
+        if scale > 1:
             self.norm_s = FoldedModulation(plain.norm_s, scale, plain.conv_s)
             self.conv_s = _conv(plain.conv_s.weight(), None, padding=(0, 0))
 
@@ -119,8 +118,8 @@ class FoldedBlock(nn.Module):
         half_size = self.scale > 1
         dx = self.conv_0(_modulated(normed, self.norm_0(seg), 2 if half_size else 1))
         dx = self.conv_1(_modulated(instance_norm(dx), self.norm_1(seg), 1))
-        if not self.learned_shortcut:
-            return dx.add_(F.interpolate(x, scale_factor=2) if half_size else x)
+        if not half_size:
+            return dx.add_(x)
         for phase in self.norm_s(seg):
             part = self.conv_s(phase.of(normed, half_size=True) * phase.gain)
             phase.of(dx).add_(part.add_(phase.shift))
