@@ -68,7 +68,7 @@ class GlobalResponseNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, num_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+        energy = x.square().sum((1, 2), keepdim=True).sqrt()
         gain = 1 + self.gamma * (energy / (energy.mean(-1, keepdim=True) + NORM_EPS))
         return torch.addcmul(self.beta, x, gain)
 

@@ -1,0 +1,87 @@
+"""Choosing devices and precisions, placing networks, and never changing precision in silence."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vivant.errors import InputError
+from vivant.runtime import precision
+
+CPU = torch.device("cpu")
+
+
+class KeptWide(nn.Module):
+    keep_float32 = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 4, 3))
+
+
+def test_place_narrows_convolutions_only() -> None:
+    networks = nn.ModuleDict(
+        {
+            "flat": nn.Conv2d(3, 4, 3),
+            "volume": nn.Conv3d(3, 4, 3),
+            "up": nn.ConvTranspose3d(3, 4, 3),
+            "line": nn.Conv1d(3, 4, 1),
+            "linear": nn.Linear(3, 4),
+            "norm": nn.BatchNorm2d(4),
+            "kept": KeptWide(),
+        }
+    )
+    precision.place(networks, CPU, torch.bfloat16)
+    narrow = {name for name, parameter in networks.named_parameters() if parameter.dtype == torch.bfloat16}
+    assert narrow == {
+        f"{name}.{kind}" for name in ("flat", "volume", "up", "line") for kind in ("weight", "bias")
+    }
+    flat, volume = networks["flat"], networks["volume"]
+    assert isinstance(flat, nn.Conv2d)
+    assert isinstance(volume, nn.Conv3d)
+    assert flat.weight.is_contiguous(memory_format=torch.channels_last)
+    assert volume.weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_choices() -> None:
+    assert precision.choose_device("cpu") == CPU
+    assert precision.choose_dtype("float32", CPU) == torch.float32
+    assert precision.choose_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
+    with pytest.raises(InputError, match="not a device"):
+        precision.choose_device("toaster")
+    with pytest.raises(InputError, match="not a precision"):
+        precision.choose_dtype("int3", CPU)
+    with pytest.raises(InputError, match="slower than float32"):
+        precision.choose_dtype("float16", CPU)
+
+
+def overflowing(x: Tensor) -> Tensor:
+    return (x.half() * 60000).float()
+
+
+def test_a_finite_first_answer_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[str] = []
+
+    def narrow(x: Tensor) -> Tensor:
+        calls.append("narrow")
+        return overflowing(x)
+
+    checked = precision.first_call_checked(narrow, lambda x: x)
+    with caplog.at_level(logging.WARNING):
+        assert checked(torch.ones(2)).isfinite().all()
+        # Only the first frame is checked: what overflows at all, overflows there.
+        assert not checked(torch.full((2,), 2.0)).isfinite().all()
+    assert calls == ["narrow", "narrow"]
+    assert not caplog.records
+
+
+def test_an_infinite_first_answer_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    checked = precision.first_call_checked(overflowing, lambda x: x * 60000, "float16")
+    with caplog.at_level(logging.WARNING):
+        assert checked(torch.full((2,), 2.0)).tolist() == [120000, 120000]
+        assert checked(torch.full((2,), 3.0)).tolist() == [180000, 180000]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "float16 gave numbers that are not finite; computing in float32" in caplog.text
