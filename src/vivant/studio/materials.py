@@ -2,6 +2,7 @@
 
 Numba functions that are inlined into shading.py. A sample comes with its interpolated vertex quantities
 (`at`, columns listed below), a texture place and the share of key light that reaches it.
+After a change here, save shading.py too: numba's cache looks only at the file of the compiled function.
 """
 
 from __future__ import annotations
