@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from vivant.animation import Animation
     from vivant.engine import Engine
 
+MAX_VIDEO_PIXELS = 139_264 * 256
+"""Largest picture of H.264's highest level (6.2). Encoders take more, and then players show nothing."""
+
+_QUEUED_BYTES = 256_000_000
+"""Pictures waiting to be encoded take at most this much memory, or are two."""
+
 Progress = Callable[[int, int | None], None]
 """Called with frames done and frames expected, after each frame."""
 
@@ -94,7 +100,8 @@ def record(
 def _check(recording: Recording) -> _Checked:
     """Refuse at once what cannot work. Imports no network library and decodes one frame at most."""
     output = recording.target
-    if number_field(output) is None and output.suffix.lower() in VIDEO_SUFFIXES:
+    is_video = number_field(output) is None and output.suffix.lower() in VIDEO_SUFFIXES
+    if is_video:
         StagedFile(output, overwrite=recording.overwrite).discard()
     for kind, given in (("source", recording.source), ("driving file", recording.driving)):
         for made in (output, recording.manifest, recording.comparison):
@@ -102,7 +109,12 @@ def _check(recording: Recording) -> _Checked:
                 raise InputError(f"{made} is the {kind} itself; choose another output.")
     if recording.compare:
         check_target_file(recording.comparison, recording.overwrite)
-    read_image(recording.source)
+    height, width = read_image(recording.source).shape[:2]
+    if is_video and recording.paste_back is not False and height * width > MAX_VIDEO_PIXELS:
+        raise InputError(
+            f"{recording.source} is {width}x{height}, more than a video holds; make it smaller, or use "
+            "--no-paste-back or pictures (-o frames/%05d.png)."
+        )
     clip = read_clip(recording.driving, allow_truncated=recording.allow_truncated)
     if recording.audio == "source":
         raise InputError(f"{recording.source} is a picture and has no sound; use --audio driving or none.")
@@ -147,7 +159,7 @@ def _open_outputs(
         audio_from=checked.sound,
         overwrite=recording.overwrite,
     )
-    background = outputs.enter_context(BackgroundWriter(writer))
+    background = outputs.enter_context(BackgroundWriter(writer, _capacity(height, writer.width)))
 
     def write(frame: np.ndarray) -> None:
         background.write(frame)
@@ -176,7 +188,7 @@ def _side_by_side(
         audio_from=checked.sound,
         overwrite=recording.overwrite,
     )
-    background = outputs.enter_context(BackgroundWriter(writer))
+    background = outputs.enter_context(BackgroundWriter(writer, _capacity(height, writer.width)))
 
     def write(frame: np.ndarray) -> None:
         driving = next(frames, None)
@@ -184,6 +196,11 @@ def _side_by_side(
         background.write(np.concatenate([shown, source, frame], axis=1))
 
     return write
+
+
+def _capacity(height: int, width: int) -> int:
+    """How many pictures may wait for the encoder."""
+    return max(2, min(8, _QUEUED_BYTES // (height * width * 3)))
 
 
 def _read_ahead(clip: Clip, rate: Fraction) -> Generator[Frame, None, None]:

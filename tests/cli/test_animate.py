@@ -190,6 +190,14 @@ def test_pictures_in_pictures_out(run: Run, here: Path, face: np.ndarray, media:
     assert json.loads((here / "made.json").read_text())["inputs"]["driving"]["num_files"] == 3
 
 
+def test_a_gif_drives_too(run: Run, here: Path, face: np.ndarray, media: Path, tiny: Path) -> None:
+    first, *rest = [Image.fromarray(image) for image in shifted(face, 3)]
+    first.save(here / "loop.gif", save_all=True, append_images=rest, duration=100)
+    done = run("animate", "-s", media / "face.png", "-d", "loop.gif", "--preset", tiny, "-o", "o.mp4")
+    assert done.code == 0, done.err
+    assert "o.mp4: 3 frames" in done.out
+
+
 def test_where_the_output_goes(tmp_path: Path) -> None:
     def target(output: str | None) -> Recording:
         return Recording(source=Path("a/me.jpg"), driving=Path("b/you.mov"), output=output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ def program() -> None:
     """Entry point of the console script."""
     # A polite kill leaves as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, _terminated)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be valid text
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())
 
 
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     if code == 130:
-        typer.echo("vivant: interrupted; nothing was left behind.", err=True)
+        typer.echo("vivant: interrupted.", err=True)
     return code if isinstance(code, int) else 0
 
 
