@@ -24,6 +24,7 @@ from vivant.training import snapshot
 from vivant.training.data.portraits import Portraits, PortraitSettings, motion_labels
 from vivant.training.data.sessions import find_sessions, map_session
 from vivant.training.identity import identity
+from vivant.training.launch import find_recipe, train
 from vivant.training.trainer import Trainer
 
 from .synthetic import make_session, write_sessions
@@ -197,3 +198,32 @@ def test_identity_embedding_tells_people_apart(tmp_path: Path) -> None:
     assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
     with pytest.raises(CheckpointError, match="identity"):
         load_identity(tmp_path / "none.safetensors")
+
+
+def test_a_recipe_is_found_by_name() -> None:
+    for name, make in RECIPES.items():
+        recipe = find_recipe(f"liveportrait/{name}")
+        assert recipe == make()
+        assert recipe.train.name == name
+    assert find_recipe("face/identity").train.extra["size_px"] == 96
+    with pytest.raises(InputError, match="mini_motion"):
+        find_recipe("liveportrait/maxi_motion")
+    with pytest.raises(InputError, match="liveportrait"):
+        find_recipe("mini_motion")
+
+
+def test_training_by_name_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    data = write_sessions(tmp_path / "data", range(12, 14))
+    assert not train("liveportrait/debug_motion", data, tmp_path / "run", minutes=0, device="cpu")
+    first = snapshot.load(tmp_path / "run")[1]["images"]
+    assert not train("liveportrait/debug_motion", data, tmp_path / "run", minutes=0, device="cpu")
+    assert snapshot.load(tmp_path / "run")[1]["images"] > first
+    second = train(
+        "liveportrait/debug_generator",
+        data,
+        tmp_path / "next",
+        init=tmp_path / "run" / "export",
+        minutes=0,
+        device="cpu",
+    )
+    assert not second

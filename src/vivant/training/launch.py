@@ -17,18 +17,19 @@ NUM_BACKGROUNDS = 300
 
 
 def find_recipe(name: str) -> Any:
-    """The recipe `family/recipe`. Raises InputError that lists what there is."""
+    """The recipe `family/recipe`, or one that belongs to no family. Raises InputError that lists what there is."""
     from vivant.engines import ENGINES
 
+    homes = {family: f"vivant.engines.{family}.recipes" for family in ENGINES} | {
+        "face": "vivant.training.identity"
+    }
     family, _, recipe = name.partition("/")
-    if family in ENGINES:
-        recipes = import_module(f"vivant.engines.{family}.recipes").RECIPES
-        if recipe in recipes:
-            return recipes[recipe]()
+    if family not in homes:
+        raise InputError(f"{name!r} is no recipe; write family/recipe with family one of {', '.join(homes)}.")
+    recipes = import_module(homes[family]).RECIPES
+    if recipe not in recipes:
         raise InputError(f"{family} has no recipe {recipe!r}; there are {', '.join(sorted(recipes))}.")
-    raise InputError(
-        f"{name!r} names no family; write family/recipe with family one of {', '.join(ENGINES)}."
-    )
+    return recipes[recipe]()
 
 
 def train(

@@ -265,6 +265,7 @@ def published_stage1() -> PublishedRecipe:
         betas=(0.5, 0.999),
         num_workers=8,
         sharding="fsdp",
+        extra={"size_px": 512},
     )
     return PublishedRecipe(train, published())
 

@@ -116,7 +116,7 @@ class PublishedStage:
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         settings = PortraitSettings(
-            size_px=self.config.output_size, batch_size=config.batch_size, seed=config.seed
+            size_px=int(config.extra["size_px"]), batch_size=config.batch_size, seed=config.seed
         )
         return Portraits(self.sessions, settings, self.backgrounds, rank)
 
