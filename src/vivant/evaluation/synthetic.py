@@ -7,6 +7,7 @@ warping it by the true flow.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,8 +77,9 @@ def synthetic_self_reenactment(
     driven = as_liveportrait(engine)
     num_sessions, people = held_out_people(Path(data_folder), pairs_per_session, num_identities, size, seed)
     finder = FaceFinder() if face_models_available() else None
-    findings = Findings()
+    findings, pictures = Findings(), hashlib.sha256()
     for person in people:
+        pictures.update(person.source.tobytes() + person.driving.tobytes())
         _measure(driven, person, finder, findings)
         findings.num_people += 1
         if progress is not None:
@@ -87,6 +89,7 @@ def synthetic_self_reenactment(
         "pairs": findings.pictures.count("copy source", "psnr"),
         "size_px": size,
         "seed": seed,
+        "pictures": pictures.hexdigest()[:12],
     }
     picture = sheet(findings.sheet_rows, columns=("source", "driving", *SHEET_METHODS))
     return report_of(findings, driven, settings, picture, with_mesh=finder is not None)

@@ -24,6 +24,7 @@ _NOTES = (
     "Means over all pairs. PSNR and SSIM at the size above, on pictures rounded to 8 bits; face, mouth and eyes are "
     "PSNR inside boxes around the true landmarks; background is the mean difference in levels of 255 where neither "
     "picture shows the person.",
+    "The setting `pictures` is a hash of all source and driving pictures: reports are comparable where it is the same.",
     "Landmark errors: mean distance over 68 points, relative to the outer eye distance in the source. Rows marked "
     "(mesh) compare the 468 points of the face mesh on output and driving picture instead: a judge that took no "
     "part in training.",
