@@ -163,8 +163,11 @@ def _modulated(normed: Tensor, phases: Iterator[Phase], times: int) -> Tensor:
     out = torch.empty(size, dtype=normed.dtype, device=normed.device, memory_format=torch.channels_last)
     for phase in phases:
         view = phase.of(normed, half_size=times == 2)
-        torch.addcmul(phase.shift, view, phase.gain, out=phase.of(out))
-    return F.leaky_relu_(out, SLOPE)
+        part = F.leaky_relu_(torch.addcmul(phase.shift, view, phase.gain), SLOPE)
+        if phase.step == 1:
+            return part
+        phase.of(out).copy_(part)
+    return out
 
 
 def _hidden_convolution(plain: nn.Conv2d, scale: int) -> nn.Module:
