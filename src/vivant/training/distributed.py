@@ -77,3 +77,12 @@ def gather_bytes(state: Tensor, device: torch.device, world_size: int) -> list[T
     everyone = [torch.empty_like(mine) for _ in range(world_size)]
     dist.all_gather(everyone, mine)
     return [tensor.cpu() for tensor in everyone]
+
+
+def any_rank(flags: tuple[bool, ...], device: torch.device, world_size: int) -> tuple[bool, ...]:
+    """Each flag, true on all ranks as soon as it is true on one."""
+    if world_size == 1:
+        return flags
+    everyone = torch.tensor(flags, dtype=torch.int32, device=device)
+    dist.all_reduce(everyone, dist.ReduceOp.MAX)
+    return tuple(bool(flag) for flag in everyone.tolist())

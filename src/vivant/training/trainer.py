@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from vivant.training import snapshot
 from vivant.training.config import Stage, TrainConfig
 from vivant.training.distributed import (
+    any_rank,
     average_gradients,
     barrier,
     broadcast_parameters,
@@ -142,11 +143,17 @@ class Trainer:
             now = time.monotonic()
             if (index + 1) % config.accumulate == 0 and self.step % config.log_steps == 0:
                 self._log(now - start, batch)
-            if now - start > config.checkpoint_minutes * 60:
+            # Clocks and signals differ between processes, and all must do the same thing at the same step.
+            save, stop = any_rank(
+                (now - start > config.checkpoint_minutes * 60, self.stopped or now - began > seconds),
+                self.device,
+                self.world_size,
+            )
+            if save and not stop:
                 self.seconds += now - start
                 start = now
                 self._snapshot()
-            if self.stopped or now - began > seconds:
+            if stop:
                 break
         self.seconds += time.monotonic() - start
 
