@@ -47,23 +47,41 @@ def test_float32_at_the_published_size(folded: PublishedNetworks, golden: Golden
     assert_close(picture[:, :, 224:288, 224:288], golden["G.256.out.crop"], 1e-3)
 
 
-@torch.inference_mode()
+@pytest.mark.skipif(
+    precision.choose_dtype("auto", CPU) != torch.bfloat16, reason="this CPU only emulates bfloat16: minutes"
+)
 def test_bfloat16(folded: PublishedNetworks, golden: Golden) -> None:
-    networks = precision.place(copy.deepcopy(folded), CPU, torch.bfloat16)
+    check_half_precision(folded, golden, CPU, torch.bfloat16)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_on_a_gpu(folded: PublishedNetworks, golden: Golden, dtype: torch.dtype) -> None:
+    check_half_precision(folded, golden, torch.device("cuda"), dtype)
+
+
+@torch.inference_mode()
+def check_half_precision(
+    folded: PublishedNetworks, golden: Golden, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Each network from the golden input of that network, so that an error shows where it is made."""
+    networks = precision.place(copy.deepcopy(folded), device, dtype)
     assert isinstance(networks, PublishedNetworks)
-    appearance = networks.appearance(golden["in.image_128"])
+    image, pair = golden["in.image_128"].to(device), tuple(part.to(device) for part in points(golden))
+    appearance = networks.appearance(image)
     assert appearance[0].dtype == appearance[1].dtype == torch.float32
-    assert relative_error(strided(appearance[0], 8), golden["F.128.out"]) < 2e-2
-    heads = networks.motion_extractor(golden["in.image_128"])
-    assert_close(heads.pitch, golden["M.128.pitch"][:1], 1e-5)
-    motion = networks.warping.dense_motion_network(appearance[1], *points(golden))
+    assert relative_error(strided(appearance[0], 8).cpu(), golden["F.128.out"]) < 2e-2
+    # Motion extraction stays float32; a GPU multiplies it in other orders.
+    heads = networks.motion_extractor(image)
+    assert_close(heads.pitch.cpu(), golden["M.128.pitch"][:1], 5e-5 if device == CPU else 5e-3)
+    motion = networks.warping.dense_motion_network(appearance[1], *pair)
     assert motion.deformation.dtype == torch.float32
-    assert_close(motion.deformation, golden["W.128.deformation"], 1e-2)
-    assert_close(motion.occlusion, golden["W.128.occlusion_map"], 2e-2)
-    assert relative_error(networks.warping(appearance, *points(golden)), golden["W.128.out"]) < 3e-2
-    picture = networks.generator(golden["W.128.out"])
+    assert_close(motion.deformation.cpu(), golden["W.128.deformation"], 1e-2)
+    assert_close(motion.occlusion.cpu(), golden["W.128.occlusion_map"], 2e-2)
+    assert relative_error(networks.warping(appearance, *pair).cpu(), golden["W.128.out"]) < 3e-2
+    picture = networks.generator(golden["W.128.out"].to(device))
     assert picture.dtype == torch.float32
-    assert (picture - golden["G.128.out"]).abs().mean() < 1e-2
+    assert (picture.cpu() - golden["G.128.out"]).abs().mean() < 1e-2
 
 
 def tiny_networks() -> PublishedNetworks:
