@@ -393,7 +393,10 @@ def test_signals(here: Path, media: Path, face: np.ndarray, tiny: Path, number: 
     """The real program, killed politely while it writes."""
     frame = np.ascontiguousarray(face[:240, 70:310])
     write_driving(here / "long.mp4", [frame] * 1500)
-    program = [sys.executable, "-m", "vivant", "animate", "-s", str(media / "face.png"), "-d", "long.mp4"]
+    # Shells start background jobs with Ctrl-C ignored, and the tests may be one.
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    start += "from vivant.cli import program; program()"
+    program = [sys.executable, "-c", start, "animate", "-s", str(media / "face.png"), "-d", "long.mp4"]
     with subprocess.Popen(
         [*program, "--preset", str(tiny), "--compare"], cwd=here, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -29,6 +29,10 @@ class Sound:
     """What it sounds like."""
     pitch: float | None = None
     """In Hz."""
+    gain: float = 1.0
+    """How loud."""
+    beats: int = 0
+    """How many."""
 
     def __post_init__(self) -> None:
         if self.pitch is not None and self.pitch <= 0:
@@ -61,6 +65,8 @@ def test_texts_come_from_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.split())
     assert "Whether it can be heard. [default: loud]" in text
     assert "What it sounds like. [default: bell]" in text
+    assert "How loud. [default: 1.0]" in text
+    assert "How many. [default: 0]" in text
     assert "--shy Whether it hides. " in text
 
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from functools import wraps
 from importlib import import_module
-from types import UnionType
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -30,9 +29,7 @@ Command = Callable[..., None]
 Options = TypeVar("Options")
 
 
-def takes_fields(
-    argument: str, types: Sequence[type], panel: str | None = None
-) -> Callable[[Command], Command]:
+def takes_fields(argument: str, types: Sequence[type]) -> Callable[[Command], Command]:
     """A command decorator: one option per field of the dataclasses; the command gets those given, as a dict."""
     made: dict[str, inspect.Parameter] = {}
     for record_type in types:
@@ -83,19 +80,17 @@ def _parameter(field: Field[Any], hint: Any, text: str) -> inspect.Parameter:
     flag = "--" + field.name.replace("_", "-")
     names: tuple[str, ...] = (f"{flag}/--no-{flag[2:]}",) if field.default is True else (flag,)
     names = SPELLINGS.get(field.name, names)
-    if field.default not in (MISSING, None, True, False):
-        text += f" [default: {field.default}]"
-    elif field.default is True:
+    if field.default is True:
         text += f" [default: {names[-1].split('/')[0].removeprefix('--')}]"
+    elif field.default is not MISSING and field.default is not None and field.default is not False:
+        text += f" [default: {field.default}]"
     required = field.default is MISSING
-    if not required and not (get_origin(hint) is UnionType and type(None) in get_args(hint)):
-        hint = hint | None
     option = typer.Option(*names, help=text, show_default=False)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if required else None,
-        annotation=Annotated[hint, option],
+        annotation=Annotated[hint if required else hint | None, option],
     )
 
 
