@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,8 @@ class StagedFile:
         self._overwrite = overwrite
         self._target = check_target_file(path, overwrite)
         self.temporary = self._target.with_name(f".vivant-{secrets.token_hex(6)}{self._target.suffix}")
+        # Before the file exists: a signal may strike between any two lines, also before the caller's `try`.
+        self._remove = weakref.finalize(self, self.temporary.unlink, missing_ok=True)
         with output_errors(self.path):
             self.temporary.open("xb").close()
 
@@ -80,8 +83,8 @@ class StagedFile:
             os.replace(self.temporary, self._target)
 
     def discard(self) -> None:
-        """Remove the temporary. Does nothing after `commit`."""
-        self.temporary.unlink(missing_ok=True)
+        """Remove the temporary. Does nothing after `commit`. Happens by itself when the object is forgotten."""
+        self._remove()
 
 
 class StagedFolder:
@@ -98,6 +101,7 @@ class StagedFolder:
         self._target = self.path.resolve()
         self._check_target()
         self.temporary = self._target.with_name(f".vivant-{secrets.token_hex(6)}")
+        self._remove = weakref.finalize(self, shutil.rmtree, self.temporary, ignore_errors=True)
         with output_errors(self.path):
             self.temporary.mkdir()
 
@@ -134,5 +138,5 @@ class StagedFolder:
         shutil.rmtree(predecessor, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove the temporary folder. Does nothing after `commit`."""
-        shutil.rmtree(self.temporary, ignore_errors=True)
+        """Remove the temporary folder. Does nothing after `commit`. Happens by itself when the object is forgotten."""
+        self._remove()

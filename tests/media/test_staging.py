@@ -1,0 +1,41 @@
+"""Temporaries vanish whatever happens to whoever made them: also when a signal strikes before the `try`."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vivant.media.staging import StagedFile, StagedFolder
+
+
+@pytest.mark.parametrize("make", [lambda path: StagedFile(path), lambda path: StagedFolder(path, ".png")])
+def test_a_forgotten_temporary_is_removed(tmp_path: Path, make: object) -> None:
+    assert callable(make)
+    staged = make(tmp_path / "out")
+    assert len(os.listdir(tmp_path)) == 1
+    del staged
+    gc.collect()
+    assert os.listdir(tmp_path) == []
+
+
+def test_also_at_the_end_of_the_program(tmp_path: Path) -> None:
+    program = "import sys\nfrom vivant.media.staging import StagedFile\nkept = StagedFile(sys.argv[1])\nsys.exit(143)"
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "out.mp4")], check=False)
+    assert done.returncode == 143
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_committed_stays(tmp_path: Path) -> None:
+    staged = StagedFile(tmp_path / "out.txt")
+    staged.temporary.write_text("done")
+    staged.commit()
+    staged.discard()
+    del staged
+    gc.collect()
+    assert (tmp_path / "out.txt").read_text() == "done"
+    assert os.listdir(tmp_path) == ["out.txt"]
