@@ -388,9 +388,11 @@ def test_ctrl_c_leaves_nothing(
     assert done.err == "vivant: interrupted.\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals(here: Path, media: Path, face: np.ndarray, tiny: Path, number: int, code: int) -> None:
-    """The real program, killed politely while it writes."""
+@pytest.mark.parametrize(("number", "code", "files"), [(signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 1)])
+def test_signals(
+    here: Path, media: Path, face: np.ndarray, tiny: Path, number: int, code: int, files: int
+) -> None:
+    """The real program, killed politely: while it writes both videos, and as early as its first file."""
     frame = np.ascontiguousarray(face[:240, 70:310])
     write_driving(here / "long.mp4", [frame] * 1500)
     # Shells start background jobs with Ctrl-C ignored, and the tests may be one.
@@ -401,9 +403,11 @@ def test_signals(here: Path, media: Path, face: np.ndarray, tiny: Path, number: 
         [*program, "--preset", str(tiny), "--compare"], cwd=here, stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 200
-        while time.monotonic() < deadline and not list(here.glob(".vivant-*.mp4")):
-            time.sleep(0.05)
-        assert list(here.glob(".vivant-*.mp4")), "it began to write"
+        seen = 0
+        while time.monotonic() < deadline and seen < files:
+            time.sleep(0.01)
+            seen = len(list(here.glob(".vivant-*.mp4")))
+        assert seen >= files, "it began to write"
         process.send_signal(number)
         _, errors = process.communicate(timeout=90)
     assert process.returncode == code, errors
