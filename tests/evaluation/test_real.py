@@ -36,7 +36,7 @@ def driven(clip: str, **changes: Any) -> Driven:
 
 def test_still_drivers_are_shown_and_not_counted(compact: LivePortrait) -> None:
     still = {name: Followed(-0.5, 9.0, 0.9 * protocol.MOVES_AT_LEAST[name]) for name in QUANTITIES}
-    report = report_of([driven("moves"), driven("still", followed=still)], compact, {}, {})
+    report = report_of([driven("moves"), driven("still", followed=still)], compact, {}, {}, {})
     assert report.numbers["yaw_correlation"] == pytest.approx(0.95)
     assert report.numbers["mouth_amplitude"] == pytest.approx(0.8)
     assert report.passed is True
@@ -49,7 +49,7 @@ def test_still_drivers_are_shown_and_not_counted(compact: LivePortrait) -> None:
 
 def test_nothing_is_judged_where_nobody_moves(compact: LivePortrait) -> None:
     still = {name: Followed(0.99, 1.0, 0.0) for name in QUANTITIES}
-    report = report_of([driven("still", followed=still)], compact, {}, {})
+    report = report_of([driven("still", followed=still)], compact, {}, {}, {})
     assert {verdict.result for verdict in report.verdicts} == {"not measured"}
     assert report.passed is None
     report.to_json()
@@ -60,7 +60,7 @@ def test_nothing_is_judged_where_nobody_moves(compact: LivePortrait) -> None:
 )
 def test_amplitude_has_two_ends(compact: LivePortrait, amplitude: float, result: str) -> None:
     followed = {name: Followed(0.95, amplitude, 10.0) for name in QUANTITIES}
-    report = report_of([driven("moves", followed=followed)], compact, {}, {})
+    report = report_of([driven("moves", followed=followed)], compact, {}, {}, {})
     found = {verdict.target.number: verdict.result for verdict in report.verdicts}
     assert found["yaw_amplitude"] == result
 
@@ -96,6 +96,8 @@ def test_examples_go_through(
     again = real_drive(compact, [astronaut], [driving], max_frames=4)
     assert again.to_json() == report.to_json()
     assert "/" not in report.settings["clips"]
+    (read,) = [table for table in report.tables if "read from the driver" in table.title]
+    assert [row[0] for row in read.rows] == ["driving, correlation", "driving, amplitude"]
 
 
 def test_wrong_input_is_refused(compact: LivePortrait, astronaut: Path, driving: Path) -> None:

@@ -32,6 +32,8 @@ class FaceSeries:
     """(T, 468, 2), pixels."""
     eye_distance: np.ndarray
     """(T,) pixels between the outer eye corners, depth included."""
+    landmarks: tuple[Landmarks | None, ...]
+    """T, as they were found."""
 
 
 def follow_faces(pictures: Iterable[np.ndarray]) -> FaceSeries:
@@ -84,4 +86,5 @@ def _series(faces: Sequence[Landmarks | None]) -> FaceSeries:
         },
         meshes=meshes,
         eye_distance=each(mesh_points.interocular),
+        landmarks=tuple(faces),
     )

@@ -7,7 +7,7 @@ and standard deviation, never absolute values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from vivant.errors import InputError
 from vivant.evaluation import metrics, protocol
 from vivant.evaluation.faces import QUANTITIES, FaceFinder, FaceSeries, follow_faces
 from vivant.evaluation.piecewise import PiecewiseAffine
+from vivant.evaluation.reading import read_driver
 from vivant.evaluation.real_report import Driven, Followed, report_of
 from vivant.evaluation.report import Report
 from vivant.evaluation.sheet import evenly, sheet
@@ -70,8 +71,12 @@ def real_drive(
     people = [(Path(path).stem, engine.prepare(path)) for path in portraits]
     found: list[Driven] = []
     sheets = {}
+    seen: dict[str, dict[str, Followed]] = {}
     for path in clips:
         driver = _driver(Path(path), every, max_frames)
+        read = read_driver(engine, driver.frames, driver.faces)
+        if read is not None:
+            seen[driver.name] = _followed_all(driver.faces, read, driver.faces.found)
         chosen = evenly(len(driver.frames), protocol.NUM_SHEET_COLUMNS - 1)
         rows: list[list[np.ndarray | None]] = [[None, *(driver.frames[i] for i in chosen)]]
         for name, portrait in people:
@@ -89,7 +94,7 @@ def real_drive(
         "max_frames": max_frames or "all",
         "options": "defaults" if options is None else str(options),
     }
-    return report_of(found, engine, settings, sheets)
+    return report_of(found, engine, settings, sheets, seen)
 
 
 def _driver(path: Path, every: int, max_frames: int | None) -> _Driver:
@@ -107,10 +112,7 @@ def _driver(path: Path, every: int, max_frames: int | None) -> _Driver:
 def _measure(name: str, portrait: Portrait, driver: _Driver, outputs: list[np.ndarray]) -> Driven:
     output = follow_faces(outputs)
     both = driver.faces.found & output.found
-    followed = {
-        quantity: _followed(driver.faces.quantities[quantity], output.quantities[quantity], both)
-        for quantity in QUANTITIES
-    }
+    followed = _followed_all(driver.faces, output.quantities, both)
     reference = _reference(portrait, len(outputs[0]))
     home = FaceFinder().faces([reference])
     return Driven(
@@ -125,6 +127,12 @@ def _measure(name: str, portrait: Portrait, driver: _Driver, outputs: list[np.nd
         texture=_texture(reference, home, outputs, output),
         rest_psnr=_rest(reference, outputs[0]),
     )
+
+
+def _followed_all(
+    driver: FaceSeries, output: Mapping[str, np.ndarray], both: np.ndarray
+) -> dict[str, Followed]:
+    return {name: _followed(driver.quantities[name], output[name], both) for name in QUANTITIES}
 
 
 def _followed(driver: np.ndarray, output: np.ndarray, both: np.ndarray) -> Followed:

@@ -71,9 +71,13 @@ _NOTES = (
 
 
 def report_of(
-    found: Sequence[Driven], engine: Engine, settings: Mapping[str, Any], sheets: Mapping[str, np.ndarray]
+    found: Sequence[Driven],
+    engine: Engine,
+    settings: Mapping[str, Any],
+    sheets: Mapping[str, np.ndarray],
+    read: Mapping[str, dict[str, Followed]],
 ) -> Report:
-    """Numbers, tables and verdicts."""
+    """Numbers, tables and verdicts. `read`: by clip, what the networks read from the driver against the mesh."""
     numbers: dict[str, float] = {}
     for quantity in QUANTITIES:
         counted = [driven.followed[quantity] for driven in found if driven.counts(quantity)]
@@ -94,7 +98,14 @@ def report_of(
         subject=describe_engine(engine),
         settings=settings,
         numbers=numbers,
-        tables=(_summary(found), _correlations(found), _amplitudes(found), _drivers(found), _kept(found)),
+        tables=(
+            _summary(found),
+            _correlations(found),
+            _amplitudes(found),
+            _drivers(found),
+            *([_read(read)] if read else []),
+            _kept(found),
+        ),
         targets=protocol.REAL_TARGETS,
         notes=_NOTES,
         sheets=sheets,
@@ -165,6 +176,20 @@ def _drivers(found: Sequence[Driven]) -> Table:
         title="How much the drivers move: standard deviation",
         columns=("", *(f"{name} ({_UNITS[name]})" for name in QUANTITIES)),
         rows=tuple(rows),
+    )
+
+
+def _read(read: Mapping[str, dict[str, Followed]]) -> Table:
+    """Two rows per clip: what is lost here cannot be drawn."""
+    rows: list[Row] = []
+    for clip, quantities in read.items():
+        rows.append((f"{clip}, correlation", *(quantities[name].correlation for name in QUANTITIES)))
+        rows.append((f"{clip}, amplitude", *(quantities[name].amplitude for name in QUANTITIES)))
+    return Table(
+        title="What the networks read from the driver, against the mesh on the driver",
+        columns=("", *QUANTITIES),
+        rows=tuple(rows),
+        note="What is missing here is lost in seeing; what is only missing above is lost in drawing.",
     )
 
 
