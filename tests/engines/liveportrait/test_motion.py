@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from vivant.engines.liveportrait.config import Config, Options, published, tiny, tiny_published
-from vivant.engines.liveportrait.motion import Motion, amplify, drive, expression_mask, keypoints
+from vivant.engines.liveportrait.motion import (
+    Motion,
+    amplify,
+    drive,
+    expression_gain,
+    expression_mask,
+    keypoints,
+)
 from vivant.engines.liveportrait.motion_compact import project
 from vivant.ops.rotation import rotation_from_degrees
 
@@ -89,11 +96,17 @@ def test_a_still_driver_leaves_the_portrait_still(config: Config, region: Any) -
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["published", "compact"])
 def test_relative_driving_by_oneself_is_the_identity(config: Config) -> None:
-    """A portrait that is the driver's first frame follows the driver exactly."""
+    """A portrait that is the driver's first frame follows the driver exactly, expression times its calibration."""
     driving = motion_of(4, config)
     driven = drive(driving[0], driving, driving[0], Options(), config)
-    expected = replace(driving, canonical=driving[0].repeat(4).canonical)
+    first = driving[0].repeat(4)
+    expression = first.expression + expression_gain(config) * (driving.expression - first.expression)
+    expected = replace(driving, canonical=first.canonical, expression=expression)
     assert_same(driven, expected, 1e-5)
+
+
+def test_the_published_networks_are_not_recalibrated() -> None:
+    assert torch.equal(expression_gain(PUBLISHED), torch.ones(PUBLISHED.num_keypoints, 1))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["published", "compact"])
