@@ -41,7 +41,15 @@ RUNGS: tuple[tuple[str, ...], ...] = (
 LEVEL = {package: level for level, rung in enumerate(RUNGS) for package in rung}
 
 # Rooms of a family that belong to training; inference code never imports them.
-TRAINING_ROOMS = ("losses", "recipes", "stages", "stages_published", "data", "discriminator", "discriminators")
+TRAINING_ROOMS = (
+    "losses",
+    "recipes",
+    "stages",
+    "stages_published",
+    "data",
+    "discriminator",
+    "discriminators",
+)
 
 # Libraries that only these packages may touch.
 OWNED = {

@@ -53,7 +53,7 @@ PRESETS: dict[str, Preset] = {
             sha256="cec21d53ef4eb244b6ce08d4288b8c85f6d49395db4f13be9fcf80f35cefb778",
             licence="Apache-2.0",
             source="recipes mini_motion, mini_generator, mini_finish; see weights/liveportrait-mini/README.md",
-            speed="not measured yet",
+            speed="25 frames/s networks, 14 end to end, 2 CPU cores (AVX512-BF16, no AMX)",
             expected={
                 "psnr_over_copy_db": 4.6,
                 "landmark_error_over_copy": 0.124,
