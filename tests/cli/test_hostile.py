@@ -406,7 +406,9 @@ def test_signals(
         seen = 0
         while time.monotonic() < deadline and seen < files:
             time.sleep(0.01)
-            seen = len(list(here.glob(".vivant-*.mp4")))
+            # Begun, not merely made: an interrupt inside the few milliseconds in which an encoder is built is
+            # not covered yet.
+            seen = sum(path.stat().st_size > 0 for path in here.glob(".vivant-*.mp4"))
         assert seen >= files, "it began to write"
         process.send_signal(number)
         _, errors = process.communicate(timeout=90)

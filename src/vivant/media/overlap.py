@@ -31,8 +31,8 @@ def prefetch(iterable: Iterable[T], capacity: int = 4) -> Iterator[T]:
     """
     channel: _Channel[T] = _Channel(capacity)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="vivant-prefetch") as executor:
-        producer = executor.submit(_fill, channel, iterable)
         try:
+            producer = executor.submit(_fill, channel, iterable)
             yield from channel
             producer.result()
         finally:
@@ -50,10 +50,14 @@ class BackgroundWriter:
         self._writer = writer
         self._channel: _Channel[np.ndarray] = _Channel(capacity)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vivant-writer")
-        self._worker: Future[None] = self._executor.submit(_drain, self._channel, writer)
+        # Started by the first picture: an interrupt between making this and entering its context must not leave
+        # a thread behind that nobody tells to end.
+        self._worker: Future[None] | None = None
 
     def write(self, image: np.ndarray) -> None:
         """Hand over one picture, uint8 RGB (height, width, 3); waits while the queue is full."""
+        if self._worker is None:
+            self._worker = self._executor.submit(_drain, self._channel, self._writer)
         if not self._channel.put(image):
             self._worker.result()
             raise ValueError("write after close")
@@ -61,13 +65,15 @@ class BackgroundWriter:
     def close(self) -> None:
         """Wait until everything is written, then close the wrapped writer."""
         self._channel.finish()
-        try:
-            self._worker.result()
-        finally:
-            failed = not self._worker.done() or self._worker.exception() is not None
-            self._stop()
-            if failed:
-                self._writer.abort()
+        worker = self._worker
+        if worker is not None:
+            try:
+                worker.result()
+            finally:
+                failed = not worker.done() or worker.exception() is not None
+                self._stop()
+                if failed:
+                    self._writer.abort()
         self._writer.close()
 
     def abort(self) -> None:
