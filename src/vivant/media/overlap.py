@@ -56,11 +56,12 @@ class BackgroundWriter:
 
     def write(self, image: np.ndarray) -> None:
         """Hand over one picture, uint8 RGB (height, width, 3); waits while the queue is full."""
+        if not self._channel.put(image):
+            if self._worker is not None:
+                self._worker.result()
+            raise ValueError("write after close")
         if self._worker is None:
             self._worker = self._executor.submit(_drain, self._channel, self._writer)
-        if not self._channel.put(image):
-            self._worker.result()
-            raise ValueError("write after close")
 
     def close(self) -> None:
         """Wait until everything is written, then close the wrapped writer."""
