@@ -18,6 +18,9 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="Stop, with a snapshot, after this time.", min=0)
     ] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Length of the run in images seen, instead of the recipe's.", min=1)
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Train a recipe; resumes what is in --out."""
@@ -32,7 +35,9 @@ def train(
         def report(row: dict[str, Any]) -> None:
             progress(row["images"], row["of"], f"loss {row['loss']:.4f}")
 
-        complete = launch.train(recipe, data, out, init=init, minutes=minutes, device=device, report=report)
+        complete = launch.train(
+            recipe, data, out, init=init, minutes=minutes, images=images, device=device, report=report
+        )
     if complete:
         typer.echo(f"{out / 'export'}: complete; use it with --preset {out / 'export'}")
     else:

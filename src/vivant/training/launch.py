@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def train(
     *,
     init: Path | None = None,
     minutes: float | None = None,
+    images: int | None = None,
     device: str = "auto",
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> bool:
@@ -47,12 +49,16 @@ def train(
     Args:
         init: a checkpoint folder to start from (the export of an earlier recipe); ignored when resuming.
         minutes: stop (with a snapshot) after this time.
+        images: length of the run in images seen, schedule included; None: the recipe's. Must stay the same when
+            resuming.
         report: called with every line of statistics.
     """
     from vivant.runtime.precision import choose_device
     from vivant.training.data.portraits import random_backgrounds
 
     recipe = find_recipe(name)
+    if images is not None:
+        recipe = replace(recipe, train=replace(recipe.train, num_images=images))
     sessions = find_sessions(data, held_out=False)
     pictures = random_backgrounds(NUM_BACKGROUNDS, int(recipe.train.extra["size_px"]), recipe.train.seed)
     stage = recipe.build(sessions, pictures, init)

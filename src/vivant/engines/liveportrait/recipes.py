@@ -109,7 +109,13 @@ def mini_generator() -> Recipe:
         batch_size=16,
         groups=(ParameterGroup(modules=("generator",), learning_rate=8e-4),),
         warmup_images=1600,
-        extra={"size_px": 128, "predicted_start": 0.0, "predicted_end": 0.6},
+        extra={
+            "size_px": 128,
+            "contrast": 0.5,
+            "predicted_start": 0.0,
+            "predicted_end": 0.6,
+            "critic_weight": 0.5,
+        },
     )
     return Recipe(train, mini(), GeneratorStage)
 
@@ -124,9 +130,10 @@ def mini_finish() -> Recipe:
         warmup_images=400,
         extra={
             "size_px": 256,
+            "contrast": 0.5,
             "predicted_start": 0.4,
             "predicted_end": 0.7,
-            "critic_weight": 1.0,
+            "critic_weight": 2.0,
             "region_gain": 8.0,
         },
     )

@@ -61,6 +61,7 @@ class CompactStage:
             batch_size=config.batch_size,
             seed=config.seed,
             pairs=self.pairs,
+            contrast=float(config.extra.get("contrast", 0.0)),
             turn=float(config.extra.get("turn", 0.0)),
             camera_distance=self.networks.motion_network.camera_distance,
         )

@@ -41,6 +41,8 @@ class PortraitSettings:
     crop_scale: float = 2.3
     """Crop side over the landmarks' extent; varied by about a quarter when augmenting."""
     crop_vy: float = -0.125
+    contrast: float = 0.0
+    """Share of the pairs whose driving face is, of three, the one whose expression differs most from the source's."""
     turn: float = 0.0
     """Standard deviation of in-plane rotation, radians (single pictures)."""
     camera_distance: float = 10.0
@@ -142,8 +144,13 @@ class Portraits(Dataset[dict[str, Tensor]]):
 
     def _pair(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         session = self.sessions[int(rng.integers(len(self.sessions)))]
-        source, driving = rng.integers(len(session.rotation), size=2)
-        return self.pair(session, int(source), int(driving), rng)
+        source, driving = rng.integers(len(session.rotation), size=2).tolist()
+        if self.settings.contrast and rng.random() < self.settings.contrast:
+            # Closed mouths that open and open eyes that close are rare among random pairs and must be painted.
+            choice = [driving, *rng.integers(len(session.rotation), size=2).tolist()]
+            change = np.abs(session.expression[choice] - session.expression[source]).sum(1)
+            driving = choice[int(change.argmax())]
+        return self.pair(session, source, driving, rng)
 
     def _single(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         session = self.sessions[int(rng.integers(len(self.sessions)))]
