@@ -64,9 +64,7 @@ def look_at(engine: LivePortrait, pictures: Tensor) -> Seen:
         if isinstance(engine.networks, CompactNetworks):
             seen = engine.networks.describe(images)
             weights = seen.weights.float().cpu()
-            motion = Motion(
-                **{name: getattr(seen, name) for name in Motion.__dataclass_fields__},
-            )
+            motion = seen.as_motion()
         else:
             motion = cast("Networks", engine.networks).motion(images)
     motion = motion.to(dtype=torch.float32)

@@ -207,7 +207,8 @@ def _score_mesh(truth: FaceSeries, output: FaceSeries, findings: Findings) -> No
 
 def _motion(labels: dict[str, Tensor]) -> Motion:
     """The renderer's own motion, as the compact networks would report it."""
-    return Motion(**{name: labels[name] for name in Motion.__dataclass_fields__})
+    names = ("rotation", "expression", "scale", "translation", "canonical")
+    return Motion(**{name: labels[name] for name in names})
 
 
 def _frames(pictures: np.ndarray) -> Tensor:

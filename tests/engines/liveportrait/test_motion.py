@@ -66,8 +66,20 @@ def test_tensors_round_trip() -> None:
     assert motion.to(dtype=torch.float64).scale.dtype == torch.float64
 
 
+def test_openness_travels_where_it_was_measured() -> None:
+    plain = motion_of(2, PUBLISHED)
+    assert set(plain.to_tensors()).isdisjoint({"eyes_open", "lips_open"})
+    motion = replace(plain, eyes_open=torch.rand(2, 2), lips_open=torch.rand(2, 1))
+    assert_same(Motion.from_tensors(motion.to_tensors()), motion)
+    assert_same(Motion.cat([motion[0], motion[1]]), motion)
+    assert Motion.cat([motion, plain]).lips_open is None
+    assert motion.repeat(2)[1].eyes_open is not None
+
+
 def test_shapes_are_checked() -> None:
     motion = motion_of(2, PUBLISHED)
+    with pytest.raises(ValueError, match="motion of 2 frames has shapes"):
+        replace(motion, lips_open=torch.ones(2, 2))
     with pytest.raises(ValueError, match="motion of 2 frames has shapes"):
         replace(motion, scale=torch.ones(3, 1))
 

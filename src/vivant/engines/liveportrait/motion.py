@@ -33,11 +33,24 @@ class Motion:
     """(T, 3): t; the third component is reported and never used."""
     canonical: Tensor
     """(T, K, 3): x_c, the neutral keypoints."""
+    eyes_open: Tensor | None = None
+    """(T, 2): c_eyes, lid distance over eye width, image-left then image-right eye; None where not measured."""
+    lips_open: Tensor | None = None
+    """(T, 1): c_lip, inner lip distance over mouth width; None where not measured."""
 
     def __post_init__(self) -> None:
         frames, keypoints = self.expression.shape[:2]
-        shapes = [tuple(tensor.shape) for tensor in self.to_tensors().values()]
-        expected = [(frames, 3, 3), (frames, keypoints, 3), (frames, 1), (frames, 3), (frames, keypoints, 3)]
+        expected = {
+            "rotation": (frames, 3, 3),
+            "expression": (frames, keypoints, 3),
+            "scale": (frames, 1),
+            "translation": (frames, 3),
+            "canonical": (frames, keypoints, 3),
+            "eyes_open": (frames, 2),
+            "lips_open": (frames, 1),
+        }
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.to_tensors().items()}
+        expected = {name: expected[name] for name in shapes}
         if shapes != expected:
             raise ValueError(f"motion of {frames} frames has shapes {expected}, got {shapes}")
 
@@ -69,9 +82,10 @@ class Motion:
 
     @classmethod
     def cat(cls, motions: Sequence[Motion]) -> Self:
-        """Motions one after another."""
+        """Motions one after another; what one of them did not measure is left out."""
         parts = [motion.to_tensors() for motion in motions]
-        return cls(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        names = [name for name in parts[0] if all(name in part for part in parts)]
+        return cls(**{name: torch.cat([part[name] for part in parts]) for name in names})
 
     def repeat(self, num_frames: int) -> Self:
         """A motion of one frame, held for num_frames (no copy)."""
@@ -81,14 +95,16 @@ class Motion:
         return self._map(lambda tensor: tensor.to(device=device, dtype=dtype))
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """The fields by name, for saving."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The measured fields by name, for saving."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
         """The inverse of `to_tensors`. Raises ValueError for missing or unknown names."""
         names = {field.name for field in fields(cls)}
-        if set(tensors) != names:
+        required = names - {"eyes_open", "lips_open"}
+        if not required <= set(tensors) <= names:
             raise ValueError(f"a motion holds {sorted(names)}, got {sorted(tensors)}")
         return cls(**tensors)
 
@@ -127,11 +143,19 @@ def keypoints(motion: Motion, canonical: Tensor, config: Config) -> Tensor:
         posed = canonical @ motion.rotation + motion.expression
     else:
         posed = (canonical + motion.expression) @ motion.rotation
-    scaled = motion.scale[..., None] * posed
+    return projected(posed, motion.scale, motion.translation, config.camera_distance)
+
+
+def projected(posed: Tensor, scale: Tensor, translation: Tensor, camera_distance: float | None) -> Tensor:
+    """Turned points X (T, K, 3) in crop units: xy = s X_xy / (1 + X_z / D) + t_xy, z = s X_z.
+
+    scale (T, 1), translation (T, 3); without a camera distance D the projection is orthographic.
+    """
+    scaled = scale[..., None] * posed
     xy = scaled[..., :2]
-    if config.camera_distance is not None:
-        xy = xy / (1 + posed[..., 2:] / config.camera_distance)
-    return torch.cat([xy + motion.translation[..., None, :2], scaled[..., 2:]], -1)
+    if camera_distance is not None:
+        xy = xy / (1 + posed[..., 2:] / camera_distance)
+    return torch.cat([xy + translation[..., None, :2], scaled[..., 2:]], -1)
 
 
 def drive(source: Motion, driving: Motion, driving_first: Motion, options: Options, config: Config) -> Motion:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vivant.engines.liveportrait import points
 from vivant.engines.liveportrait.config_compact import CompactConfig
 from vivant.engines.liveportrait.layers_compact import ConvNormAct, Down, Residual, rotation_from_6d
+from vivant.engines.liveportrait.motion import Motion, projected
 
 MOUTH_CROP_RADIUS = 0.55
 EYE_CROP_RADIUS = 0.36
@@ -35,6 +36,22 @@ class CompactMotion:
     weights: Tensor  # (B, E), blendshape weights, about 0..1
     gaze: Tensor  # (B, 2), yaw and pitch in degrees relative to the head
 
+    def as_motion(self) -> Motion:
+        """The same as the family's Motion, float32, with openness read from the named points.
+
+        Measured on the unturned head, so that looking up does not close an eye.
+        """
+        right, left, lips = points.openness((self.canonical + self.expression).float())
+        return Motion(
+            rotation=self.rotation.float(),
+            expression=self.expression.float(),
+            scale=self.scale.float(),
+            translation=self.translation.float(),
+            canonical=self.canonical.float(),
+            eyes_open=torch.stack([right, left], 1),
+            lips_open=lips[:, None],
+        )
+
 
 def project(
     canonical: Tensor,
@@ -44,14 +61,8 @@ def project(
     translation: Tensor,
     distance: float,
 ) -> Tensor:
-    """Keypoints (B, K, 3) in crop units: x = s (x_c + delta) R / (1 + z / D) + t (training_notes, last form).
-
-    The third coordinate is s * z (inward positive), without perspective.
-    """
-    posed = (canonical + expression) @ rotation
-    depth = 1 + posed[..., 2:] / distance
-    xy = scale[:, None] * posed[..., :2] / depth + translation[:, None, :2]
-    return torch.cat([xy, scale[:, None] * posed[..., 2:]], -1)
+    """Keypoints (B, K, 3) in crop units of heads whose expression turns with them (training_notes, last form)."""
+    return projected((canonical + expression) @ rotation, scale, translation, distance)
 
 
 def crop_at(image: Tensor, centre: Tensor, radius: Tensor, roll: Tensor, size: int) -> Tensor:

@@ -37,14 +37,7 @@ class CompactNetworks(nn.Module):
     def motion(self, image: Tensor) -> Motion:
         """(B, 3, S, S) in [0, 1] -> Motion of B frames."""
         with torch.autocast(image.device.type, enabled=False):
-            seen = self.describe(image.float())
-        return Motion(
-            rotation=seen.rotation.float(),
-            expression=seen.expression.float(),
-            scale=seen.scale.float(),
-            translation=seen.translation.float(),
-            canonical=seen.canonical.float(),
-        )
+            return self.describe(image.float()).as_motion()
 
     def generate(
         self,
