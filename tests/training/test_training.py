@@ -92,6 +92,14 @@ def test_a_batch_depends_on_its_index_only() -> None:
     assert not torch.equal(first[5]["source"], other_rank[5]["source"])
 
 
+def test_making_a_batch_leaves_the_threads_alone() -> None:
+    # numba.set_num_threads once started a pool that doubled torch's threads: steps became 5 times slower.
+    settings = PortraitSettings(size_px=64, batch_size=1, seed=3)
+    before = torch.get_num_threads()
+    Portraits([make_session(0)], settings, backgrounds(64))[0]
+    assert torch.get_num_threads() == before
+
+
 def test_labels_project_onto_the_rendered_points() -> None:
     from vivant.engines.liveportrait.motion_compact import project
     from vivant.training.data.compose import Window

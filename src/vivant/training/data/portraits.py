@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -113,7 +112,6 @@ class Portraits(Dataset[dict[str, Tensor]]):
             raise ValueError(f"backgrounds of {settings.size_px} px are needed, got {backgrounds.shape[1:3]}")
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        numba.set_num_threads(1)
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.rank, index])
         make = self._pair if settings.pairs else self._single
