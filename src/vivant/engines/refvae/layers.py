@@ -1,0 +1,179 @@
+"""Causal convolutions and the residual resampling of the video VAE (arXiv 2606.01620, Fig. III).
+
+Nothing here looks ahead in time: a stream cut into chunks gives what the whole clip gives. What a chunk must know of
+the past is in a `TemporalCache`, an argument of every forward. Legend: B batch, C channels, T frames, H W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Padding = Literal["replicate", "zeros"]
+
+
+@dataclass
+class TemporalCache:
+    """The past of one stream: what each causal convolution saw last, in the order in which they run."""
+
+    tails: list[Tensor] = field(default_factory=list)
+    """Per convolution its last input frames (B, C, kernel - 1, H, W)."""
+    started: bool = False
+    """Whether the first chunk is done. The first frame of a stream, and only it, is not paired in time."""
+    _cursor: int = 0
+
+    def begin(self) -> None:
+        """A chunk enters the network."""
+        self._cursor = 0
+
+    def finish(self) -> None:
+        """A chunk has left it."""
+        self.started = True
+
+    def extend(self, x: Tensor, num_before: int, padding: Padding) -> Tensor:
+        """x with the num_before frames that came before it; remembers the last ones for the next chunk."""
+        head = self.tails[self._cursor] if self.started else before_first(x, num_before, padding)
+        joined = torch.cat([head, x], 2)
+        tail = joined[:, :, -num_before:]
+        if self.started:
+            # In place: the addresses stay, which a captured CUDA graph needs. A clone first, for it may overlap.
+            self.tails[self._cursor].copy_(tail.clone())
+        else:
+            self.tails.append(tail.clone())
+        self._cursor += 1
+        return joined
+
+
+def before_first(x: Tensor, num_before: int, padding: Padding) -> Tensor:
+    """What stands before the first frame: the frame again (so that a picture looks like a still clip), or zeros."""
+    first = x[:, :, :1] if padding == "replicate" else torch.zeros_like(x[:, :, :1])
+    return first.expand(-1, -1, num_before, -1, -1)
+
+
+class CausalConv3d(nn.Module):
+    """Stride 1; space padded with zeros on all sides, time on the left only."""
+
+    def __init__(self, num_in: int, num_out: int, kernel: tuple[int, int, int], padding: Padding):
+        super().__init__()
+        self.num_before, self.padding = kernel[0] - 1, padding
+        self.conv = nn.Conv3d(num_in, num_out, kernel, padding=(0, kernel[1] // 2, kernel[2] // 2))
+
+    def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T, H, W)."""
+        if self.num_before:
+            if cache is None:
+                x = torch.cat([before_first(x, self.num_before, self.padding), x], 2)
+            else:
+                x = cache.extend(x, self.num_before, self.padding)
+        return self.conv(x)
+
+
+class RmsNorm(nn.Module):
+    """Over the channels of each place alone, in float32: no statistic crosses time or space."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> the same shape."""
+        wide = x if x.dtype == torch.float64 else x.float()
+        gain = self.gamma.to(wide.dtype).view(-1, *[1] * (x.dim() - 2)) * x.shape[1] ** 0.5
+        return (F.normalize(wide, dim=1, eps=1e-12) * gain).to(x.dtype)
+
+
+class CausalResBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), width unchanged."""
+
+    def __init__(self, channels: int, padding: Padding):
+        super().__init__()
+        self.norm1, self.norm2 = RmsNorm(channels), RmsNorm(channels)
+        self.conv1 = CausalConv3d(channels, channels, (3, 3, 3), padding)
+        self.conv2 = CausalConv3d(channels, channels, (3, 3, 3), padding)
+
+    def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
+        y = self.conv1(F.silu(self.norm1(x)), cache)
+        return x + self.conv2(F.silu(self.norm2(y)), cache)
+
+
+def unshuffle(x: Tensor, time: int, space: int) -> Tensor:
+    """(B, C, T, H, W) -> (B, C * time * space^2, T / time, H / space, W / space), the channel outermost."""
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c, t // time, time, h // space, space, w // space, space)
+    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(
+        b, c * time * space**2, t // time, h // space, w // space
+    )
+
+
+def shuffle(x: Tensor, time: int, space: int) -> Tensor:
+    """The inverse of `unshuffle`."""
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c // (time * space**2), time, space, space, t, h, w)
+    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(
+        b, c // (time * space**2), t * time, h * space, w * space
+    )
+
+
+def _grouped_mean(x: Tensor, num_out: int) -> Tensor:
+    """(B, n * num_out, ...) -> (B, num_out, ...): means over n neighbouring channels."""
+    return x.unflatten(1, (num_out, -1)).mean(2)
+
+
+class Down(nn.Module):
+    """Halves space, and time where `time` is 2: convolutions before unshuffling, plus a shortcut without parameters.
+
+    Time first, for all frames but the first of the stream; then space for all.
+    """
+
+    def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, space: int = 2):
+        super().__init__()
+        if num_in % time or num_out % space**2 or (num_in * space**2) % num_out:
+            raise ValueError(f"{num_in} channels cannot become {num_out} at factors {time} and {space}")
+        self.time, self.space, self.num_out = time, space, num_out
+        # The paper's listing also has it where time stays as it is; its text says "if applicable".
+        self.conv_time = CausalConv3d(num_in, num_in // time, (1, 3, 3), padding) if time > 1 else None
+        self.conv_space = CausalConv3d(num_in, num_out // space**2, (3, 3, 3), padding)
+
+    def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T', H / 2, W / 2), T' = 1 + (T - 1) / time in a first chunk, else T / time."""
+        short = x
+        if self.conv_time is not None:
+            begins = cache is None or not cache.started
+            first, later = x.split([1, x.shape[2] - 1], 2) if begins else (x[:, :, :0], x)
+            main, means = [first], [first]
+            if later.shape[2]:
+                main.append(unshuffle(self.conv_time(later), self.time, 1))
+                means.append(_grouped_mean(unshuffle(later, self.time, 1), x.shape[1]))
+            x, short = torch.cat(main, 2), torch.cat(means, 2)
+        main_space = unshuffle(self.conv_space(x, cache), 1, self.space)
+        return main_space + _grouped_mean(unshuffle(short, 1, self.space), self.num_out)
+
+
+class Up(nn.Module):
+    """Doubles space, and time where `time` is 2; the mirror of `Down`: space first, then time."""
+
+    def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, space: int = 2):
+        super().__init__()
+        if (num_out * space**2) % num_in:
+            raise ValueError(f"{num_in} channels cannot become {num_out} at factor {space}")
+        self.time, self.space, self.repeats = time, space, num_out * space**2 // num_in
+        self.conv_space = CausalConv3d(num_in, num_out * space**2, (3, 3, 3), padding)
+        self.conv_time = CausalConv3d(num_out, num_out * time, (1, 3, 3), padding) if time > 1 else None
+
+    def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T', 2 H, 2 W), T' = 1 + (T - 1) time in a first chunk, else T time."""
+        short = shuffle(x.repeat_interleave(self.repeats, 1), 1, self.space)
+        main = shuffle(self.conv_space(x, cache), 1, self.space)
+        if self.conv_time is None:
+            return main + short
+        begins = cache is None or not cache.started
+        count = 1 if begins else 0
+        parts = [main[:, :, :count] + short[:, :, :count]]
+        if main.shape[2] > count:
+            later = shuffle(self.conv_time(main[:, :, count:]), self.time, 1)
+            parts.append(later + short[:, :, count:].repeat_interleave(self.time, 2))
+        return torch.cat(parts, 2)
