@@ -27,6 +27,7 @@ from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
 from vivant.face.paste import paste_back as paste
+from vivant.face.points import eye_openness, lip_openness
 from vivant.face.track import FaceTracker
 from vivant.face.window import DrivingWindow
 from vivant.media.overlap import prefetch
@@ -155,7 +156,9 @@ class Animation:
         self._missing.record(item.time, found=seen is not None)
         if seen is None:
             return ["rest" if self._missing.policy == "source" else "held"], []
-        return ["drawn"], session.push(seen.image, window=seen.window, restart=seen.restart)
+        return ["drawn"], session.push(
+            seen.image, window=seen.window, openness=seen.openness, restart=seen.restart
+        )
 
     def _due(self, shown: deque[_Shown], drawn: deque[Tensor]) -> Iterator[np.ndarray]:
         while shown and (shown[0] != "drawn" or drawn):
@@ -225,7 +228,7 @@ def animate(
     frames, rate, estimate = _opened(driving, rate, allow_truncated)
     by_sound = engine.stream.driving == "audio"
     animation = Animation(
-        Session(engine, portrait, options, seed),
+        Session(engine, portrait, options, seed, float(rate) if rate is not None else None),
         portrait,
         frames,
         follow=None if by_sound or driving_face is None else _Follower(engine.crop_size_px, driving_face),
@@ -247,6 +250,7 @@ class _Seen:
     """uint8 (size, size, 3)."""
     window: Any
     restart: bool
+    openness: tuple[float, float, float]
 
 
 class _Follower:
@@ -264,7 +268,12 @@ class _Follower:
         seen = None
         if tracked is not None:
             view = self._window.update(tracked.landmarks, cut=tracked.cut)
-            seen = _Seen(view.crop.apply(image), view.to_reference, view.restarted and self._started)
+            seen = _Seen(
+                view.crop.apply(image),
+                view.to_reference,
+                view.restarted and self._started,
+                (*eye_openness(tracked.landmarks), lip_openness(tracked.landmarks)),
+            )
             self._started = True
         self.seconds += perf_counter() - begin
         return seen

@@ -90,6 +90,8 @@ class State:
     """The family's Options; replaced whole between two frames."""
     generator: torch.Generator
     """The only source of randomness of this stream."""
+    frame_rate_hz: float = 25.0
+    """Of the frames that drive, for what is measured in seconds; families made for one rate do not ask."""
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A copy as flat tensors (safetensors-able) and a JSON-able tree of the rest."""
@@ -212,12 +214,26 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         """
         return motion
 
+    def seen_with(self, motion: MotionT, openness: Tensor) -> MotionT:
+        """The motion with what the driver's face points say: (T, 3), how open eyes (image left, right) and lips are.
+
+        Not a number where there were no points. By default nothing: right for families that do not ask.
+        """
+        return motion
+
     def restart(self, state: StateT) -> None:
         """The driver's next frame begins a new shot: forget what was relative to the last. Default: nothing."""
 
-    def step(self, state: StateT, driving: Tensor, windows: Tensor | None = None) -> Tensor:
+    def step(
+        self,
+        state: StateT,
+        driving: Tensor,
+        windows: Tensor | None = None,
+        openness: Tensor | None = None,
+    ) -> Tensor:
         """See and draw one chunk."""
         motion = self.encode_motion(state, driving)
+        motion = motion if openness is None else self.seen_with(motion, openness)
         return self.render(state, motion if windows is None else self.seen_from(motion, windows))
 
 

@@ -81,11 +81,14 @@ def _decode_fields(
     names = {field.name for field in fields}
     if unknown := sorted(set(data) - names):
         raise ValueError(f"{where} has unknown {', '.join(unknown)}; known are {', '.join(sorted(names))}")
-    if missing := sorted(names - set(data)):
+    # What an older file could not know yet: only fields that say None stands for "not there".
+    optional = {field.name for field in fields if field.default is None}
+    if missing := sorted(names - set(data) - optional):
         raise ValueError(f"{where} lacks {', '.join(missing)}")
     hints = get_type_hints(record_type)
     return {
-        name: _decode(hints[name], data[name], tensors, device, _join(path, name)) for name in sorted(names)
+        name: _decode(hints[name], data.get(name), tensors, device, _join(path, name))
+        for name in sorted(names)
     }
 
 

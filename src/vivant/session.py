@@ -62,6 +62,8 @@ class _Waiting:
     """Frames (T, 3, H, W) or samples (S,)."""
     windows: Tensor
     """(T or S, 3): see Engine.seen_from."""
+    openness: Tensor
+    """(T or S, 3): see Engine.seen_with."""
 
     def __len__(self) -> int:
         return len(self.driving)
@@ -72,11 +74,18 @@ class _Waiting:
         if later.driving.shape[1:] != self.driving.shape[1:]:
             before, after = (f"{x.driving.shape[-1]}x{x.driving.shape[-2]}" for x in (self, later))
             raise InputError(f"driving changed size from {before} to {after} within a chunk")
-        return _Waiting(torch.cat([self.driving, later.driving]), torch.cat([self.windows, later.windows]))
+        return _Waiting(
+            torch.cat([self.driving, later.driving]),
+            torch.cat([self.windows, later.windows]),
+            torch.cat([self.openness, later.openness]),
+        )
 
     def part(self, start: int, stop: int) -> _Waiting:
         """A copy, so that a rest does not keep the whole alive."""
-        return _Waiting(self.driving[start:stop].clone(), self.windows[start:stop].clone())
+        driving, windows, openness = (
+            x[start:stop].clone() for x in (self.driving, self.windows, self.openness)
+        )
+        return _Waiting(driving, windows, openness)
 
     def filled(self, length: int) -> _Waiting:
         """Made whole at the end of the stream: video holds its last frame, sound falls silent."""
@@ -84,16 +93,27 @@ class _Waiting:
         end = self.driving[-1:].expand(missing, *self.driving.shape[1:])
         if self.driving.dim() == 1:
             end = torch.zeros_like(end)
-        return self.joined(_Waiting(end, self.windows[-1:].expand(missing, 3)))
+        windows, openness = (x[-1:].expand(missing, 3) for x in (self.windows, self.openness))
+        return self.joined(_Waiting(end, windows, openness))
 
 
 class Session:
     """One live animation: a portrait, its state, buffering and timing."""
 
-    def __init__(self, engine: Engine, portrait: Portrait, options: Any = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        portrait: Portrait,
+        options: Any = None,
+        seed: int = 0,
+        frame_rate_hz: float | None = None,
+    ) -> None:
+        """frame_rate_hz: of the frames that will be pushed, for smoothing; None where it is not known."""
         self.engine = engine
         self.timing = Timing()
         self._state: State | None = engine.start(portrait, options, seed)
+        if frame_rate_hz is not None:
+            self._state.frame_rate_hz = frame_rate_hz
         self._waiting: _Waiting | None = None
         self._phase = "open"
 
@@ -114,12 +134,20 @@ class Session:
             raise TypeError(f"options are {self.engine.options_type.__name__}, got {type(options).__name__}")
         self._open_state().options = options
 
-    def push(self, item: Driving, *, window: Similarity | None = None, restart: bool = False) -> list[Tensor]:
+    def push(
+        self,
+        item: Driving,
+        *,
+        window: Similarity | None = None,
+        openness: tuple[float, float, float] | None = None,
+        restart: bool = False,
+    ) -> list[Tensor]:
         """Give driving, take the frames that are due: each (3, H, W) in [0, 1], none at first.
 
         Args:
             window: how the window that the frame was cut from lies in the first one; None where it never
                 moves (see face.window).
+            openness: how open image-left eye, image-right eye and lips are (see face.points); None: unknown.
             restart: the frame begins a new shot, so that motion becomes relative to it.
         """
         state = self._open_state()
@@ -128,7 +156,11 @@ class Session:
         if restart:
             self.engine.restart(state)
         place = [1.0, 0.0, 0.0] if window is None else [window.scale, *window.shift]
-        given = _Waiting(driving, torch.tensor([place], device=driving.device).expand(len(driving), 3))
+        opened = openness if openness is not None else (float("nan"),) * 3
+        windows, measured = (
+            torch.tensor([row], device=driving.device).expand(len(driving), 3) for row in (place, opened)
+        )
+        given = _Waiting(driving, windows, measured)
         given = given if self._waiting is None else self._waiting.joined(given)
         chunk = self._chunk_length
         whole = len(given) - len(given) % chunk
@@ -220,8 +252,9 @@ class Session:
             )
 
     def _step(self, state: State, chunk: _Waiting) -> list[Tensor]:
-        windows = chunk.windows if self.engine.stream.driving == "video" else None
-        return self._timed(lambda: self.engine.step(state, chunk.driving, windows))
+        if self.engine.stream.driving != "video":
+            return self._timed(lambda: self.engine.step(state, chunk.driving))
+        return self._timed(lambda: self.engine.step(state, chunk.driving, chunk.windows, chunk.openness))
 
     def _timed(self, work: Callable[[], Tensor]) -> list[Tensor]:
         begin = perf_counter()

@@ -23,10 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 TARGET = Path(__file__).with_name("liveportrait_golden.safetensors")
-# Cropping and pasting have their own file (face_golden); landmark ratios wait for retargeting.
+# Cropping and pasting have their own file (face_golden).
 LEFT_OUT = re.compile(
-    r"pure\.(crop|rect|landmarkcrop|drive|paste|resize|parse_output|lmk|eye_ratio|lip_ratio|combined)"
-    r"|motion\.(source|source_b|driving)\.lmk203|.*\.stats$"
+    r"pure\.(crop|rect|landmarkcrop|drive|paste|resize|parse_output|lmk|combined|eye_ratio|lip_ratio)|.*\.stats$"
 )
 SAMPLED = {"F.128.out": 8, "W.128.compressed_feature": 8}
 FIRST_ENTRY = ("W.128.out", "W.128.occlusion_map", "W.128.deformation", "G.128.out", "in.image_128")

@@ -21,6 +21,7 @@ SPELLINGS = {
     "driving": ("-d", "--driving"),
     "output": ("-o", "--output"),
     "paste_back": ("--paste-back/--no-paste-back",),
+    "stitching": ("--stitching/--no-stitching",),
     "relative": ("--relative/--absolute",),
 }
 """Where an option is not simply the field's name with dashes."""

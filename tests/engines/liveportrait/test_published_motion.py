@@ -8,20 +8,24 @@ from comparison import assert_close
 from torch import Tensor
 
 from vivant.engines.liveportrait.config import Options, published
-from vivant.engines.liveportrait.motion import Motion, amplify, drive, keypoints
+from vivant.engines.liveportrait.motion import Motion, keypoints
+from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.published_motion import (
     drive_clip,
-    expression_friendly,
+    finish_published,
     neutral_expression,
     size_ratio,
-    still_reference,
+    source_video_eyes,
 )
+from vivant.engines.liveportrait.retargeting import place
+from vivant.face.points import published_ratios
 from vivant.ops.rotation import degrees_from_bins, degrees_from_rotation, rotation_from_degrees
 from vivant.ops.smoothing import smooth_clip
 
 Golden = dict[str, Tensor]
 CONFIG = published()
 TOLERANCE = 2e-6
+TOLERANCE_NETWORKS = 1e-5
 
 # Official cases: driver kind . relative or absolute . option . region . extras
 CASES = [
@@ -58,10 +62,7 @@ CASES = [
     "v2v.rel.eyes",
     "v2v.rel.lip",
     "v2v.rel.pose",
-]
-
-# Cases that need the stitching or retargeting networks: next issue.
-NEXT_ISSUE = [
+    # With the stitching and retargeting networks:
     "i2v.abs.all.eye_lip_retarget.stitch",
     "i2v.rel.all.eye_lip_retarget.stitch",
     "i2v.rel.all.eye_retarget",
@@ -74,19 +75,24 @@ NEXT_ISSUE = [
     "v2v.rel.all.eyes_source_b",
     "v2v.rel.all.stitch.lipzero.eyes_source",
 ]
+WITHOUT_NETWORKS = CASES[: CASES.index("i2v.abs.all.eye_lip_retarget.stitch")]
 
 
-def record(golden: Golden, which: str) -> Motion:
+def record(golden: Golden, which: str, landmarks: str | None = None) -> Motion:
     part = {
         name: golden[f"motion.{which}.{name}"] for name in ("pitch", "yaw", "roll", "t", "exp", "scale", "kp")
     }
     angles = (part[name][:, 0] for name in ("pitch", "yaw", "roll"))
+    landmarks_203 = golden[f"motion.{landmarks or which}.lmk203"].numpy()
+    ratios = torch.tensor([published_ratios(points) for points in landmarks_203])
     return Motion(
         rotation=rotation_from_degrees(*angles),
         expression=part["exp"],
         scale=part["scale"],
         translation=part["t"],
         canonical=part["kp"],
+        eyes_open=ratios[:, :2],
+        lips_open=ratios[:, 2:],
     )
 
 
@@ -94,41 +100,51 @@ def own_keypoints(motion: Motion) -> Tensor:
     return keypoints(motion, motion.canonical, CONFIG)
 
 
-def run_case(golden: Golden, case: str) -> Tensor:
+def run_case(networks: PublishedNetworks, golden: Golden, case: str) -> Tensor:
     """The driven keypoints of an official case, by our functions."""
     kind, _, rest = case.partition(".")
-    words = rest.replace("0.5", "0_5").split(".")
+    words = rest.replace("0.5", "0_5").replace("1.3", "1_3").split(".")
     multiplier = next((float(word[4:].replace("_", ".")) for word in words if word.startswith("mult")), 1.0)
     variance = next((float(word[6:]) for word in words if word.startswith("smooth")), 3e-7)
-    region = next(word for word in words if word in ("all", "exp", "pose", "lip", "eyes"))
-    options = Options(relative=words[0] == "rel", region=region, driving_multiplier=multiplier)
-    source, driving = record(golden, "source"), record(golden, "driving")
+    friendly = any(word.startswith("expr_friendly") for word in words)
+    options = Options(
+        relative=words[0] == "rel",
+        region=next(word for word in words if word in ("all", "exp", "pose", "lip", "eyes")),
+        driving_multiplier=multiplier,
+        driving_option="expression-friendly" if friendly else "pose-friendly",
+        relative_to="neutral" if kind == "i2i" else "first",
+        stitching="stitch" in words,
+        eye_retargeting="eye_retarget" in words or "eye_lip_retarget" in words,
+        lip_retargeting="lip_retarget" in words or "eye_lip_retarget" in words,
+        normalize_lip="lipzero" in words,
+        compatibility="published",
+    )
+    source = record(golden, "source", "source_b" if "eyes_source_b" in words else None)
+    driving = record(golden, "driving")
     if kind.endswith("i"):
         driving = driving[0]
     if kind.startswith("i"):
         source = source[0]
-        first = still_reference(driving, options) if kind == "i2i" else driving[0]
-        driven = own_keypoints(drive(source, driving, first, options, CONFIG))
-    else:
-        driven = own_keypoints(drive_clip(source, driving, options, CONFIG, variance))
-    if "expr_friendly" in words:
-        driven = expression_friendly(own_keypoints(source), driven, driven[:1])
-    return amplify(own_keypoints(source), driven, multiplier)
+        return place(networks, source, own_keypoints(source), driving, driving[0], options, CONFIG)[1]
+    driven = drive_clip(source, driving, options, CONFIG, variance)
+    where, target = own_keypoints(driven), None
+    if any(word.startswith("eyes_source") for word in words):
+        target = source_video_eyes(source)
+    return finish_published(networks, source, own_keypoints(source), driven, where, driving, options, target)[
+        1
+    ]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_case(golden: Golden, case: str) -> None:
-    assert_close(run_case(golden, case), golden[f"motion.x_d.{case}"], TOLERANCE)
-
-
-@pytest.mark.parametrize("case", NEXT_ISSUE)
-def test_case_with_stitching_or_retargeting(case: str) -> None:
-    pytest.skip("stitching and retargeting: next issue")
+def test_case(plain: PublishedNetworks, golden: Golden, case: str) -> None:
+    tolerance = TOLERANCE if case in WITHOUT_NETWORKS else TOLERANCE_NETWORKS
+    assert_close(run_case(plain, golden, case), golden[f"motion.x_d.{case}"], tolerance)
 
 
 def test_no_case_is_forgotten(golden: Golden) -> None:
     stored = {name.removeprefix("motion.x_d.") for name in golden if name.startswith("motion.x_d.")}
-    assert stored == {*CASES, *NEXT_ISSUE}
+    assert stored == set(CASES)
+    assert len(CASES) == len(stored)
 
 
 def test_source_keypoints(golden: Golden) -> None:

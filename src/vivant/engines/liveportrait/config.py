@@ -6,12 +6,22 @@ Two sets of networks speak this family's motion: `published` (arXiv 2407.03168, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from vivant.engines.liveportrait.config_compact import NUM_POINTS, CompactConfig, mini_compact, tiny_compact
+from vivant.engines.liveportrait.config_compact import (
+    NUM_POINTS,
+    CompactConfig,
+    RetargetingConfig,
+    mini_compact,
+    tiny_compact,
+    tiny_retargeting,
+)
 
 Region = Literal["all", "exp", "pose", "lip", "eyes"]
+
+MAX_OPEN = 0.8
+"""Widest opening ratio of eyes and lips that the retargeting networks are trained for (paper, section 3.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +123,55 @@ class Options:
     """What the driver moves: everything, expression only, pose only, lips only, or eyes only."""
     driving_multiplier: float = 1.0
     """Gain on the keypoints' distance from the portrait's own, 0 (still) to about 2 (caricature)."""
+    driving_option: Literal["pose-friendly", "expression-friendly"] = "pose-friendly"
+    """Relative motion: turns the portrait's own pose (pose-friendly), or moves its points as the driver's move,
+    scaled to its size (expression-friendly)."""
+    relative_to: Literal["first", "neutral"] = "first"
+    """Relative motion starts from the driver's first frame, or from a neutral face that looks ahead: right for
+    a driver that is one picture."""
+    stitching: bool | None = None
+    """Keep neck and shoulders where the picture has them. [default: if the preset can]"""
+    eye_retargeting: bool = False
+    """Close and open the eyes as far as the driver's, measured against each person's own."""
+    lip_retargeting: bool = False
+    """Close and open the lips as far as the driver's, measured against each person's own."""
+    eyes_open: float | None = None
+    """Open both eyes this far in every frame: lid distance over eye width, 0 closed to 0.8."""
+    lips_open: float | None = None
+    """Open the lips this far in every frame: lip distance over mouth width, 0 closed to 0.8."""
+    normalize_lip: bool = False
+    """Close the lips of a portrait with an open mouth before it is driven."""
+    smoothing_ms: float = 40.0
+    """Time constant of smoothing while the driver is still, in milliseconds; fast motion passes. 0: none."""
+    compatibility: Literal["vivant", "published"] = "vivant"
+    """How stitching and retargeting are put together: our way, or exactly as the published program does."""
 
     def __post_init__(self) -> None:
+        for name, ratio in (("eyes_open", self.eyes_open), ("lips_open", self.lips_open)):
+            if ratio is not None and not 0 <= ratio <= MAX_OPEN:
+                raise ValueError(f"{name} is between 0 and {MAX_OPEN}, got {ratio}")
+        choices: tuple[tuple[str, str, tuple[str, str]], ...] = (
+            ("driving_option", self.driving_option, ("pose-friendly", "expression-friendly")),
+            ("relative_to", self.relative_to, ("first", "neutral")),
+            ("compatibility", self.compatibility, ("vivant", "published")),
+        )
+        for name, value, known in choices:
+            if value not in known:
+                raise ValueError(f"{name} is {known[0]} or {known[1]}, got {value!r}")
+        if not 0 <= self.smoothing_ms <= 1000:
+            raise ValueError(f"smoothing_ms is between 0 and 1000, got {self.smoothing_ms}")
         if self.region not in ("all", "exp", "pose", "lip", "eyes"):
             raise ValueError(f"region is all, exp, pose, lip or eyes, got {self.region!r}")
         if not 0 <= self.driving_multiplier <= 4:
             raise ValueError(f"driving_multiplier is between 0 and 4, got {self.driving_multiplier}")
+
+    @property
+    def retargets_eyes(self) -> bool:
+        return self.eye_retargeting or self.eyes_open is not None
+
+    @property
+    def retargets_lips(self) -> bool:
+        return self.lip_retargeting or self.lips_open is not None
 
 
 def published() -> Config:
@@ -175,6 +228,18 @@ def mini() -> Config:
 def tiny() -> Config:
     """The compact set at a size for tests."""
     return _compact_networks(64, tiny_compact())
+
+
+def tiny_whole() -> Config:
+    """The compact set with stitching and retargeting, at a size for tests."""
+    return with_retargeting(tiny(), tiny_retargeting())
+
+
+def with_retargeting(config: Config, sizes: RetargetingConfig) -> Config:
+    """The same compact networks, with the networks of stage II."""
+    if config.compact is None:
+        raise ValueError("published networks have their own stitching and retargeting")
+    return replace(config, compact=replace(config.compact, retargeting=sizes))
 
 
 def _compact_networks(image_size: int, sizes: CompactConfig) -> Config:

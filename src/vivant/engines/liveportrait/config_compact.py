@@ -9,6 +9,15 @@ NUM_POINTS = 81
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetargetingConfig:
+    """Hidden widths of the three small networks of stage II."""
+
+    stitching_hidden: tuple[int, ...]
+    eye_hidden: tuple[int, ...]
+    lip_hidden: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompactConfig:
     """Every width of the compact motion and generation networks. No defaults: a checkpoint says what it is."""
 
@@ -34,6 +43,8 @@ class CompactConfig:
     """Decoder widths at 1, 1/2, 1/4 and 1/8 of the crop."""
     num_decoder_blocks: int
     """Residual blocks at 1/8 of the crop."""
+    retargeting: RetargetingConfig | None = None
+    """Stitching and retargeting networks; None in checkpoints that never saw stage II."""
 
     def __post_init__(self) -> None:
         if len(self.pose_channels) < 2 or len(self.local_channels) < 2:
@@ -59,6 +70,18 @@ def mini_compact() -> CompactConfig:
         decoder_channels=(16, 32, 64, 144),
         num_decoder_blocks=3,
     )
+
+
+def mini_retargeting() -> RetargetingConfig:
+    """As wide as the published ones."""
+    return RetargetingConfig(
+        stitching_hidden=(128, 128, 64), eye_hidden=(128, 128, 64), lip_hidden=(128, 128, 64)
+    )
+
+
+def tiny_retargeting() -> RetargetingConfig:
+    """A size for tests."""
+    return RetargetingConfig(stitching_hidden=(8,), eye_hidden=(8,), lip_hidden=(8,))
 
 
 def tiny_compact() -> CompactConfig:

@@ -3,10 +3,10 @@
     reference --F--> appearance ------------------------------------+
         +-----M--> source motion --keypoints--> x_s ---------+      |
                           |                                  |      |
-    driving --M--> motion --drive--> driven motion --keypoints--> x_d --W,G--> frame
+    driving --M--> motion --steady--> place: drive, retarget, stitch ------> x_d --W,G--> frame
 
-F appearance, M motion, W and G warping and drawing (arXiv 2407.03168, Fig. 2). `drive` mixes source and
-driving motion as the Options say. The networks come in two sets with the same methods, chosen by the
+F appearance, M motion, W and G warping and drawing (arXiv 2407.03168, Fig. 2). `place` (Algorithm 1, retargeting.py)
+mixes source and driving motion as the Options say. The networks come in two sets with the same methods, chosen by the
 Config.
 
 Letters: T frames, K keypoints, S side in pixels.
@@ -22,15 +22,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vivant.engine import Engine, Portrait, State, StreamSpec
-from vivant.engines.liveportrait.config import Config, Options, tiny, tiny_published
-from vivant.engines.liveportrait.motion import Motion, amplify, drive, keypoints
+from vivant.engine import Engine, Picture, Portrait, State, StreamSpec
+from vivant.engines.liveportrait.config import Config, Options, tiny, tiny_published, tiny_whole
+from vivant.engines.liveportrait.motion import Motion, keypoints
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
+from vivant.engines.liveportrait.retargeting import RetargetingNetworks, check_options, place
+from vivant.engines.liveportrait.steadying import steady
 from vivant.errors import InputError
+from vivant.face.points import eye_openness, lip_openness
 from vivant.runtime import precision
 
 
-class Networks(Protocol):
+class Networks(RetargetingNetworks, Protocol):
     """What both sets of networks can do; see `networks.py` and `networks_compact.py`."""
 
     def appearance(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -76,6 +79,8 @@ class LivePortraitState(State):
 
     None before the first frame.
     """
+    smoothed: Motion | None = None
+    """The last frame's motion as it was used, one frame; None before the first frame."""
 
 
 class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePortraitState]):
@@ -102,11 +107,22 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
 
     @staticmethod
     def tiny_configs() -> Mapping[str, Config]:
-        return {"compact": tiny(), "published": tiny_published()}
+        return {"compact": tiny(), "published": tiny_published(), "whole": tiny_whole()}
 
     @property
     def crop_size_px(self) -> int:
         return self.config.image_size
+
+    def prepare(self, image: Picture, *, face: str | None = "largest") -> LivePortraitPortrait:
+        portrait = super().prepare(image, face=face)
+        framing = portrait.framing
+        if framing is None or self.config.networks == "compact":
+            # The compact networks read openness from their own points, as they were trained to.
+            return portrait
+        points = framing.landmarks
+        eyes = torch.tensor([eye_openness(points)], dtype=torch.float32, device=self.device)
+        lips = torch.tensor([[lip_openness(points)]], dtype=torch.float32, device=self.device)
+        return replace(portrait, motion=replace(portrait.motion, eyes_open=eyes, lips_open=lips))
 
     @torch.no_grad()
     def encode_reference(self, reference: Tensor) -> LivePortraitPortrait:
@@ -128,9 +144,11 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     def start(
         self, portrait: LivePortraitPortrait, options: Options | None = None, seed: int = 0
     ) -> LivePortraitState:
+        options = options if options is not None else Options()
+        check_options(self._networks, options)
         return LivePortraitState(
             portrait=portrait,
-            options=options if options is not None else Options(),
+            options=options,
             generator=torch.Generator(device=self.device).manual_seed(seed),
             first=None,
         )
@@ -142,12 +160,19 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
 
     @torch.no_grad()
     def render(self, state: LivePortraitState, motion: Motion) -> Tensor:
-        portrait, options = state.portrait, state.options
+        portrait = state.portrait
+        motion = self._steadied(state, motion)
         if state.first is None:
             state.first = motion[0]
-        driven = drive(portrait.motion, motion, state.first, options, self.config)
-        where = keypoints(driven, portrait.motion.canonical, self.config)
-        where = amplify(portrait.keypoints, where, options.driving_multiplier)
+        driven, where = place(
+            self._networks,
+            portrait.motion,
+            portrait.keypoints,
+            motion,
+            state.first,
+            state.options,
+            self.config,
+        )
         with precision.computing(self.device, self.dtype):
             frames = self._networks.generate(
                 portrait.appearance, portrait.keypoints, where, portrait.motion, driven
@@ -163,8 +188,31 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         place[:, :2] = scale * place[:, :2] + shift
         return replace(motion, scale=scale * motion.scale, translation=place)
 
+    def seen_with(self, motion: Motion, openness: Tensor) -> Motion:
+        known = not bool(openness.isnan().any())
+        return replace(motion, eyes_open=openness[:, :2], lips_open=openness[:, 2:]) if known else motion
+
     def restart(self, state: LivePortraitState) -> None:
-        state.first = None
+        state.first = state.smoothed = None
+
+    def _steadied(self, state: LivePortraitState, motion: Motion) -> Motion:
+        """Motion smoothed frame by frame, as it would be one frame at a time."""
+        if state.options.smoothing_ms == 0:
+            state.smoothed = None
+            return motion
+        frames: list[Motion] = []
+        for frame in (motion[index] for index in range(len(motion))):
+            if state.smoothed is not None:
+                frame = steady(
+                    state.smoothed,
+                    frame,
+                    self.config,
+                    time_constant_seconds=state.options.smoothing_ms / 1000,
+                    frame_rate_hz=state.frame_rate_hz,
+                )
+            state.smoothed = frame
+            frames.append(frame)
+        return Motion.cat(frames)
 
     @property
     def _networks(self) -> Networks:

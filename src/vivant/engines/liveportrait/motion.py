@@ -178,13 +178,27 @@ def drive(source: Motion, driving: Motion, driving_first: Motion, options: Optio
             scale = source.scale * driving.scale / driving_first.scale
     mask = expression_mask(options.region, config, whole=options.relative).to(expression.device)
     poses = options.region in ("all", "pose")
+    first_eyes = driving_first.eyes_open if options.relative else None
+    first_lips = driving_first.lips_open if options.relative else None
+    eyes, lips = options.region in ("all", "exp", "eyes"), options.region in ("all", "exp", "lip")
     return Motion(
         rotation=rotation if poses else source.rotation,
         expression=torch.where(mask, expression, source.expression),
         scale=scale,
         translation=translation if poses else source.translation,
         canonical=source.canonical,
+        eyes_open=_driven_openness(source.eyes_open, driving.eyes_open, first_eyes, driven=eyes),
+        lips_open=_driven_openness(source.lips_open, driving.lips_open, first_lips, driven=lips),
     )
+
+
+def _driven_openness(
+    source: Tensor | None, driving: Tensor | None, first: Tensor | None, *, driven: bool
+) -> Tensor | None:
+    """How open driven eyes or lips presumably are: moved as expression is moved, or taken over (first None)."""
+    if source is None or driving is None or not driven:
+        return source
+    return driving if first is None else (source + driving - first).clamp(min=0)
 
 
 def expression_gain(config: Config) -> Tensor:

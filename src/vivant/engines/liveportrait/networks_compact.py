@@ -5,14 +5,18 @@ motion_compact says what a picture does, generator_compact draws; this file join
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from vivant.engines.liveportrait.config import Config
 from vivant.engines.liveportrait.generator_compact import Appearance, CompactGenerator, motion_code
 from vivant.engines.liveportrait.layers_compact import ConvNormAct, Up
-from vivant.engines.liveportrait.motion import Motion
+from vivant.engines.liveportrait.motion import Motion, keypoints
 from vivant.engines.liveportrait.motion_compact import CompactMotion, CompactMotionNetwork
+from vivant.engines.liveportrait.points import openness
+from vivant.engines.liveportrait.retargeting_compact import CompactRetargeting
 
 
 class CompactNetworks(nn.Module):
@@ -25,6 +29,8 @@ class CompactNetworks(nn.Module):
         self.config = config
         self.motion_network = CompactMotionNetwork(config.compact, config.camera_distance)
         self.generator = CompactGenerator(config.compact)
+        sizes = config.compact.retargeting
+        self.retargeting = CompactRetargeting(sizes) if sizes is not None else None
 
     def appearance(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, S, S) in [0, 1] -> what the generator keeps of it (see Appearance)."""
@@ -38,6 +44,46 @@ class CompactNetworks(nn.Module):
         """(B, 3, S, S) in [0, 1] -> Motion of B frames."""
         with torch.autocast(image.device.type, enabled=False):
             return self.describe(image.float()).as_motion()
+
+    @property
+    def has_retargeting(self) -> bool:
+        return self.retargeting is not None
+
+    def stitch(self, source: Tensor, driven: Tensor) -> Tensor:
+        """x_s (1 or T, K, 3) and x_d (T, K, 3) -> x_d + S(x_s, x_d)."""
+        assert self.retargeting is not None, "callers ask has_retargeting first"
+        with torch.autocast(driven.device.type, enabled=False):
+            return driven + self.retargeting.stitch(source.float().expand_as(driven), driven.float())
+
+    def retarget(
+        self,
+        source: Motion,
+        source_keypoints: Tensor,
+        driven: Motion,
+        eyes: Tensor | None,
+        lips: Tensor | None,
+    ) -> tuple[Motion, Tensor]:
+        """Eyes (T, 2) and lips (T, 1) opened so far; see retargeting.RetargetingNetworks.
+
+        Named points say how open the driven eyes and lips are, so neither the source nor an estimate is needed.
+        """
+        assert self.retargeting is not None, "callers ask has_retargeting first"
+        shape = driven.canonical + driven.expression
+        right, left, mouth = openness(shape)
+        offset = torch.zeros_like(shape)
+        with torch.autocast(shape.device.type, enabled=False):
+            if eyes is not None:
+                offset = offset + self.retargeting.open_eyes(shape, torch.stack([right, left], 1), eyes)
+            if lips is not None:
+                offset = offset + self.retargeting.open_lips(shape, mouth[:, None], lips)
+        changed = replace(
+            driven,
+            expression=driven.expression + offset,
+            eyes_open=driven.eyes_open if eyes is None else eyes,
+            lips_open=driven.lips_open if lips is None else lips,
+        )
+        before, after = (keypoints(motion, motion.canonical, self.config) for motion in (driven, changed))
+        return changed, after - before
 
     def generate(
         self,

@@ -1,12 +1,13 @@
-"""What the published program does beyond `drive`: image drivers, source videos, expression-friendly.
+"""What the published program does beyond `drive`: image drivers, source videos, its order of stitching and retargeting.
 
-Whole-clip functions for the published networks, kept apart from the streaming path.
+`place_published` is the option `compatibility="published"`; the rest works on whole clips, apart from streaming.
 Legend: T frames, K keypoints.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,12 +15,20 @@ from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from vivant.engines.liveportrait.config import Config, Options
-from vivant.engines.liveportrait.motion import Motion, drive, expression_mask
+from vivant.engines.liveportrait.motion import Motion, amplify, drive, expression_mask, keypoints
 from vivant.ops.smoothing import smooth_clip
+
+if TYPE_CHECKING:
+    from vivant.engines.liveportrait.retargeting import RetargetingNetworks
 
 PROCESS_VARIANCE = 1e-5
 OBSERVATION_VARIANCE = 3e-7
 """Published smoothing of source videos: a gain of about 0.97, so next to none."""
+
+LIP_THRESHOLD = 0.03
+"""Lips of a source that are opened less are not closed."""
+EYE_THRESHOLD, EYE_TARGET = 0.18, 0.39
+"""Source videos: where the first frame's eyes are opened less, this is what all frames are opened to."""
 
 # Expression of a neutral face under the published motion network, (21, 3): what an image driver is
 # compared with. Data of the official repository (MIT licence), as float32.
@@ -99,6 +108,99 @@ def drive_clip(
         expression=torch.where(mask, raw.expression, source.expression),
         translation=driving.translation if poses and not options.relative else source.translation,
     )
+
+
+def place_published(
+    networks: RetargetingNetworks,
+    source: Motion,
+    source_keypoints: Tensor,
+    driving: Motion,
+    first: Motion,
+    options: Options,
+    config: Config,
+) -> tuple[Motion, Tensor]:
+    """Driven motion and keypoints (T, K, 3) of one picture (`source`, one frame), in the published order."""
+    if options.relative_to == "neutral":
+        first = still_reference(driving[0], options)
+    driven = drive(source, driving, first, options, config)
+    where = keypoints(driven, driven.canonical, config)
+    if options.relative and options.driving_option == "expression-friendly":
+        begin = drive(source, first, first, options, config)
+        where = expression_friendly(source_keypoints, where, keypoints(begin, begin.canonical, config))
+    return finish_published(networks, source, source_keypoints, driven, where, driving, options)
+
+
+def finish_published(
+    networks: RetargetingNetworks,
+    source: Motion,
+    source_keypoints: Tensor,
+    driven: Motion,
+    where: Tensor,
+    driving: Motion,
+    options: Options,
+    eyes_target: float | None = None,
+) -> tuple[Motion, Tensor]:
+    """Retargeting, stitching, lip normalisation and multiplier, in the published order.
+
+    Args:
+        source, source_keypoints: 1 or T frames.
+        driven, where: T frames before anything is corrected.
+        driving: T frames, whose openness is the target as it is (of the eyes, the left one's).
+        eyes_target: source videos: openness of every frame's eyes (`source_video_eyes`).
+    """
+    frames = len(where)
+    source = source.repeat(frames) if len(source) == 1 else source
+    stitched = networks.has_retargeting if options.stitching is None else options.stitching
+    if options.retargets_eyes or options.retargets_lips:
+        if options.relative:  # the driven motion is discarded
+            driven, where = source, source_keypoints.expand(frames, -1, -1)
+        driven, offset = networks.retarget(
+            source, source_keypoints, _unmeasured(driven), *_raw_openness(driving, options)
+        )
+        where = where + offset
+        where = networks.stitch(source_keypoints, where) if stitched else where
+    else:
+        where = networks.stitch(source_keypoints, where) if stitched else where
+        lips = eyes = None
+        if options.normalize_lip and options.relative and source.lips_open is not None:
+            lips = torch.zeros_like(source.lips_open)
+        if eyes_target is not None:
+            eyes = source.scale.new_full((frames, 2), eyes_target)
+        if lips is not None and source.lips_open is not None:
+            changed, offset = networks.retarget(source, source_keypoints, _unmeasured(driven), None, lips)
+            closed = (source.lips_open < LIP_THRESHOLD)[..., None]
+            driven = replace(driven, expression=torch.where(closed, driven.expression, changed.expression))
+            where = torch.where(closed, where, where + offset)
+        if eyes is not None:
+            driven, offset = networks.retarget(source, source_keypoints, _unmeasured(driven), eyes, None)
+            where = where + offset
+    return driven, amplify(source_keypoints, where, options.driving_multiplier)
+
+
+def source_video_eyes(source: Motion) -> float:
+    """Published target for the eyes of a source video, from its first frame."""
+    assert source.eyes_open is not None
+    mean = float(source.eyes_open[0].mean())
+    return EYE_TARGET if mean < EYE_THRESHOLD else mean
+
+
+def _raw_openness(driving: Motion, options: Options) -> tuple[Tensor | None, Tensor | None]:
+    """The driver's own ratios, or the fixed ones: eyes (T, 2), lips (T, 1)."""
+    eyes = lips = None
+    if options.eyes_open is not None:
+        eyes = driving.scale.new_full((len(driving), 2), options.eyes_open)
+    elif options.eye_retargeting:
+        assert driving.eyes_open is not None
+        eyes = driving.eyes_open[:, :1].expand(-1, 2)
+    if options.lips_open is not None:
+        lips = driving.scale.new_full((len(driving), 1), options.lips_open)
+    elif options.lip_retargeting:
+        lips = driving.lips_open
+    return eyes, lips
+
+
+def _unmeasured(motion: Motion) -> Motion:
+    return replace(motion, eyes_open=None, lips_open=None)
 
 
 def expression_friendly(source_keypoints: Tensor, driven: Tensor, driven_first: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ an equal and faster form for inference.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,46 @@ class PublishedNetworks(nn.Module):
         with self._computing(volume.device):
             warped = self.warping((volume, compressed), keypoints_source, keypoints_driving.float())
             return self.generator(warped).float()
+
+    has_retargeting = True
+
+    def stitch(self, source: Tensor, driven: Tensor) -> Tensor:
+        """x_s (1 or T, K, 3) and x_d (T, K, 3) -> x_d + S(x_s, x_d)."""
+        with torch.autocast(driven.device.type, enabled=False):
+            return self.stitching.stitch(source.float(), driven.float())
+
+    def retarget(
+        self,
+        source: Motion,
+        source_keypoints: Tensor,
+        driven: Motion,
+        eyes: Tensor | None,
+        lips: Tensor | None,
+    ) -> tuple[Motion, Tensor]:
+        """Offsets (T, K, 3) that open eyes (T, 2) and lips (T, 1) so far; see retargeting.RetargetingNetworks.
+
+        The networks know only offsets from the source, so what the driven motion has done already is taken off:
+        R(x_s, c_s, wanted) - R(x_s, c_s, driven). One wanted value serves both eyes (paper): their mean.
+        """
+        frames = len(driven)
+        source = source.repeat(frames) if len(source) == 1 else source
+        at = source_keypoints.float().expand(frames, -1, -1)
+        offset = torch.zeros_like(at)
+        with torch.autocast(at.device.type, enabled=False):
+            if eyes is not None:
+                assert source.eyes_open is not None
+                offset = offset + self.stitching.open_eyes(at, source.eyes_open, eyes.mean(1, keepdim=True))
+                if driven.eyes_open is not None:
+                    now = driven.eyes_open.mean(1, keepdim=True)
+                    offset = offset - self.stitching.open_eyes(at, source.eyes_open, now)
+                driven = replace(driven, eyes_open=eyes)
+            if lips is not None:
+                assert source.lips_open is not None
+                offset = offset + self.stitching.open_lips(at, source.lips_open, lips)
+                if driven.lips_open is not None:
+                    offset = offset - self.stitching.open_lips(at, source.lips_open, driven.lips_open)
+                driven = replace(driven, lips_open=lips)
+        return driven, offset
 
     def _computing(self, device: torch.device) -> AbstractContextManager[object]:
         """The folded networks choose their own precision, layer by layer; autocast would undo that."""

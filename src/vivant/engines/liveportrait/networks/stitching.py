@@ -1,12 +1,13 @@
 """S: stitching and retargeting, three small networks on keypoints (arXiv 2407.03168, section 3.3).
 
-Present so that the published weights load whole; the engine does not use them yet. Legend: B batch, K keypoints.
+Legend: B batch, K keypoints.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from vivant.engines.liveportrait.config import PublishedConfig
@@ -38,3 +39,18 @@ class StitchingRetargeting(nn.Module):
         """Lips: x_s, source ratio, wanted ratio (B, 3K + 2) -> offsets (B, 3K)."""
         self.retarget_eye = OffsetNetwork((n + 3, *config.eye_hidden, n))
         """Eyes: x_s, left and right source ratio, wanted ratio (B, 3K + 3) -> offsets (B, 3K)."""
+
+    def stitch(self, source: Tensor, driven: Tensor) -> Tensor:
+        """x_s (1 or B, K, 3) and x_d (B, K, 3) -> x_d + Delta_st; float32."""
+        source = source.expand_as(driven).flatten(1)
+        offset = self.retarget_shoulder(torch.cat([source, driven.flatten(1)], 1))
+        shift = torch.nn.functional.pad(offset[:, None, -2:], (0, 1))
+        return driven + offset[:, :-2].view_as(driven) + shift
+
+    def open_eyes(self, source: Tensor, source_open: Tensor, wanted: Tensor) -> Tensor:
+        """x_s (B, K, 3), its eyes (B, 2), wanted (B, 1) -> Delta_eyes (B, K, 3)."""
+        return self.retarget_eye(torch.cat([source.flatten(1), source_open, wanted], 1)).view_as(source)
+
+    def open_lips(self, source: Tensor, source_open: Tensor, wanted: Tensor) -> Tensor:
+        """x_s (B, K, 3), its lips (B, 1), wanted (B, 1) -> Delta_lip (B, K, 3)."""
+        return self.retarget_mouth(torch.cat([source.flatten(1), source_open, wanted], 1)).view_as(source)

@@ -1,0 +1,187 @@
+"""Algorithm 1 of the paper, our way: from source and driving motion to driven keypoints, corrected.
+
+    source lips closed (optional) -> drive -> multiplier -> eyes and lips opened as wanted -> stitching
+
+Unlike the published program, retargeting corrects the driven motion instead of replacing it, all corrections come
+before stitching so that stitching sees them, and the multiplier leaves stitching alone
+(docs/decisions/0010-retargeting-corrects.md). Legend: T frames, K keypoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vivant.engines.liveportrait.config import MAX_OPEN, Config, Options
+from vivant.engines.liveportrait.motion import Motion, amplify, drive, expression_gain, keypoints
+from vivant.engines.liveportrait.published_motion import neutral_expression, place_published, size_ratio
+from vivant.errors import InputError
+
+LIP_THRESHOLD = 0.03
+"""Lips opened less than this count as closed (published value)."""
+NEUTRAL_EYES_OPEN = 0.3
+"""Openness of the eyes of a neutral face."""
+
+
+class RetargetingNetworks(Protocol):
+    """S, R_eyes and R_lip of either set of networks."""
+
+    @property
+    def has_retargeting(self) -> bool:
+        """Whether the checkpoint holds the three networks."""
+
+    def stitch(self, source: Tensor, driven: Tensor) -> Tensor:
+        """x_s and x_d (1 or T, K, 3) and (T, K, 3) -> x_d + S(x_s, x_d)."""
+
+    def retarget(
+        self,
+        source: Motion,
+        source_keypoints: Tensor,
+        driven: Motion,
+        eyes: Tensor | None,
+        lips: Tensor | None,
+    ) -> tuple[Motion, Tensor]:
+        """The driven motion with eyes (T, 2) and lips (T, 1) opened so far, and the offsets (T, K, 3) of its keypoints.
+
+        Where `driven` does not say how open it is, the offsets are those from the source.
+        """
+
+
+def place(
+    networks: RetargetingNetworks,
+    source: Motion,
+    source_keypoints: Tensor,
+    driving: Motion,
+    first: Motion,
+    options: Options,
+    config: Config,
+) -> tuple[Motion, Tensor]:
+    """Driven motion and keypoints (T, K, 3); source (one frame), driving (T), the driver's first motion (one)."""
+    check_options(networks, options)
+    check_measured(source, driving, first, options)
+    if options.compatibility == "published":
+        return place_published(networks, source, source_keypoints, driving, first, options, config)
+    if options.relative and options.relative_to == "neutral":
+        first = neutral_reference(driving[0], config)
+    start, offset = source, torch.zeros_like(source_keypoints)
+    if (
+        options.normalize_lip
+        and source.lips_open is not None
+        and float(source.lips_open.max()) >= LIP_THRESHOLD
+    ):
+        start, offset = networks.retarget(
+            source, source_keypoints, source, None, torch.zeros_like(source.lips_open)
+        )
+    driven = drive(start, driving, first, options, config)
+    where = keypoints(driven, driven.canonical, config)
+    if options.relative and options.driving_option == "expression-friendly":
+        where = _moved_as_the_driver(start, driving, first, options, config)
+    if config.networks == "published":
+        where = where + offset
+    where = amplify(source_keypoints, where, options.driving_multiplier)
+    eyes, lips = wanted_openness(start, driving, first, options)
+    if eyes is not None or lips is not None:
+        driven, offset = networks.retarget(source, source_keypoints, driven, eyes, lips)
+        where = where + offset
+    return driven, networks.stitch(source_keypoints, where) if stitches(networks, options) else where
+
+
+def stitches(networks: RetargetingNetworks, options: Options) -> bool:
+    return networks.has_retargeting if options.stitching is None else options.stitching
+
+
+def check_options(networks: RetargetingNetworks, options: Options) -> None:
+    """Raise InputError for what these networks cannot do."""
+    asked = {
+        "stitching": bool(options.stitching),
+        "eye retargeting": options.retargets_eyes,
+        "lip retargeting": options.retargets_lips,
+        "normalize_lip": options.normalize_lip,
+    }
+    if not networks.has_retargeting and any(asked.values()):
+        wishes = " and ".join(name for name, wish in asked.items() if wish)
+        raise InputError(
+            f"this preset has no networks for {wishes}; leave it out, or use a preset that was trained for it"
+        )
+
+
+def check_measured(source: Motion, driving: Motion, first: Motion, options: Options) -> None:
+    """Raise InputError where retargeting lacks the openness of a face."""
+    for what, value, used in (
+        ("eye", "eyes_open", options.retargets_eyes),
+        ("lip", "lips_open", options.retargets_lips or options.normalize_lip),
+    ):
+        if used and getattr(source, value) is None:
+            raise InputError(
+                f"{what} retargeting needs the portrait's face points; prepare the portrait with a face, not face=None"
+            )
+    for what, value, used in (
+        ("eye", "eyes_open", options.eye_retargeting and options.eyes_open is None),
+        ("lip", "lips_open", options.lip_retargeting and options.lips_open is None),
+    ):
+        if used and (getattr(driving, value) is None or getattr(first, value) is None):
+            raise InputError(
+                f"{what} retargeting needs the driver's face points; let the driving face be found, "
+                f"or give {value} instead"
+            )
+
+
+def neutral_reference(driving: Motion, config: Config) -> Motion:
+    """The driver as it would be with a neutral face looking ahead, where it is (one frame)."""
+    expression = torch.zeros_like(driving.expression)
+    if config.networks == "published":
+        expression = neutral_expression().to(expression).expand_as(expression)
+    return replace(
+        driving,
+        rotation=torch.eye(3).to(driving.rotation).expand_as(driving.rotation),
+        expression=expression,
+        eyes_open=None
+        if driving.eyes_open is None
+        else torch.full_like(driving.eyes_open, NEUTRAL_EYES_OPEN),
+        lips_open=None if driving.lips_open is None else torch.zeros_like(driving.lips_open),
+    )
+
+
+def wanted_openness(
+    source: Motion, driving: Motion, first: Motion, options: Options
+) -> tuple[Tensor | None, Tensor | None]:
+    """How far eyes (T, 2) and lips (T, 1) shall be open; None where they are not retargeted."""
+    eyes = lips = None
+    if options.eyes_open is not None:
+        eyes = driving.scale.new_full((len(driving), 2), options.eyes_open)
+    elif options.eye_retargeting:
+        eyes = rescaled(source.eyes_open, driving.eyes_open, first.eyes_open)
+    if options.lips_open is not None:
+        lips = driving.scale.new_full((len(driving), 1), options.lips_open)
+    elif options.lip_retargeting:
+        lips = rescaled(source.lips_open, driving.lips_open, first.lips_open)
+    return eyes, lips
+
+
+def rescaled(source: Tensor | None, driving: Tensor | None, first: Tensor | None) -> Tensor:
+    """What the driver's openness means for this portrait: c_s c_i / c_0 (paper, section 4.3), eye by eye.
+
+    Where the driver opens wider than at first, the portrait opens by the same amount more: the plain ratio would
+    explode for a driver who starts with closed lips or in a blink, and could never open closed lips.
+    """
+    if source is None or driving is None or first is None:
+        raise ValueError("openness was not measured: check_measured comes first")
+    less = source * driving / first.clamp(min=1e-3)
+    return torch.where(driving < first, less, source + driving - first).clamp(0, MAX_OPEN)
+
+
+def _moved_as_the_driver(
+    source: Motion, driving: Motion, first: Motion, options: Options, config: Config
+) -> Tensor:
+    """x_s + m (y_i - y_0), y the portrait's shape under the driver's own motion, m the ratio of sizes."""
+    gain = expression_gain(config).to(driving.expression.device)
+    amplified = replace(driving, expression=first.expression + gain * (driving.expression - first.expression))
+    absolute = replace(options, relative=False)
+    own = keypoints(source, source.canonical, config)
+    begin = drive(source, first, first, absolute, config)
+    now = drive(source, amplified, first, absolute, config)
+    y_0 = keypoints(begin, begin.canonical, config)
+    return own + size_ratio(own, y_0) * (keypoints(now, now.canonical, config) - y_0)
