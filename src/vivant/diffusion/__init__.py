@@ -1,0 +1,1 @@
+"""Schedules and steps of diffusion and flow matching: stateless, torch only."""

@@ -1,0 +1,281 @@
+"""The autoregressive generator: a transformer that turns noise and sound into the next block of latents.
+
+    tokens:  references | context (clean past) | noisy block (with its sound)
+    each token has its own diffusion time: 0, the context's noise level, the block's time
+
+Training sees a whole window at once under a mask (teacher forcing); inference keeps keys and values. Both give the
+same numbers (tested to 1e-12). arXiv 2606.01620, section 4, Algorithms 1 and 2.
+Legend: B batch, N tokens, L latents, M references, h w cells, D width, Z latent channels, A audio channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vivant.engines.refvae.config_generator import GeneratorConfig
+
+TIME_CHANNELS = 256
+TIME_SCALE = 1000.0
+"""Times in [0, 1] are stretched to this before the sinusoids."""
+ROPE_BASE = 10000.0
+
+KeysValues = list[tuple[Tensor, Tensor]]
+"""Per block: keys (after norm and rotation) and values, (B, heads, N, head channels)."""
+
+
+class Segment(NamedTuple):
+    """Tokens that share a diffusion time."""
+
+    tokens: Tensor  # (B, N, D)
+    places: Tensor  # (N, 3): time, row, column
+    time: Tensor  # (B,)
+
+
+class RmsHeadNorm(nn.Module):
+    """Over the channels of each head."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], self.gamma.to(x.dtype), 1e-6)
+
+
+class Block(nn.Module):
+    """Self-attention and an MLP, shifted, scaled and gated by each token's diffusion time (AdaLN)."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        width = config.width
+        self.num_heads = config.num_heads
+        self.modulation = nn.Linear(width, 6 * width)
+        self.query_key_value, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.norm_query, self.norm_key = RmsHeadNorm(config.head_channels), RmsHeadNorm(config.head_channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+        )
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        angles: Tensor,
+        past: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Tokens (B, N, D), modulation (B, N or 1, 6 D), angles (N, head channels / 2) -> tokens, own keys and values.
+
+        past: keys and values that come before; mask: bool (N, past + N), True where a row may look.
+        """
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, -1)
+        y = _normed(x) * (1 + scale) + shift
+        query, key, value = (self._heads(part) for part in self.query_key_value(y).chunk(3, -1))
+        query, key = turned(self.norm_query(query), angles), turned(self.norm_key(key), angles)
+        keys, values = key, value
+        if past is not None:
+            keys, values = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
+        y = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        x = x + gate * self.out(y.transpose(1, 2).flatten(2))
+        return x + gate_mlp * self.mlp(_normed(x) * (1 + scale_mlp) + shift_mlp), (key, value)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _normed(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def turned(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotary embedding: pairs of channels of x (B, heads, N, C) turned by angles (N, C / 2)."""
+    cos, sin = torch.cos(angles).to(x.dtype), torch.sin(angles).to(x.dtype)
+    even, odd = x[..., ::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+
+
+def angles_of(places: Tensor, head_channels: int) -> Tensor:
+    """(N, 3) time, row, column -> (N, head_channels / 2): a third of the pairs each, what is left over to time."""
+    pairs = head_channels // 2
+    shares = (pairs - 2 * (pairs // 3), pairs // 3, pairs // 3)
+    parts = []
+    for axis, count in enumerate(shares):
+        rates = ROPE_BASE ** (-torch.arange(count, device=places.device, dtype=torch.float64) / count)
+        parts.append(places[:, axis, None].double() * rates)
+    return torch.cat(parts, 1)
+
+
+def places_of(times: Sequence[int], height: int, width: int, device: torch.device) -> Tensor:
+    """(len(times) * height * width, 3). References stand at times -1, -2, ..."""
+    grid = torch.cartesian_prod(
+        torch.tensor(list(times), device=device),
+        torch.arange(height, device=device),
+        torch.arange(width, device=device),
+    )
+    return grid.reshape(-1, 3)
+
+
+def reference_places(num_references: int, height: int, width: int, device: torch.device) -> Tensor:
+    return places_of([-1 - m for m in range(num_references)], height, width, device)
+
+
+def teacher_forcing_mask(num_reference_tokens: int, cells: int, num_latents: int, block: int) -> Tensor:
+    """Bool (N, N) over [references, context, noisy], True where a row looks at a column.
+
+    References see references; context sees references and context up to its own block; noisy tokens see references,
+    context before their block, and their own block.
+    """
+    owner = torch.arange(num_latents).div(block, rounding_mode="floor").repeat_interleave(cells)
+    kind = torch.cat(
+        [torch.zeros(num_reference_tokens), torch.ones(len(owner)), torch.full((len(owner),), 2)]
+    )
+    owner = torch.cat([torch.full((num_reference_tokens,), -1), owner, owner])
+    row_kind, column_kind = kind[:, None], kind[None]
+    row, column = owner[:, None], owner[None]
+    context = (column_kind == 1) & (((row_kind == 1) & (column <= row)) | ((row_kind == 2) & (column < row)))
+    own = (row_kind == 2) & (column_kind == 2) & (column == row)
+    return (column_kind == 0) | context | own
+
+
+class Generator(nn.Module):
+    """See the head of this file. Latents here are standardised per channel (see `Config.latent_mean`)."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.config = config
+        width, audio = config.width, config.audio_channels
+        self.latent = nn.Linear(config.latent_channels, width)
+        self.sound = nn.Linear(audio, width, bias=False)
+        self.audio_norm = nn.LayerNorm(config.audio_features)
+        self.audio_first = _mlp(config.audio_features, audio)
+        self.audio_shared = _mlp(4 * config.audio_features, audio)
+        self.time = nn.Sequential(nn.Linear(TIME_CHANNELS, width), nn.SiLU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.leave_modulation, self.leave = (
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, config.latent_channels),
+        )
+        self.null_reference = nn.Parameter(torch.zeros(config.latent_channels))
+        self.null_audio = nn.Parameter(torch.zeros(audio))
+        self.first_latent = nn.Parameter(torch.zeros(width))
+        nn.init.zeros_(self.leave_modulation.weight)
+        nn.init.zeros_(self.leave_modulation.bias)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    # --- inputs --------------------------------------------------------------------------------------------
+
+    def embed_audio(self, features: Tensor, *, starts: bool) -> Tensor:
+        """Features per video frame (B, F, audio_features) -> one sound per latent (B, L, A).
+
+        starts: the first frame is the first of the stream and stands alone (F = 1 + 4n); else F = 4n.
+        """
+        features = self.audio_norm(features)
+        parts = []
+        if starts:
+            parts.append(self.audio_first(features[:, :1]))
+            features = features[:, 1:]
+        if features.shape[1]:
+            parts.append(self.audio_shared(features.unflatten(1, (-1, 4)).flatten(2)))
+        return torch.cat(parts, 1)
+
+    def embed(self, latents: Tensor, audio: Tensor | None = None, *, starts: bool = False) -> Tensor:
+        """Latents (B, L, Z, h, w), sound (B, L, A) or None -> tokens (B, L h w, D).
+
+        starts: the first latent is the first of the stream and is marked as such.
+        """
+        x = self.latent(latents.movedim(2, -1))
+        if audio is not None:
+            x = x + self.sound(audio)[:, :, None, None]
+        if starts:
+            x = torch.cat([x[:, :1] + self.first_latent.to(x.dtype), x[:, 1:]], 1)
+        return x.flatten(1, 3)
+
+    # --- the network ---------------------------------------------------------------------------------------
+
+    def run(
+        self, segments: Sequence[Segment], past: KeysValues | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, KeysValues]:
+        """Segments one after another -> tokens (B, N, D), their time embedding (B, N, D), own keys and values."""
+        x = torch.cat([segment.tokens for segment in segments], 1)
+        time = self._time(segments, x.dtype)
+        angles = angles_of(torch.cat([segment.places for segment in segments]), self.config.head_channels)
+        own: KeysValues = []
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            modulation = block.modulation(F.silu(time))
+            x, made = block(x, modulation, angles, past[index] if past is not None else None, mask)
+            own.append(made)
+        return x, time, own
+
+    def velocity(self, tokens: Tensor, time: Tensor, height: int, width: int) -> Tensor:
+        """Last tokens (B, L h w, D) -> velocity (B, L, Z, h, w)."""
+        shift, scale = self.leave_modulation(F.silu(time)).chunk(2, -1)
+        out = self.leave(_normed(tokens) * (1 + scale) + shift)
+        return out.unflatten(1, (-1, height, width)).movedim(-1, 2)
+
+    def forward(
+        self,
+        references: Tensor,
+        context: Tensor,
+        noisy: Tensor,
+        audio: Tensor,
+        context_time: Tensor,
+        time: Tensor,
+        *,
+        starts: bool,
+    ) -> Tensor:
+        """Teacher forcing over one window (Algorithm 1): the velocity at every noisy latent, (B, L, Z, h, w).
+
+        references (B, M, Z, h, w); context and noisy (B, L, Z, h, w), the same latents at the noise levels
+        context_time and time (B,); audio (B, L, A). Dropped conditions are given as null_reference and null_audio.
+        """
+        _, num_latents, _, height, width = noisy.shape
+        device, cells = noisy.device, height * width
+        window = places_of(range(num_latents), height, width, device)
+        segments = (
+            Segment(
+                self.embed(references),
+                reference_places(references.shape[1], height, width, device),
+                torch.zeros_like(time),
+            ),
+            Segment(self.embed(context, starts=starts), window, context_time),
+            Segment(self.embed(noisy, audio, starts=starts), window, time),
+        )
+        mask = teacher_forcing_mask(
+            references.shape[1] * cells, cells, num_latents, self.config.block_latents
+        )
+        tokens, times, _ = self.run(segments, mask=mask.to(device))
+        count = num_latents * cells
+        return self.velocity(tokens[:, -count:], times[:, -count:], height, width)
+
+    def _time(self, segments: Sequence[Segment], dtype: torch.dtype) -> Tensor:
+        """(B, N, D), or (B, 1, D) where all tokens share one time."""
+        parts = [self.time(sinusoids(segment.time, TIME_CHANNELS).to(dtype))[:, None] for segment in segments]
+        if len(segments) == 1:
+            return parts[0]
+        return torch.cat(
+            [p.expand(-1, s.tokens.shape[1], -1) for p, s in zip(parts, segments, strict=True)], 1
+        )
+
+
+def _mlp(num_in: int, num_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(num_in, 2 * num_out), nn.SiLU(), nn.Linear(2 * num_out, num_out))
+
+
+def sinusoids(time: Tensor, channels: int) -> Tensor:
+    """(B,) in [0, 1] -> (B, channels)."""
+    half = channels // 2
+    rates = torch.exp(
+        -math.log(ROPE_BASE) * torch.arange(half, device=time.device, dtype=torch.float64) / half
+    )
+    angles = time.double()[:, None] * TIME_SCALE * rates
+    return torch.cat([torch.cos(angles), torch.sin(angles)], 1)
