@@ -117,8 +117,11 @@ def test_train(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(*line)
     assert (done.code, done.out) == (0, "o/export: complete; use it with --preset o/export\n")
     assert asked.pop() == (
-        "liveportrait/mini_motion", Path("d"), Path("o"), {"init": Path("i"), "minutes": None, "device": "cpu"}
-    )  # fmt: skip
+        "liveportrait/mini_motion",
+        Path("d"),
+        Path("o"),
+        {"init": Path("i"), "minutes": None, "images": None, "device": "cpu"},
+    )
     assert "the same command goes on" in run(*line, "--minutes", "1").out
 
 

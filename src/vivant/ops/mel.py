@@ -55,10 +55,10 @@ def mel_piece(state: MelState, samples: Tensor) -> Tensor:
     """
     samples = samples.double().cpu()
     if len(samples):
-        joined = torch.cat([state.samples, _emphasised(samples, state.last_sample)])
+        joined = torch.cat([state.samples.cpu(), _emphasised(samples, state.last_sample.cpu())])
         state.last_sample = samples[-1:].clone()
     else:
-        joined = state.samples
+        joined = state.samples.cpu()
     half = WINDOW // 2
     if not state.started:
         if len(joined) <= half:

@@ -7,7 +7,6 @@ the same, so that every step reads one tensor. Legend: R rows (branches), S plac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -154,7 +153,7 @@ def remember_block(network: Generator, memory: Memory, latents: Tensor) -> None:
     memory.num_blocks += 1
 
 
-def block_frames(index: int, block_latents: int) -> Sequence[int]:
+def block_frames(index: int, block_latents: int) -> range:
     """Video frames of block `index`: 13, then 16, 16, ... for blocks of 4 latents."""
     count = 4 * block_latents
     return range(max(0, count * index - 3), count * (index + 1) - 3)

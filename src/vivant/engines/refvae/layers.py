@@ -24,7 +24,7 @@ class TemporalCache:
     """Per convolution its last input frames (B, C, kernel - 1, H, W)."""
     started: bool = False
     """Whether the first chunk is done. The first frame of a stream, and only it, is not paired in time."""
-    _cursor: int = 0
+    _cursor: int = field(default=0, init=False)
 
     def begin(self) -> None:
         """A chunk enters the network."""

@@ -1,0 +1,93 @@
+"""Sizes and options of the family refvae (arXiv 2606.01620). Sizes have no defaults: they live beside the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vivant.engines.refvae import config_generator, config_vae
+from vivant.engines.refvae.config_generator import GeneratorConfig
+from vivant.engines.refvae.config_vae import SPACE_FACTOR, VaeConfig
+
+FRAME_RATE_HZ = 25.0
+SAMPLE_RATE_HZ = 16_000
+BLOCK_LATENTS = 4
+CHUNK_FRAMES = 16
+"""Frames of a block of latents, but for the first of a stream, which has DELAY_FRAMES less."""
+DELAY_FRAMES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One checkpoint of this family."""
+
+    image_size: int
+    """Side in pixels of crops and of frames; a multiple of 64."""
+    vae: VaeConfig
+    generator: GeneratorConfig
+    audio_widths: tuple[int, int, int, int, int]
+    """Widths of the audio tower; published (32, 64, 128, 256, 512)."""
+    audio_lead_frames: int
+    """How much of the 200 ms window that a frame hears lies before it: 2 frames centre it, 4 leave 52 ms ahead."""
+
+    def __post_init__(self) -> None:
+        if self.image_size % SPACE_FACTOR or self.image_size < SPACE_FACTOR:
+            raise ValueError(f"image_size is a multiple of {SPACE_FACTOR}, got {self.image_size}")
+        if self.vae.latent_channels != self.generator.latent_channels:
+            raise ValueError(
+                "VAE and generator share their latents, got "
+                f"{self.vae.latent_channels} and {self.generator.latent_channels} channels"
+            )
+        if self.audio_widths[-1] != self.generator.audio_features:
+            raise ValueError(
+                "the generator hears the audio tower, got "
+                f"{self.generator.audio_features} and {self.audio_widths[-1]} features"
+            )
+        if self.generator.block_latents != BLOCK_LATENTS:
+            raise ValueError(f"block_latents is {BLOCK_LATENTS}, got {self.generator.block_latents}")
+        if not 2 <= self.audio_lead_frames <= 5:
+            raise ValueError(f"audio_lead_frames is 2 to 5, got {self.audio_lead_frames}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a user may change between two blocks."""
+
+    audio_guidance: float = 2.0
+    """How strongly lips follow the sound; 1 as trained and faster, 2 is the paper's."""
+    reference_guidance: float = 2.0
+    """How strongly the person is kept; 1 as trained and faster, 2 is the paper's."""
+    num_steps: int = 12
+    """Steps from noise to picture."""
+    step_shift: float = 5.0
+    """Above 1: more of the steps near the noise."""
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"--num-steps is 1 or more, got {self.num_steps}")
+        if self.step_shift <= 0:
+            raise ValueError(f"--step-shift is positive, got {self.step_shift}")
+        for name in ("audio_guidance", "reference_guidance"):
+            if not 0 <= getattr(self, name) <= 20:
+                raise ValueError(f"--{name.replace('_', '-')} is 0 to 20, got {getattr(self, name)}")
+
+
+def full() -> Config:
+    """The paper's model at 512 px."""
+    return Config(
+        image_size=512,
+        vae=config_vae.full(),
+        generator=config_generator.full(),
+        audio_widths=(32, 64, 128, 256, 512),
+        audio_lead_frames=2,
+    )
+
+
+def tiny() -> Config:
+    """Runs in milliseconds, for tests."""
+    return Config(
+        image_size=64,
+        vae=config_vae.tiny(),
+        generator=config_generator.tiny(),
+        audio_widths=(2, 2, 4, 4, 512),
+        audio_lead_frames=2,
+    )

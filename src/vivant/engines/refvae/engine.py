@@ -1,0 +1,184 @@
+"""The heart of the family: a voice makes a portrait speak, one block of 16 frames after another.
+
+    references --E1--> features ------------------------------> D_ref --+
+        +-------E1,E2--> latents --G--> keys, values --+                |
+                                                       v                v
+    sound --mel--> audio tower --> motion --> G: noise to a block of latents --D1, D_ref, D2--> frames
+                                                       ^           |
+                                                       +-- memory -+
+
+E, D the video VAE, G the generator (arXiv 2606.01620, Algorithm 2). The first block has 13 frames, because the first
+frame has a latent of its own; so a chunk of 16 frames of sound is answered with the frames up to 3 before its end.
+
+Letters: M references, T frames, S samples, Z latent channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vivant.diffusion.flow_match import shifted_times
+from vivant.engine import Engine, Portrait, State, StreamSpec
+from vivant.engines.refvae.config import (
+    BLOCK_LATENTS,
+    CHUNK_FRAMES,
+    DELAY_FRAMES,
+    FRAME_RATE_HZ,
+    SAMPLE_RATE_HZ,
+    Config,
+    Options,
+    tiny,
+)
+from vivant.engines.refvae.config_vae import SPACE_FACTOR
+from vivant.engines.refvae.drawing import (
+    Guidance,
+    Memory,
+    block_frames,
+    draw_block,
+    new_memory,
+    remember_references,
+)
+from vivant.engines.refvae.generator import KeysValues
+from vivant.engines.refvae.layers import TemporalCache
+from vivant.engines.refvae.motion import Hearing, Motion, hear, new_hearing, windows
+from vivant.engines.refvae.networks import Networks
+from vivant.engines.refvae.vae import References
+from vivant.errors import InputError
+from vivant.runtime import precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefVaePortrait(Portrait):
+    """One person, one or more pictures."""
+
+    details: References | None
+    """What decoding looks at: keys and values per block of D_ref."""
+    identity: KeysValues
+    """What drawing looks at: keys and values per block of the generator; rows real and null references."""
+
+
+@dataclass(kw_only=True)
+class RefVaeState(State):
+    """One stream."""
+
+    portrait: RefVaePortrait
+    options: Options
+    hearing: Hearing
+    num_heard: int
+    """Blocks whose sound has been understood."""
+    memory: Memory
+    """Past latents, as the generator remembers them."""
+    decoder: TemporalCache
+    """What the VAE's decoder saw last."""
+
+
+class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
+    """The family `refvae`."""
+
+    family: ClassVar[str] = "refvae"
+    config_type = Config
+    options_type = Options
+    state_type = RefVaeState
+    network_methods = ("decode",)
+    stream = StreamSpec(
+        driving="audio",
+        chunk_frames=CHUNK_FRAMES,
+        delay_frames=DELAY_FRAMES,
+        frame_rate_hz=FRAME_RATE_HZ,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+    )
+
+    @staticmethod
+    def build_networks(config: Config) -> nn.Module:
+        return Networks(config)
+
+    @staticmethod
+    def tiny_configs() -> Mapping[str, Config]:
+        return {"tiny": tiny()}
+
+    @property
+    def crop_size_px(self) -> int:
+        return self.config.image_size
+
+    @property
+    def cells(self) -> int:
+        """Cells of a latent, each way."""
+        return self.config.image_size // SPACE_FACTOR
+
+    @torch.no_grad()
+    def encode_reference(self, reference: Tensor) -> RefVaePortrait:
+        pictures = self._fitted(reference)[None] * 2 - 1
+        with precision.computing(self.device, self.dtype):
+            details = self._networks.vae.encode_references(pictures)
+            mean, _ = self._networks.vae.encode(pictures[0][:, :, None])
+            latents = self._networks.standardised(mean)[:, 0][None]
+            identity = remember_references(self._networks.generator, latents)
+        return RefVaePortrait(details=details, identity=identity)
+
+    def frame_size(self, portrait: RefVaePortrait) -> tuple[int, int]:
+        return self.config.image_size, self.config.image_size
+
+    def start(self, portrait: RefVaePortrait, options: Options | None = None, seed: int = 0) -> RefVaeState:
+        return RefVaeState(
+            portrait=portrait,
+            options=options if options is not None else Options(),
+            generator=torch.Generator(device=self.device).manual_seed(seed),
+            hearing=new_hearing(self.config.audio_lead_frames),
+            num_heard=0,
+            memory=new_memory(self._networks.generator, portrait.identity, self.cells**2),
+            decoder=TemporalCache(),
+        )
+
+    @torch.no_grad()
+    def encode_motion(self, state: RefVaeState, driving: Tensor) -> Motion:
+        hear(state.hearing, driving)
+        frames = block_frames(state.num_heard, BLOCK_LATENTS)
+        heard = windows(state.hearing, frames, self.config.audio_lead_frames)
+        state.num_heard += 1
+        with precision.computing(self.device, self.dtype):
+            features = self._networks.audio(heard.to(self.device))
+        return Motion(features.flatten(1).float())
+
+    @torch.no_grad()
+    def render(self, state: RefVaeState, motion: Motion) -> Tensor:
+        starts = state.memory.num_drawn == 0
+        wanted = len(block_frames(state.memory.num_drawn, BLOCK_LATENTS))
+        if len(motion) != wanted:
+            raise InputError(f"refvae draws {wanted} frames here, got the motion of {len(motion)}")
+        options = state.options
+        guidance = Guidance(audio=options.audio_guidance, references=options.reference_guidance)
+        shape = (1, BLOCK_LATENTS, self.config.vae.latent_channels, self.cells, self.cells)
+        noise = torch.randn(shape, generator=state.generator, device=self.device)
+        with precision.computing(self.device, self.dtype):
+            sound = self._networks.generator.embed_audio(motion.features[None], starts=starts)
+            times = shifted_times(options.num_steps, options.step_shift)
+            latents = draw_block(
+                self._networks.generator, state.memory, noise, sound.float(), guidance, times
+            )
+            video = self._networks.decode(latents, state.portrait.details, state.decoder)
+        return (video[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
+
+    def flush(self, state: RefVaeState) -> Tensor:
+        """The last three frames: silence follows the sound."""
+        silence = torch.zeros(CHUNK_FRAMES * self.stream.samples_per_frame)
+        return self.step(state, silence)[:DELAY_FRAMES]
+
+    @property
+    def _networks(self) -> Networks:
+        return cast("Networks", self.networks)
+
+    def _fitted(self, pictures: Tensor) -> Tensor:
+        """Pictures (M, 3, H, W) of any size at the side of the config, as float32."""
+        side = self.config.image_size
+        pictures = pictures.to(self.device, torch.float32)
+        if pictures.shape[-2:] == (side, side):
+            return pictures
+        return F.interpolate(
+            pictures, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+        )
