@@ -44,8 +44,10 @@ LEVEL = {package: level for level, rung in enumerate(RUNGS) for package in rung}
 TRAINING_ROOMS = (
     "losses",
     "recipes",
+    "recipes_stage2",
     "stages",
     "stages_published",
+    "stages_retargeting",
     "data",
     "discriminator",
     "discriminators",

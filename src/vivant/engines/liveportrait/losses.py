@@ -143,3 +143,36 @@ def flow_error(flow: Tensor, target: Tensor, visible: Tensor, weight: Tensor | N
     """Mean |flow - target| where the source shows the pixel. flow, target (B, n, n, 2); visible (B, n, n)."""
     share = visible if weight is None else visible * weight
     return ((flow - target).abs().sum(-1) * share).sum() / share.sum().clamp(min=1)
+
+
+# --- stage II (Eq. 5 and 6) ----------------------------------------------------------------------------------
+
+
+def masked_l1(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean |image - target| (B, 3, S, S) where mask (B, 1, S, S) is 1."""
+    return ((image - target).abs() * mask).sum() / (3 * mask.sum()).clamp(min=1)
+
+
+def shoulder_mask(exact_points: Tensor, size: int) -> Tensor:
+    """1 - M_st, (B, 1, size, size): from below the chin to the lower edge. exact_points (B, K, 2) crop units."""
+    rows = (torch.arange(size, device=exact_points.device) + 0.5) * (2 / size) - 1
+    chin = exact_points[:, list(points.JAW), 1].amax(1)
+    soft = ((rows - chin[:, None] - 0.08) / 0.06).clamp(0, 1)
+    return soft[:, None, :, None].expand(-1, 1, -1, size)
+
+
+def opening_masks(exact_points: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """M_eyes and M_lip, each (B, 1, size, size): ellipses that hold eyes and brows, and mouth and chin."""
+    right = _ellipse(exact_points[:, list(points.EYE_RIGHT + points.BROW_RIGHT)], size)
+    left = _ellipse(exact_points[:, list(points.EYE_LEFT + points.BROW_LEFT)], size)
+    return torch.maximum(right, left), _ellipse(exact_points[:, list(points.LIPS + points.JAW[4:13])], size)
+
+
+def _ellipse(region: Tensor, size: int) -> Tensor:
+    """1 in the ellipse around points (B, P, 2), 0 outside, soft between: (B, 1, size, size)."""
+    centres = (torch.arange(size, device=region.device) + 0.5) * (2 / size) - 1
+    low, high = region.amin(1), region.amax(1)
+    middle, radius = (low + high) / 2, (high - low).clamp(min=0.05) * 0.72
+    x = ((centres - middle[:, :1]) / radius[:, :1]) ** 2
+    y = ((centres - middle[:, 1:]) / radius[:, 1:]) ** 2
+    return ((1.15 - y[:, :, None] - x[:, None, :]) / 0.3).clamp(0, 1)[:, None]

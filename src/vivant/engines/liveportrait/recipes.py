@@ -21,6 +21,13 @@ from vivant.engines.liveportrait.config import Config, mini, published, tiny, ti
 from vivant.engines.liveportrait.losses import Embedding, Features
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
+from vivant.engines.liveportrait.recipes_stage2 import (
+    RetargetingRecipe,
+    debug_stage2,
+    mini_stage2,
+    mini_stage2_gpu,
+    published_stage2,
+)
 from vivant.engines.liveportrait.stages import CompactStage, GeneratorStage, MotionStage
 from vivant.engines.liveportrait.stages_published import PublishedStage, term_weights
 from vivant.errors import CheckpointError
@@ -294,7 +301,7 @@ def debug_published_stage1() -> PublishedRecipe:
     return PublishedRecipe(train, tiny_published())
 
 
-RECIPES: dict[str, Callable[[], Recipe | PublishedRecipe]] = {
+RECIPES: dict[str, Callable[[], Recipe | PublishedRecipe | RetargetingRecipe]] = {
     f.__name__: f
     for f in (
         mini_motion,
@@ -307,5 +314,9 @@ RECIPES: dict[str, Callable[[], Recipe | PublishedRecipe]] = {
         debug_motion,
         debug_generator,
         debug_published_stage1,
+        mini_stage2,
+        mini_stage2_gpu,
+        published_stage2,
+        debug_stage2,
     )
 }
