@@ -39,6 +39,26 @@ def render(
     typer.echo(f"{out}: {len(paths)} sessions")
 
 
+def talk(
+    out: Annotated[Path, typer.Argument(help="Folder of the clips.")],
+    identities: IdentitiesOption = "0-11",
+    seconds: Annotated[float, typer.Option(help="Length of each clip.", min=1)] = 5.0,
+    size: SizeOption = 160,
+    seed: SeedOption = 0,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Render people who talk, with sound and ground truth, for voice-driven training."""
+    from vivant.cli.progress import progress_of
+    from vivant.studio.talking import render_talking
+
+    with progress_of("people") as progress:
+        paths = render_talking(
+            out, parse_numbers(identities), seconds, size, seed, workers, progress, overwrite
+        )
+    typer.echo(f"{out}: {len(paths)} clips")
+
+
 def sheet(
     out: Annotated[Path, typer.Argument(help="Picture to write, .png or .jpg.")],
     identities: IdentitiesOption = "0-7",
@@ -106,7 +126,7 @@ def build_studio() -> typer.Typer:
     """The group of studio commands."""
     group = typer.Typer(help="Synthetic people: training data, sheets, talking clips.", rich_markup_mode=None)
     group.callback(invoke_without_command=True)(_shared)
-    for command in (render, sheet, clip, fetch):
+    for command in (render, talk, sheet, clip, fetch):
         group.command(cls=Command)(command)
     return group
 

@@ -1,0 +1,191 @@
+"""Talking data: short clips of synthetic people who speak, with sound and the truth about their lips, for training.
+
+One safetensors file per clip. Frame f shows the moment of samples 640 f to 640 f + 639 (25 frames and 16,000 samples a
+second). Legend: N frames, S image side, L samples.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from scipy.signal import resample_poly
+
+from vivant.errors import InputError
+from vivant.studio.background import compose, sample_background
+from vivant.studio.clip import FLITE_VOICES, speak, talking_motions
+from vivant.studio.face_model import load_face_model
+from vivant.studio.identity import make_look, make_person
+from vivant.studio.renderer import Renderer
+
+Array = NDArray[Any]
+
+FPS = 25
+SAMPLE_RATE_HZ = 16_000
+LEAD_SECONDS = 0.6
+"""Silence before the speech, as `talking_motions` lays it."""
+ESPEAK_VOICES = (
+    "en-us",
+    "en-gb",
+    "en-us+f2",
+    "en-us+f4",
+    "en-gb+m3",
+    "en-us+m5",
+    "de",
+    "fr-fr",
+    "es",
+    "it",
+    "cmn",
+)
+_WORDS = {
+    "en": "the a my your this every old small quiet yellow open river bird morning window people music water house "
+    "friend road letter market garden before after under never always maybe walked sang opened called moved kept "
+    "found measured five eleven above home voice paper winter mother journey butter fish vacuum thought",
+    "de": "das ein mein jeder alte kleine offene Fluss Vogel Morgen Fenster Leute Wasser Haus Freund Weg Brief Garten "
+    "vor nach nie immer vielleicht ging sang rief fand bewegte Papier Winter Mutter Reise Butter Fisch",
+    "fr": "le une mon chaque vieux petit ouvert fleuve oiseau matin fenetre gens musique eau maison ami route lettre "
+    "jardin avant jamais toujours peut-etre marchait chantait ouvrait papier hiver mere voyage beurre",
+    "es": "el una mi cada viejo abierto rio pajaro ventana gente musica agua casa amigo camino carta jardin antes "
+    "nunca siempre quizas caminaba cantaba abria papel invierno madre viaje pescado",
+    "it": "il una mio ogni vecchio piccolo aperto fiume uccello mattina finestra gente musica acqua casa amico strada "
+    "lettera giardino prima mai sempre forse camminava cantava apriva carta inverno madre viaggio burro",
+    "cm": "wo3 ni3 ta1 men2 de5 hao3 ren2 shui3 hua1 ma1 ma2 bu4 shi4 zai4 lai2 qu4 da4 xiao3 shan1 yue4",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TalkingClip:
+    """A clip with its truth."""
+
+    identity: int
+    voice: str
+    text: str
+    frames: Array
+    """u8 [N, S, S, 3] in front of a background."""
+    samples: Array
+    """f32 [640 N] in [-1, 1]."""
+    landmarks: Array
+    """f32 [N, 68, 2] pixels."""
+    expression: Array
+    """f32 [N, E] weights."""
+
+
+def sentence(voice: str, rng: np.random.Generator, num_words: int) -> str:
+    """Words of the voice's language in random order: what matters is how they sound, not what they say."""
+    words = _WORDS.get(voice[:2], _WORDS["en"]).split()
+    return " ".join(words[int(rng.integers(len(words)))] for _ in range(num_words)) + "."
+
+
+def clip_path(folder: Path, identity: int) -> Path:
+    """Where the clip of a person lies."""
+    return folder / f"{identity:04d}.talk.safetensors"
+
+
+def make_clip(identity: int, seconds: float, size_px: int, seed: int) -> TalkingClip:
+    """Render a person who talks for about `seconds`."""
+    rng = np.random.default_rng([seed, identity, 23])
+    voices = FLITE_VOICES + ESPEAK_VOICES
+    voice = voices[int(rng.integers(len(voices)))]
+    text = sentence(voice, rng, max(3, round(2.2 * seconds)))
+    speech = speak(text, voice)
+    model = load_face_model()
+    renderer = Renderer(model, make_look(model, make_person(model, identity, seed), 0, size_px, seed))
+    motions = talking_motions(speech, model.expression_names, FPS, rng, float(rng.uniform(4, 14)))
+    motions = motions[: round(seconds * FPS)]
+    background = sample_background(size_px, rng)
+    drawn = [renderer.render(motion) for motion in motions]
+    return TalkingClip(
+        identity=identity,
+        voice=voice,
+        text=text,
+        frames=np.stack([compose(frame.rgba, background) for frame in drawn]),
+        samples=_sound(speech.samples, speech.sample_rate, len(motions)),
+        landmarks=np.stack([frame.keypoint_xy[:68] for frame in drawn]).astype(np.float32),
+        expression=np.stack([frame.expression for frame in drawn]).astype(np.float32),
+    )
+
+
+def _sound(samples: Array, rate: int, num_frames: int) -> Array:
+    """int16 speech at any rate -> float32 at 16 kHz, behind its silence, exactly as long as the pictures."""
+    speech = resample_poly(samples.astype(np.float64) / 32768, SAMPLE_RATE_HZ, rate)
+    whole = np.zeros(num_frames * SAMPLE_RATE_HZ // FPS, np.float32)
+    start = round(LEAD_SECONDS * SAMPLE_RATE_HZ)
+    part = speech[: max(0, len(whole) - start)]
+    whole[start : start + len(part)] = part
+    return whole
+
+
+def write_clip(path: Path, clip: TalkingClip) -> None:
+    """Write to a temporary name first, so that a reader never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    arrays = {name: getattr(clip, name) for name in ("frames", "samples", "landmarks", "expression")}
+    facts = {name: json.dumps(getattr(clip, name)) for name in ("identity", "voice", "text")}
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, facts)
+    temporary.replace(path)
+
+
+def read_clip(path: Path) -> TalkingClip:
+    """Read a clip written by `write_clip`. Raises InputError when there is none."""
+    if not path.is_file():
+        raise InputError(f"There is no talking clip {path}. Render some with `vivant studio talk`.")
+    with safe_open(path, framework="numpy") as file:
+        facts = {name: json.loads(text) for name, text in file.metadata().items()}
+        return TalkingClip(**facts, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+
+
+def list_clips(folder: Path) -> list[Path]:
+    """All finished clips of a folder, by identity."""
+    return sorted(folder.glob("[0-9]*.talk.safetensors"))
+
+
+def _render_one(identity: int, out: Path, seconds: float, size_px: int, seed: int, overwrite: bool) -> int:
+    cv2.setNumThreads(1)
+    path = clip_path(out, identity)
+    if overwrite or not path.exists():
+        write_clip(path, make_clip(identity, seconds, size_px, seed))
+    return identity
+
+
+def render_talking(
+    out: Path,
+    identities: Sequence[int],
+    seconds: float = 5.0,
+    size: int = 160,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Render one clip per person into the folder `out`; returns their paths. Clips that exist are kept.
+
+    The same numbers and seed give the same bytes. progress is called with (finished, all).
+    """
+    if size % 4 or size < 32:
+        raise InputError(f"The size {size} does not work. Choose a multiple of 4 of at least 32.")
+    load_face_model()
+    render = partial(_render_one, out=out, seconds=seconds, size_px=size, seed=seed, overwrite=overwrite)
+    if workers <= 1:
+        for count, identity in enumerate(identities, 1):
+            render(identity)
+            if progress:
+                progress(count, len(identities))
+    else:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            for count, done in enumerate(as_completed([pool.submit(render, i) for i in identities]), 1):
+                done.result()
+                if progress:
+                    progress(count, len(identities))
+    return [clip_path(out, identity) for identity in identities]
