@@ -25,6 +25,10 @@ def evaluate(
     ] = None,
     portrait: Annotated[list[Path] | None, typer.Option(help="Picture to drive; may be repeated.")] = None,
     clip: Annotated[list[Path] | None, typer.Option(help="Clip that drives them; may be repeated.")] = None,
+    retargeting: Annotated[
+        bool,
+        typer.Option("--retargeting", help="Measure stitching and retargeting on --data and --portrait."),
+    ] = False,
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     out: OutOption = None,
@@ -34,13 +38,20 @@ def evaluate(
     from vivant.cli.extras import require
     from vivant.errors import InputError
 
-    if data is None and not (portrait and clip):
+    if data is None and not (portrait and (clip or retargeting)):
         raise InputError("there is nothing to measure; give --data, or --portrait and --clip.")
     require("skimage", "eval")
     import vivant
     from vivant.cli.progress import progress_of
 
     engine = vivant.load(preset, device, dtype)
+    if retargeting:
+        from vivant.evaluation.retargeting import measure_retargeting
+
+        with progress_of("portraits") as progress:
+            report = measure_retargeting(engine, data, portrait or (), progress=progress)
+        _show(report, out, "retargeting", overwrite)
+        return
     if data is not None:
         from vivant.evaluation.synthetic import synthetic_self_reenactment
 

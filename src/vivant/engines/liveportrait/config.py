@@ -141,7 +141,7 @@ class Options:
     """Open the lips this far in every frame: lip distance over mouth width, 0 closed to 0.8."""
     normalize_lip: bool = False
     """Close the lips of a portrait with an open mouth before it is driven."""
-    smoothing_ms: float = 40.0
+    smoothing_ms: float = 80.0
     """Time constant of smoothing while the driver is still, in milliseconds; fast motion passes. 0: none."""
     compatibility: Literal["vivant", "published"] = "vivant"
     """How stitching and retargeting are put together: our way, or exactly as the published program does."""

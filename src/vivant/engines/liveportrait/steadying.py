@@ -12,11 +12,11 @@ from vivant.engines.liveportrait.config import Config
 from vivant.engines.liveportrait.motion import Motion
 from vivant.ops.following import follow, follow_rotation
 
-ROTATION_STEP = math.radians(1.5)
-SCALE_STEP = 0.02
-PLACE_STEP = 0.015
+ROTATION_STEP = math.radians(0.75)
+SCALE_STEP = 0.01
+PLACE_STEP = 0.0075
 """Changes between frames that are taken for noise: radians, share of the size, crop units."""
-EXPRESSION_STEPS = {"published": 0.004, "compact": 0.02}
+EXPRESSION_STEPS = {"published": 0.002, "compact": 0.005}
 """The same for each keypoint's expression, in the units of the networks."""
 OPENNESS_STEP = 0.03
 
