@@ -62,7 +62,10 @@ def test_geometry_opens_eyes_and_lips_as_far_as_asked(networks: CompactNetworks,
     source, driving = face(1), face(3, 1)
     plain, before = placed(networks, source, driving, Options())
     driven, after = placed(networks, source, driving, Options(eyes_open=wanted, lips_open=wanted))
-    right, left, lips = points.openness(driven.canonical + driven.expression)
+    ratios = torch.full((3, 2), wanted), torch.full((3, 1), wanted)
+    opened, offset = networks.retarget(source, own(source), plain, *ratios)
+    torch.testing.assert_close(after, before + offset)
+    right, left, lips = points.openness(opened.canonical + opened.expression)
     torch.testing.assert_close(
         torch.stack([right, left, lips]), torch.full((3, 3), wanted), atol=0.02, rtol=0
     )

@@ -84,7 +84,9 @@ def place(
     where = amplify(source_keypoints, where, options.driving_multiplier)
     eyes, lips = wanted_openness(start, driving, first, options)
     if eyes is not None or lips is not None:
-        driven, offset = networks.retarget(source, source_keypoints, driven, eyes, lips)
+        # Only the keypoints move: the compact generator's codes of widest mouths were never seen in training, and
+        # smeared the eyes when they were tried.
+        _, offset = networks.retarget(source, source_keypoints, driven, eyes, lips)
         where = where + offset
     return driven, networks.stitch(source_keypoints, where) if stitches(networks, options) else where
 

@@ -133,8 +133,8 @@ class RetargetingStage:
             begin_source = self._measured(motion, same)
         else:
             begin_source = motion
-        opened, offset = self.networks.retarget(begin_source, x_s, begin, eyes, lips)
-        image = self.networks.generate(appearance, x_s, x_s + offset, motion, opened)
+        _, offset = self.networks.retarget(begin_source, x_s, begin, eyes, lips)
+        image = self.networks.generate(appearance, x_s, x_s + offset, motion, motion)
         read = self._read(image)
         kept = 1 - torch.maximum(*losses.opening_masks(at, same.shape[-1]))
         return {
@@ -173,8 +173,8 @@ class RetargetingStage:
                 None if value is None else x_s.new_full((len(x_s), width), value)
                 for value, width in ((eyes, 2), (lips, 1))
             ]
-            opened, offset = network.retarget(seen, x_s, seen, *wanted)
-            columns.append(network.generate(appearance, x_s, x_s + offset, seen, opened).float())
+            _, offset = network.retarget(seen, x_s, seen, *wanted)
+            columns.append(network.generate(appearance, x_s, x_s + offset, seen, seen).float())
         return [torch.cat([column[i] for column in columns], 2) for i in range(len(source))]
 
 
