@@ -54,7 +54,7 @@ def mini_stage2() -> RetargetingRecipe:
     """Stitching and retargeting of liveportrait-mini, from the export of `mini_finish`."""
     train = TrainConfig(
         name="mini_stage2",
-        num_images=2400,
+        num_images=8000,
         batch_size=4,
         groups=(ParameterGroup(modules=("retargeting",), learning_rate=1e-3, weight_decay=0.0),),
         warmup_images=80,

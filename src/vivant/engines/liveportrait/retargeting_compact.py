@@ -28,7 +28,9 @@ LOWER_LIP = {65: 1.0, 66: 1.0, 67: 1.0, 55: 0.6, 56: 1.0, 57: 1.0, 58: 1.0, 59: 
 JAW = {5: 0.3, 6: 0.6, 7: 0.9, 8: 1.0, 9: 0.9, 10: 0.6, 11: 0.3}
 """How much of the lower lip's travel each point takes part in."""
 OFFSET_UNIT = 0.1
-"""Learned offsets are this large where the networks say 1: a centimetre in the head, a twentieth of the crop."""
+"""Stitching offsets are this large where the network says 1: a twentieth of the crop."""
+LEARNED_REACH = 0.04
+"""Learned offsets of eyes and lips stay below this, 4 mm: free ones learned to fool the reader and tore mouths."""
 
 
 def offset_network(num_in: int, hidden: tuple[int, ...], num_out: int) -> nn.Sequential:
@@ -68,14 +70,14 @@ class CompactRetargeting(nn.Module):
         # Times the change wanted: what is right already stays exactly as it is.
         change = (wanted - now).abs().clamp(max=0.2) * 5
         each = change.repeat_interleave(len(self.eye_points) // 2, 1)[..., None]
-        return _added(known, self.eye_points, OFFSET_UNIT * each * learned)
+        return _added(known, self.eye_points, LEARNED_REACH * each * learned.tanh())
 
     def open_lips(self, shape: Tensor, now: Tensor, wanted: Tensor) -> Tensor:
         """Points in the head (B, K, 3), openness (B, 1) now and wanted -> Delta_lip (B, K, 3)."""
         known = _open_lips(shape, now, wanted)
         learned = self.lips(torch.cat([shape.flatten(1), now, wanted - now], 1)).view(len(shape), -1, 3)
         change = (wanted - now).abs().clamp(max=0.2) * 5
-        return _added(known, self.lip_points, OFFSET_UNIT * change[..., None] * learned)
+        return _added(known, self.lip_points, LEARNED_REACH * change[..., None] * learned.tanh())
 
 
 def _added(offset: Tensor, indices: list[int], more: Tensor) -> Tensor:

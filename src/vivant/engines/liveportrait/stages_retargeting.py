@@ -32,10 +32,10 @@ from vivant.training.data.portraits import Portraits, PortraitSettings
 DEFAULT_WEIGHTS = {
     "stitch_same": 20.0,
     "stitch_small": 0.3,
-    "open_same": 10.0,
+    "open_same": 30.0,
     "eyes_condition": 2.0,
     "lips_condition": 2.0,
-    "open_small": 0.2,
+    "open_small": 1.0,
 }
 """Weight of each term of Eq. 5 and 6; the paper names them and gives no values."""
 
