@@ -5,6 +5,7 @@ The real families run through tests/engines/test_contract.py; here every branch 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from vivant.engine import Engine, Portrait, State, StreamSpec
+from vivant.engines import engine_class
 from vivant.errors import InputError
 from vivant.face.window import Similarity
 from vivant.media.types import AudioChunk, Frame
+from vivant.runtime import precision
 from vivant.session import Session
 
 
@@ -242,3 +245,36 @@ def test_specs_that_cannot_be(change: dict[str, Any]) -> None:
     }
     with pytest.raises(ValueError, match=r"chunk_frames|audio family"):
         StreamSpec(**(good | change))
+
+
+def test_a_first_frame_that_is_not_a_number_is_computed_again_in_float32(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    family = engine_class("liveportrait")
+    config = family.tiny_configs()["compact"]
+    torch.manual_seed(0)
+    networks = family.build_networks(config)
+    with torch.no_grad():
+        networks.generator.enter[0].weight.fill_(60000)  # finite in float16, sums of it are not
+    half = family(config, precision.place(networks, torch.device("cpu"), torch.float16), torch.float16)
+    frames = torch.rand(4, 3, 64, 64)
+    image = torch.rand(3, 64, 64)
+
+    wide = half.in_float32()
+    expected = Session(wide, wide.prepare(image, face=None)).push(frames)
+    session = Session(half, half.prepare(image, face=None))
+    with caplog.at_level(logging.WARNING):
+        got = session.push(frames[:1]) + session.push(frames[1:])
+    assert torch.isfinite(torch.stack(got)).all()
+    torch.testing.assert_close(torch.stack(got), torch.stack(expected), atol=2e-3, rtol=0)
+    assert session.engine.dtype == torch.float32
+    assert half.dtype == torch.float16, "the engine of others stays as it is"
+    assert session.timing.frames_in == session.timing.frames_out == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "the first frame is not a number in torch.float16; computing in float32"
+    ]
+
+    with torch.no_grad():
+        wide.networks.generator.enter[0].weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="weights must be damaged"):
+        Session(wide, wide.prepare(image, face=None)).push(frames)

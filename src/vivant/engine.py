@@ -9,11 +9,12 @@ Letters: M references, T frames, S audio samples, H W pixels.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from vivant import records
 from vivant.errors import InputError
 from vivant.face.framing import Framing, frame_face
 from vivant.media.image import read_image, to_rgb
+from vivant.runtime import precision
 
 Picture: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 """A path, PIL image, uint8 RGB array (H, W, 3), or float tensor (3, H, W) or (M, 3, H, W) in [0, 1]."""
@@ -76,8 +78,13 @@ class Portrait:
 
     framing: Framing | None = None
     """The picture and where the face was cut from it, for paste-back; None where a crop was given."""
-    reference: Tensor | None = None
-    """(3, H, W) in [0, 1]: the first aligned crop, shown where nothing drives."""
+    references: Tensor | None = None
+    """(M, 3, H, W) in [0, 1]: the aligned crops that it was made from."""
+
+    @property
+    def reference(self) -> Tensor | None:
+        """(3, H, W): the first of them, shown where nothing drives."""
+        return None if self.references is None else self.references[0]
 
 
 @dataclass(kw_only=True)
@@ -106,6 +113,21 @@ class State:
         """The state that `to_tensors` saved, for the same portrait. Raises ValueError if it does not fit."""
         loaded = records.decode_fields(cls, scalars, tensors, device, skip=frozenset({"portrait"}))
         return cls(portrait=portrait, **loaded)
+
+
+class Voice(Protocol):
+    """Speech to the Motion of a family that video drives; weights only, streams are states."""
+
+    stream: StreamSpec
+
+    def start(self, seed: int = 0) -> Any:
+        """A fresh stream."""
+
+    def push(self, state: Any, samples: Tensor) -> Sequence[Any]:
+        """Mono samples (S,) at the stream's rate -> the motions, of one frame each, that are due."""
+
+    def flush(self, state: Any) -> Sequence[Any]:
+        """What the look-ahead still owes."""
 
 
 ConfigT = TypeVar("ConfigT")
@@ -169,7 +191,7 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         """
         if face is None:
             crops = as_reference(image)
-            return replace(self.encode_reference(crops.to(self.device)), reference=crops[0])
+            return replace(self.encode_reference(crops.to(self.device)), references=crops)
         name = str(image) if isinstance(image, (str, Path)) else "the picture"
         crop = self.crop
         framings = [
@@ -180,7 +202,19 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         ]
         crops = torch.cat([as_reference(framing.cropped) for framing in framings])
         portrait = self.encode_reference(crops.to(self.device))
-        return replace(portrait, framing=framings[0], reference=crops[0])
+        return replace(portrait, framing=framings[0], references=crops)
+
+    def in_float32(self) -> Self:
+        """The same weights, with the digits that they have, computing in float32."""
+        networks = precision.place(copy.deepcopy(self.networks), self.device, torch.float32)
+        return type(self)(self.config, networks)
+
+    def prepare_again(self, portrait: Portrait) -> PortraitT:
+        """The portrait of another engine of the family, made anew by this one. Raises InputError."""
+        if portrait.references is None:
+            raise InputError("this portrait was not made by `prepare` and cannot be made again")
+        made = self.encode_reference(portrait.references.to(self.device))
+        return replace(made, framing=portrait.framing, references=portrait.references)
 
     @abstractmethod
     def encode_reference(self, reference: Tensor) -> PortraitT:

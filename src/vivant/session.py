@@ -8,6 +8,7 @@ knows no file format and no family. One thread at a time.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ Driving: TypeAlias = Frame | AudioChunk | np.ndarray | Tensor
 """A frame (Frame, uint8 (H, W, 3), float (3, H, W) or (T, 3, H, W) in [0, 1]) or mono samples in [-1, 1]."""
 
 _STATE = "state."
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +119,8 @@ class Session:
             self._state.frame_rate_hz = frame_rate_hz
         self._waiting: _Waiting | None = None
         self._phase = "open"
+        self._seed = seed
+        self._unproven: list[_Waiting] | None = []
 
     def __enter__(self) -> Self:
         return self
@@ -167,8 +172,14 @@ class Session:
         self._waiting = given.part(whole, len(given))
         frames: list[Tensor] = []
         for start in range(0, whole, chunk):
-            frames += self._step(state, given.part(start, start + chunk))
+            frames += self._step(self._open_state(), given.part(start, start + chunk))
         return frames
+
+    def push_motion(self, motion: Any) -> list[Tensor]:
+        """Give the family's Motion of T frames in the place of driving; take the frames that are due."""
+        state = self._open_state()
+        self.timing = replace(self.timing, frames_in=self.timing.frames_in + len(motion))
+        return self._timed(lambda: self.engine.render(state, motion.to(self.engine.device)))
 
     def flush(self) -> list[Tensor]:
         """The frames still owed, so that as many came out as went in. Then nothing more can be pushed."""
@@ -177,7 +188,7 @@ class Session:
         if self._waiting is not None and len(self._waiting):
             frames += self._step(state, self._waiting.filled(self._chunk_length))
         if self.timing.frames_in:
-            frames += self._timed(lambda: self.engine.flush(state))
+            frames += self._timed(lambda: self.engine.flush(self._open_state()))
         self._phase = "flushed"
         surplus = self.timing.frames_out - self.timing.frames_in
         if surplus > 0:  # what the padding of the last chunk made
@@ -220,6 +231,7 @@ class Session:
             session.engine = engine
             session.timing = records.from_data(Timing, header["timing"])
             session._phase = "open"
+            session._seed, session._unproven = 0, None
             waiting = header["waiting"]
             session._waiting = waiting and records.from_data(_Waiting, waiting, tensors, device)
             saved = {name.removeprefix(_STATE): tensor for name, tensor in tensors.items()}
@@ -252,6 +264,35 @@ class Session:
             )
 
     def _step(self, state: State, chunk: _Waiting) -> list[Tensor]:
+        """One step. The first frames of all are looked at: half precision overflows on some devices."""
+        frames = self._stepped(state, chunk)
+        if self._unproven is None:
+            return frames
+        self._unproven.append(chunk)
+        if not frames:
+            return frames
+        chunks, self._unproven = self._unproven, None
+        if all(bool(torch.isfinite(frame).all()) for frame in frames):
+            return frames
+        return self._in_float32(state, chunks, len(frames))
+
+    def _in_float32(self, state: State, chunks: list[_Waiting], num_lost: int) -> list[Tensor]:
+        """Begin again with the same driving and seed, in float32; never silent: the log says so."""
+        if self.engine.dtype == torch.float32:
+            raise InputError("the first frame is not a number, in float32 too; the weights must be damaged")
+        log.warning("the first frame is not a number in %s; computing in float32", self.engine.dtype)
+        self.engine = self.engine.in_float32()
+        portrait = self.engine.prepare_again(state.portrait)
+        again = self.engine.start(portrait, state.options, self._seed)
+        again.frame_rate_hz = state.frame_rate_hz
+        self._state = again
+        self.timing = replace(self.timing, frames_out=self.timing.frames_out - num_lost)
+        frames = [frame for chunk in chunks for frame in self._stepped(again, chunk)]
+        if not all(bool(torch.isfinite(frame).all()) for frame in frames):
+            raise InputError("the first frame is not a number, in float32 too; the weights must be damaged")
+        return frames
+
+    def _stepped(self, state: State, chunk: _Waiting) -> list[Tensor]:
         if self.engine.stream.driving != "video":
             return self._timed(lambda: self.engine.step(state, chunk.driving))
         return self._timed(lambda: self.engine.step(state, chunk.driving, chunk.windows, chunk.openness))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vivant.errors import InputError
 from vivant.runtime import precision
@@ -56,32 +54,3 @@ def test_choices() -> None:
         precision.choose_dtype("int3", CPU)
     with pytest.raises(InputError, match="slower than float32"):
         precision.choose_dtype("float16", CPU)
-
-
-def overflowing(x: Tensor) -> Tensor:
-    return (x.half() * 60000).float()
-
-
-def test_a_finite_first_answer_is_kept(caplog: pytest.LogCaptureFixture) -> None:
-    calls: list[str] = []
-
-    def narrow(x: Tensor) -> Tensor:
-        calls.append("narrow")
-        return overflowing(x)
-
-    checked = precision.first_call_checked(narrow, lambda x: x)
-    with caplog.at_level(logging.WARNING):
-        assert checked(torch.ones(2)).isfinite().all()
-        # Only the first frame is checked: what overflows at all, overflows there.
-        assert not checked(torch.full((2,), 2.0)).isfinite().all()
-    assert calls == ["narrow", "narrow"]
-    assert not caplog.records
-
-
-def test_an_infinite_first_answer_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    checked = precision.first_call_checked(overflowing, lambda x: x * 60000, "float16")
-    with caplog.at_level(logging.WARNING):
-        assert checked(torch.full((2,), 2.0)).tolist() == [120000, 120000]
-        assert checked(torch.full((2,), 3.0)).tolist() == [180000, 180000]
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "float16 gave numbers that are not finite; computing in float32" in caplog.text

@@ -7,11 +7,8 @@ near 1 moves by a whole pixel in bfloat16.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vivant.errors import InputError
 
@@ -19,8 +16,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 _LAYOUTS = {3: torch.contiguous_format, 4: torch.channels_last, 5: torch.channels_last_3d}
 """Memory layout of convolution weights by their number of dimensions."""
-
-log = logging.getLogger(__name__)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -77,29 +72,6 @@ def _narrow(module: nn.Module, dtype: torch.dtype) -> None:
 def computing(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """The context that placed networks are called in; does nothing for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
-
-
-def first_call_checked(
-    narrow: Callable[..., Tensor], wide: Callable[..., Tensor], what: str = "half precision"
-) -> Callable[..., Tensor]:
-    """`narrow`, unless its first answer is not finite; then `wide` from that call on, with a warning in the log.
-
-    Half precision overflows on some devices and stays finite on others, and one frame tells which: later frames
-    are not checked. Never silent: the log says what was given up.
-    """
-    chosen: list[Callable[..., Tensor]] = []
-
-    def call(*args: object) -> Tensor:
-        if not chosen:
-            answer = narrow(*args)
-            if bool(torch.isfinite(answer).all()):
-                chosen.append(narrow)
-                return answer
-            log.warning("%s gave numbers that are not finite; computing in float32 from here on", what)
-            chosen.append(wide)
-        return chosen[0](*args)
-
-    return call
 
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
