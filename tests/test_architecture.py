@@ -48,6 +48,7 @@ TRAINING_ROOMS = (
     "stages",
     "stages_published",
     "stages_retargeting",
+    "voice_training",
     "data",
     "discriminator",
     "discriminators",

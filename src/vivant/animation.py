@@ -23,13 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vivant.engine import Engine, Portrait
+from vivant.engine import Engine, Portrait, Voice
 from vivant.errors import InputError
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
 from vivant.face.paste import paste_back as paste
 from vivant.face.points import eye_openness, lip_openness
 from vivant.face.track import FaceTracker
 from vivant.face.window import DrivingWindow
+from vivant.media.audio import read_audio
 from vivant.media.overlap import prefetch
 from vivant.media.reader import read_clip
 from vivant.media.resample import resample, tidy_rate
@@ -42,7 +43,8 @@ DrivingClip: TypeAlias = str | Path | Iterable[Frame | np.ndarray | AudioChunk]
 DEFAULT_FRAME_RATE = Fraction(25)
 """For frames without times."""
 
-Items: TypeAlias = Generator[Frame | AudioChunk, None, None]
+Items: TypeAlias = Generator[Frame | AudioChunk | Any, None, None]
+"""Frames, sound, or the family's Motion."""
 
 _Shown = Literal["drawn", "held", "rest"]
 
@@ -145,9 +147,11 @@ class Animation:
         drawn += self._session.flush()
         yield from self._due(shown, drawn)
 
-    def _take(self, item: Frame | AudioChunk) -> tuple[list[_Shown], list[Tensor]]:
+    def _take(self, item: Frame | AudioChunk | Any) -> tuple[list[_Shown], list[Tensor]]:
         """Push one item; say how the frames that it asks for are to be shown."""
         session = self._session
+        if not isinstance(item, (Frame, AudioChunk)):
+            return ["drawn"] * len(item), session.push_motion(item)
         if isinstance(item, AudioChunk) or self._follow is None:
             before = session.timing.frames_in
             frames = session.push(item)
@@ -174,8 +178,6 @@ class Animation:
 
     def _finished(self, frame: Tensor) -> np.ndarray:
         """A drawn frame (3, H, W) as the picture to show."""
-        if self._num_frames == 0 and not bool(torch.isfinite(frame).all()):
-            raise InputError("the first frame is not a number: this device needs --dtype float32")
         pixels = (frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
         framing = self._portrait.framing
         if not self._pasted or framing is None:
@@ -205,6 +207,7 @@ def animate(
     driving_face: str | None = "largest",
     paste_back: bool | None = None,
     allow_truncated: bool = False,
+    voice: Voice | None = None,
 ) -> Animation:
     """Animate a portrait with a clip: an iterator of uint8 RGB frames, with a report.
 
@@ -219,19 +222,25 @@ def animate(
         paste_back: give the whole picture rather than the face's square. None: where the portrait was cut
             from a picture.
         allow_truncated: use what can be read of a damaged file.
+        voice: what speaks (`vivant.presets.load_voice`), where `driving` is a file with sound to be spoken.
 
     Raises InputError or FaceError, at once or while iterating.
     """
     if paste_back and portrait.framing is None:
         raise InputError("there is no picture to paste into: the portrait was prepared with face=None")
     rate = Fraction(frame_rate).limit_denominator(1001) if frame_rate is not None else None
-    frames, rate, estimate = _opened(driving, rate, allow_truncated)
+    if voice is not None and isinstance(driving, (str, Path)):
+        frames, rate, estimate = _spoken(driving, rate, voice, seed)
+    else:
+        frames, rate, estimate = _opened(driving, rate, allow_truncated)
     by_sound = engine.stream.driving == "audio"
     animation = Animation(
         Session(engine, portrait, options, seed, float(rate) if rate is not None else None),
         portrait,
         frames,
-        follow=None if by_sound or driving_face is None else _Follower(engine.crop_size_px, driving_face),
+        follow=None
+        if by_sound or voice is not None or driving_face is None
+        else _Follower(engine.crop_size_px, driving_face),
         missing=MissingReport(
             on_missing, name=str(driving) if isinstance(driving, (str, Path)) else "driving"
         ),
@@ -290,6 +299,27 @@ def _opened(
     rate = rate or tidy_rate(clip.frame_rate)
     estimate = round(clip.duration * rate) if clip.duration is not None else clip.num_frames_estimate
     return _prefetched(resample(clip, rate, end=clip.duration)), rate, estimate
+
+
+def _spoken(
+    driving: str | Path, rate: Fraction | None, voice: Voice, seed: int
+) -> tuple[Items, Fraction, int | None]:
+    """The Motion that a file's sound asks for, as `_opened` gives frames."""
+    stream = voice.stream
+    assert stream.frame_rate_hz is not None
+    assert stream.sample_rate_hz is not None
+    own = Fraction(stream.frame_rate_hz)
+    if rate is not None and rate != own:
+        raise InputError(f"speech moves faces at {own} frames per second, not {rate}; leave --fps out.")
+    sound = read_audio(driving, stream.sample_rate_hz, 1 / own)
+
+    def motions() -> Items:
+        state = voice.start(seed)
+        for chunk in sound:
+            yield from voice.push(state, torch.from_numpy(chunk.samples))
+        yield from voice.flush(state)
+
+    return motions(), own, None
 
 
 def _prefetched(frames: Iterator[Frame]) -> Items:

@@ -33,6 +33,8 @@ class Preset:
     """Where the weights come from: a URL, or the recipe in this repository."""
     speed: str
     """Measured frames per second, and on what."""
+    voice: str | None = None
+    """Embedded weights that turn speech into this preset's motion; None where there are none."""
     expected: Mapping[str, float] = field(default_factory=dict)
     """Metrics that `vivant evaluate` should reproduce, by name."""
 
@@ -53,6 +55,7 @@ PRESETS: dict[str, Preset] = {
             sha256="cec21d53ef4eb244b6ce08d4288b8c85f6d49395db4f13be9fcf80f35cefb778",
             licence="Apache-2.0",
             source="recipes mini_motion, mini_generator, mini_finish; see weights/liveportrait-mini/README.md",
+            voice="liveportrait-voice-mini",
             speed="25 frames/s networks, 14 end to end, 2 CPU cores (AVX512-BF16, no AMX)",
             expected={
                 "psnr_over_copy_db": 4.6,
@@ -113,6 +116,17 @@ def load(
     if runtime == "compile":
         compile_methods(networks, family.network_methods)
     return family(config, networks, chosen)
+
+
+def load_voice(name: str | Path) -> Any:
+    """What turns speech into motion for a preset. Raises InputError where the preset has no voice."""
+    from vivant.engines import voice_class
+
+    preset = PRESETS.get(str(name))
+    if preset is None or preset.voice is None:
+        able = ", ".join(sorted(other.name for other in PRESETS.values() if other.voice is not None))
+        raise InputError(f"{name} cannot be driven by sound alone; give a video, or use the preset {able}.")
+    return voice_class(preset.family).load(embedded_weights(preset.voice))
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from vivant.errors import InputError
+from vivant.media.audio import sound_format
 from vivant.media.image import read_image
 from vivant.media.overlap import BackgroundWriter, prefetch
 from vivant.media.probe import number_field
@@ -30,6 +31,7 @@ from vivant.media.resample import choose_frame_rate, resample
 from vivant.media.staging import StagedFile, check_target_file, output_errors
 from vivant.media.types import Clip, Frame
 from vivant.media.writer import DEFAULT_CRF, VIDEO_SUFFIXES, open_writer
+from vivant.presets import load_voice
 from vivant.settings import Recording
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ MAX_VIDEO_PIXELS = 139_264 * 256
 _QUEUED_BYTES = 256_000_000
 """Pictures waiting to be encoded take at most this much memory, or are two."""
 
+SOUND_SUFFIXES = frozenset({".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac"})
+SPOKEN_FRAME_RATE = Fraction(25)
+
 Progress = Callable[[int, int | None], None]
 """Called with frames done and frames expected, after each frame."""
 
@@ -50,7 +55,8 @@ Progress = Callable[[int, int | None], None]
 class _Checked:
     """What the inputs say before anything is computed."""
 
-    clip: Clip
+    clip: Clip | None
+    """None where sound alone drives."""
     frame_rate: Fraction
     sound: Path | None
 
@@ -115,11 +121,26 @@ def _check(recording: Recording) -> _Checked:
             f"{recording.source} is {width}x{height}, more than a video holds; make it smaller, or use "
             "--no-paste-back or pictures (-o frames/%05d.png)."
         )
+    if recording.driving.suffix.lower() in SOUND_SUFFIXES:
+        return _check_sound(recording)
     clip = read_clip(recording.driving, allow_truncated=recording.allow_truncated)
     if recording.audio == "source":
         raise InputError(f"{recording.source} is a picture and has no sound; use --audio driving or none.")
     sound = recording.driving if recording.audio == "driving" and clip.has_audio else None
     return _Checked(clip, choose_frame_rate(recording.fps, None, clip.frame_rate), sound)
+
+
+def _check_sound(recording: Recording) -> _Checked:
+    """A driver that is only heard."""
+    sound_format(recording.driving)
+    if recording.compare:
+        raise InputError(
+            f"{recording.driving} is sound and cannot be shown beside the result; leave --compare out."
+        )
+    if recording.audio == "source":
+        raise InputError(f"{recording.source} is a picture and has no sound; use --audio driving or none.")
+    rate = choose_frame_rate(recording.fps, None, SPOKEN_FRAME_RATE)
+    return _Checked(None, rate, recording.driving if recording.audio == "driving" else None)
 
 
 def _animated(
@@ -139,6 +160,7 @@ def _animated(
         driving_face=_face(recording.driving_face),
         paste_back=recording.paste_back,
         allow_truncated=recording.allow_truncated,
+        voice=load_voice(recording.preset) if checked.clip is None else None,
     )
 
 
@@ -176,6 +198,7 @@ def _side_by_side(
     """Writes driving, source and result in one row, all of the result's height."""
     height, width = size
     clip, source = checked.clip, read_image(recording.source)
+    assert clip is not None, "refused where sound alone drives"
     source = _of_height(source, height)
     frames = outputs.enter_context(closing(_read_ahead(clip, checked.frame_rate)))
     driving_width = _width_at(height, clip.width, clip.height)

@@ -23,7 +23,7 @@ class Recording:
     source: Path
     """Picture of the person to animate."""
     driving: Path
-    """What moves it: a video, a GIF, or a folder or pattern of pictures."""
+    """What moves it: a video, a GIF, a folder or pattern of pictures, or speech (.wav, .mp3, .flac ...)."""
     output: str | None = None
     """Video (.mp4, .mov), a folder to put it in, or pictures (frames/%05d.png). [default: SOURCE--DRIVING.mp4]"""
     preset: str = DEFAULT_PRESET

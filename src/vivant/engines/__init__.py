@@ -6,7 +6,7 @@ Adding a family adds one line here and one preset; no other file outside its fol
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vivant.errors import InputError
 
@@ -18,6 +18,11 @@ ENGINES: dict[str, str] = {
     "refvae": "vivant.engines.refvae.engine:RefVae",
 }
 
+VOICES: dict[str, str] = {
+    "liveportrait": "vivant.engines.liveportrait.voice:Voice",
+}
+"""What turns speech into motion, for families that video drives."""
+
 
 def engine_class(family: str) -> type[Engine]:
     """Import the Engine class of a family. Raises InputError for a name that is not in ENGINES."""
@@ -25,3 +30,11 @@ def engine_class(family: str) -> type[Engine]:
         raise InputError(f"there is no family {family!r}; there are {', '.join(sorted(ENGINES))}")
     module, _, name = ENGINES[family].partition(":")
     return cast("type[Engine]", getattr(import_module(module), name))
+
+
+def voice_class(family: str) -> Any:
+    """Import the Voice class of a family. Raises InputError where the family has none."""
+    if family not in VOICES:
+        raise InputError(f"the family {family} cannot be driven by sound alone; give a video.")
+    module, _, name = VOICES[family].partition(":")
+    return getattr(import_module(module), name)
