@@ -52,7 +52,7 @@ PRESETS: dict[str, Preset] = {
             family="liveportrait",
             summary="Small human portraits in real time on a CPU; trained from scratch on synthetic faces.",
             embedded=True,
-            sha256="cec21d53ef4eb244b6ce08d4288b8c85f6d49395db4f13be9fcf80f35cefb778",
+            sha256="8728f2238341ea1654fefc88d5cde2b638cd7995d0d631492ae2ed7b00fb8ed0",
             licence="Apache-2.0",
             source="recipes mini_motion, mini_generator, mini_finish; see weights/liveportrait-mini/README.md",
             voice="liveportrait-voice-mini",
@@ -118,14 +118,16 @@ def load(
     return family(config, networks, chosen)
 
 
-def load_voice(name: str | Path) -> Any:
-    """What turns speech into motion for a preset. Raises InputError where the preset has no voice."""
+def load_voice(name: str | Path, what: str | Path = "sound") -> Any:
+    """What turns speech into motion for a preset. Raises InputError, naming `what` speaks, where it has no voice."""
     from vivant.engines import voice_class
 
     preset = PRESETS.get(str(name))
     if preset is None or preset.voice is None:
         able = ", ".join(sorted(other.name for other in PRESETS.values() if other.voice is not None))
-        raise InputError(f"{name} cannot be driven by sound alone; give a video, or use the preset {able}.")
+        raise InputError(
+            f"{what} has only sound, which cannot drive {name}; give a video, or use the preset {able}."
+        )
     return voice_class(preset.family).load(embedded_weights(preset.voice))
 
 

@@ -160,7 +160,7 @@ def _animated(
         driving_face=_face(recording.driving_face),
         paste_back=recording.paste_back,
         allow_truncated=recording.allow_truncated,
-        voice=load_voice(recording.preset) if checked.clip is None else None,
+        voice=load_voice(recording.preset, recording.driving) if checked.clip is None else None,
     )
 
 

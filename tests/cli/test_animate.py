@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 import vivant
+from vivant.engines.liveportrait.config import Options
 from vivant.media.reader import VideoReader
+from vivant.records import to_data
 from vivant.settings import Recording
 
 from .lines import Run, left_in, shifted, write_driving
@@ -55,7 +57,7 @@ def test_the_manifest_says_how(run: Run, here: Path, media: Path, tiny: Path) ->
     assert manifest["weights"]["weights_sha256"] == sha256(tiny / "model.safetensors")
     assert manifest["weights"]["preset"] == "tiny"
     assert manifest["weights"]["dtype"] == "float32"
-    assert manifest["options"] == {"relative": False, "region": "lip", "driving_multiplier": 1.5}
+    assert manifest["options"] == to_data(Options(relative=False, region="lip", driving_multiplier=1.5))
     assert manifest["seed"] == 7
     assert manifest["settings"]["paste_back"] is False
     assert manifest["versions"]["vivant"] == vivant.__version__
@@ -220,7 +222,7 @@ def test_other_programs_words(run: Run, here: Path, media: Path, tiny: Path) -> 
     )  # fmt: skip
     assert done.code == 0, done.err
     manifest = json.loads((here / "face--drive.json").read_text())
-    assert manifest["options"] == {"relative": True, "region": "exp", "driving_multiplier": 1.2}
+    assert manifest["options"] == to_data(Options(region="exp", driving_multiplier=1.2))
     assert manifest["settings"]["paste_back"] is False
     done = run(
         "animate", "--reference_image", media / "face.png", "--driving_video", media / "drive.mp4", "--preset", tiny,

@@ -125,7 +125,7 @@ DRIVINGS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     ),
     "corrupted.mp4": (lambda path, media: path.write_bytes(corrupted(media / "drive.mp4")), ""),
     "text.mp4": (lambda path, media: path.write_text("not a video\n" * 99), "is not a video"),
-    "sound.wav": (lambda path, media: silence(path), "has only sound; choose a video file"),
+    "sound.wav": (lambda path, media: silence(path), "has only sound, which cannot drive"),
     "nothing.mp4": (zero_frames, "no picture that can be decoded"),
     "folder": (lambda path, media: path.mkdir(), "holds no pictures"),
     "frames_%03d.png": (lambda path, media: None, "no file matches"),
