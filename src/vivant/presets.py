@@ -56,12 +56,12 @@ PRESETS: dict[str, Preset] = {
             licence="Apache-2.0",
             source="recipes mini_motion, mini_generator, mini_finish; see weights/liveportrait-mini/README.md",
             voice="liveportrait-voice-mini",
-            speed="25 frames/s networks, 14 end to end, 2 CPU cores (AVX512-BF16, no AMX)",
+            speed="32 frames/s networks, 20 end to end, 2 CPU cores (AVX512-BF16, no AMX)",
             expected={
-                "psnr_over_copy_db": 4.6,
-                "landmark_error_over_copy": 0.124,
-                "jaw": 0.847,
-                "blink": 0.922,
+                "psnr_over_copy_db": 5.04,
+                "landmark_error_over_copy": 0.110,
+                "jaw": 0.829,
+                "blink": 0.938,
             },
         ),
         Preset(

@@ -130,7 +130,7 @@ ABSOLUTE_Y_AND_Z = (9,)
 
 # Gains on the driver's change of expression, (lips, eyes), relative mode. The compact networks see and draw less
 # than there is (regression to the mean, twice); more gain measures better and looks worse: mouths grow too wide.
-EXPRESSION_GAINS = {"published": (1.0, 1.0), "compact": (1.6, 1.3)}
+EXPRESSION_GAINS = {"published": (1.0, 1.0), "compact": (1.3, 1.3)}
 
 
 def keypoints(motion: Motion, canonical: Tensor, config: Config) -> Tensor:

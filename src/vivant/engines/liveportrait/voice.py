@@ -43,9 +43,6 @@ IDLE_BROWS = 0.12
 IDLE_SECONDS = 0.8
 BLINK_HALF_SECONDS = 0.11
 BLINK_GAP_SECONDS = (2.0, 6.0)
-STRENGTH = 0.6
-"""Share of the mouth's movement that is given on: relative motion multiplies lips by 1.6 (EXPRESSION_GAINS), meant for
-what the networks see, which is less than there is. Ours is the truth; and jaws opened further smear the eyes."""
 ONSET_FRAMES = 2
 """Frame 0 is the rest that relative motion is relative to; the mouth is free from this frame on."""
 
@@ -143,7 +140,7 @@ class Voice:
     def _motion(self, state: VoiceState, controls: Tensor) -> Motion:
         awake = min(1.0, state.num_frames / FRAME_RATE_HZ)
         angles, brows, lids = self._idle(state)
-        mouth = controls * (STRENGTH * min(1.0, state.num_frames / ONSET_FRAMES))
+        mouth = controls * min(1.0, state.num_frames / ONSET_FRAMES)
         weights = torch.cat([mouth, torch.tensor([lids, brows * awake])])
         state.num_frames += 1
         pitch, yaw, roll = angles * awake
