@@ -38,13 +38,13 @@ LEAD_SECONDS = 0.6
 """Silence before the speech, as `talking_motions` lays it."""
 ESPEAK_VOICES = (
     "en-us",
-    "en-gb",
+    "en-us+f1",
     "en-us+f2",
     "en-us+f4",
-    "en-gb+m3",
+    "en-us+m3",
     "en-us+m5",
     "de",
-    "fr-fr",
+    "fr",
     "es",
     "it",
     "cmn",
