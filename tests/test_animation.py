@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import vivant
-from vivant import animation
+from vivant import drivers
 from vivant.engine import Engine
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import FaceError, InputError
@@ -74,7 +74,7 @@ class FakeTracker:
 @pytest.fixture
 def tracker(monkeypatch: pytest.MonkeyPatch) -> type[FakeTracker]:
     fake = type("Fake", (FakeTracker,), {})
-    monkeypatch.setattr(animation, "FaceTracker", fake)
+    monkeypatch.setattr(drivers, "FaceTracker", fake)
     return fake
 
 

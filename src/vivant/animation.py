@@ -10,41 +10,27 @@ line and the web app loop over an Animation and do the rest.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sized
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vivant.drivers import DEFAULT_FRAME_RATE, DrivingClip, Follower, Items, opened, replayed_motion, spoken
 from vivant.engine import Engine, Portrait, Voice
 from vivant.errors import InputError
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
 from vivant.face.paste import paste_back as paste
-from vivant.face.points import eye_openness, lip_openness
-from vivant.face.track import FaceTracker
-from vivant.face.window import DrivingWindow
-from vivant.media.audio import read_audio
-from vivant.media.overlap import prefetch
-from vivant.media.reader import read_clip
-from vivant.media.resample import resample, tidy_rate
 from vivant.media.types import AudioChunk, Frame
+from vivant.motion_file import SUFFIX, Entry, Mark
 from vivant.session import Session, Timing
-
-DrivingClip: TypeAlias = str | Path | Iterable[Frame | np.ndarray | AudioChunk]
-"""A file or folder that `read_clip` opens, or frames (Frame, or uint8 (H, W, 3)) or sound one after another."""
-
-DEFAULT_FRAME_RATE = Fraction(25)
-"""For frames without times."""
-
-Items: TypeAlias = Generator[Frame | AudioChunk | Any, None, None]
-"""Frames, sound, or the family's Motion."""
 
 _Shown = Literal["drawn", "held", "rest"]
 
@@ -85,7 +71,7 @@ class Animation:
         portrait: Portrait,
         frames: Items,
         *,
-        follow: _Follower | None,
+        follow: Follower | None,
         missing: MissingReport,
         pasted: bool,
     ) -> None:
@@ -97,6 +83,7 @@ class Animation:
         self._num_frames = 0
         self._paste_seconds = 0.0
         self._last: np.ndarray | None = None
+        self._rate = DEFAULT_FRAME_RATE
         self.frame_rate = None
         self.num_frames_estimate = None
         size = session.engine.frame_size(portrait)
@@ -150,6 +137,13 @@ class Animation:
     def _take(self, item: Frame | AudioChunk | Any) -> tuple[list[_Shown], list[Tensor]]:
         """Push one item; say how the frames that it asks for are to be shown."""
         session = self._session
+        if isinstance(item, Entry):
+            self._missing.record(
+                Fraction(self._missing.num_frames) / self._rate, found=item.motion is not None
+            )
+            if item.motion is None:
+                return ["rest" if self._missing.policy == "source" else "held"], []
+            return ["drawn"], session.push_motion(item.motion, restart=item.mark is Mark.RESTARTS)
         if not isinstance(item, (Frame, AudioChunk)):
             return ["drawn"] * len(item), session.push_motion(item)
         if isinstance(item, AudioChunk) or self._follow is None:
@@ -229,103 +223,27 @@ def animate(
     if paste_back and portrait.framing is None:
         raise InputError("there is no picture to paste into: the portrait was prepared with face=None")
     rate = Fraction(frame_rate).limit_denominator(1001) if frame_rate is not None else None
+    replayed = isinstance(driving, (str, Path)) and Path(driving).suffix.lower() == SUFFIX
     if voice is not None and isinstance(driving, (str, Path)):
-        frames, rate, estimate = _spoken(driving, rate, voice, seed)
+        frames, rate, estimate = spoken(driving, rate, voice, seed)
+    elif replayed and isinstance(driving, (str, Path)):
+        frames, rate, estimate = replayed_motion(driving, rate, engine)
     else:
-        frames, rate, estimate = _opened(driving, rate, allow_truncated)
+        frames, rate, estimate = opened(driving, rate, allow_truncated)
     by_sound = engine.stream.driving == "audio"
     animation = Animation(
         Session(engine, portrait, options, seed, float(rate) if rate is not None else None),
         portrait,
         frames,
         follow=None
-        if by_sound or voice is not None or driving_face is None
-        else _Follower(engine.crop_size_px, driving_face),
+        if by_sound or voice is not None or replayed or driving_face is None
+        else Follower(engine.crop_size_px, driving_face),
         missing=MissingReport(
             on_missing, name=str(driving) if isinstance(driving, (str, Path)) else "driving"
         ),
         pasted=portrait.framing is not None if paste_back is None else paste_back,
     )
     animation.frame_rate = rate
+    animation._rate = rate or DEFAULT_FRAME_RATE
     animation.num_frames_estimate = estimate
     return animation
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """The driver's face in one frame."""
-
-    image: np.ndarray
-    """uint8 (size, size, 3)."""
-    window: Any
-    restart: bool
-    openness: tuple[float, float, float]
-
-
-class _Follower:
-    """The face of the driving clip, cut out frame by frame."""
-
-    def __init__(self, size_px: int, face: str) -> None:
-        self.seconds = 0.0
-        self._tracker = FaceTracker(face)
-        self._window = DrivingWindow(size_px)
-        self._started = False
-
-    def update(self, image: np.ndarray) -> _Seen | None:
-        begin = perf_counter()
-        tracked = self._tracker.update(image)
-        seen = None
-        if tracked is not None:
-            view = self._window.update(tracked.landmarks, cut=tracked.cut)
-            seen = _Seen(
-                view.crop.apply(image),
-                view.to_reference,
-                view.restarted and self._started,
-                (*eye_openness(tracked.landmarks), lip_openness(tracked.landmarks)),
-            )
-            self._started = True
-        self.seconds += perf_counter() - begin
-        return seen
-
-
-def _opened(
-    driving: DrivingClip, rate: Fraction | None, allow_truncated: bool
-) -> tuple[Items, Fraction | None, int | None]:
-    """Driving as a closable iterator at the output rate, that rate, and the expected number of frames."""
-    if not isinstance(driving, (str, Path)):
-        estimate = len(driving) if isinstance(driving, Sized) else None
-        return _timed(driving, rate or DEFAULT_FRAME_RATE), rate, estimate
-    clip = read_clip(driving, allow_truncated=allow_truncated)
-    rate = rate or tidy_rate(clip.frame_rate)
-    estimate = round(clip.duration * rate) if clip.duration is not None else clip.num_frames_estimate
-    return _prefetched(resample(clip, rate, end=clip.duration)), rate, estimate
-
-
-def _spoken(
-    driving: str | Path, rate: Fraction | None, voice: Voice, seed: int
-) -> tuple[Items, Fraction, int | None]:
-    """The Motion that a file's sound asks for, as `_opened` gives frames."""
-    stream = voice.stream
-    assert stream.frame_rate_hz is not None
-    assert stream.sample_rate_hz is not None
-    own = Fraction(stream.frame_rate_hz)
-    if rate is not None and rate != own:
-        raise InputError(f"speech moves faces at {own} frames per second, not {rate}; leave --fps out.")
-    sound = read_audio(driving, stream.sample_rate_hz, 1 / own)
-
-    def motions() -> Items:
-        state = voice.start(seed)
-        for chunk in sound:
-            yield from voice.push(state, torch.from_numpy(chunk.samples))
-        yield from voice.flush(state)
-
-    return motions(), own, None
-
-
-def _prefetched(frames: Iterator[Frame]) -> Items:
-    yield from prefetch(frames)
-
-
-def _timed(items: Iterable[Frame | np.ndarray | AudioChunk], rate: Fraction) -> Items:
-    for index, item in enumerate(items):
-        yield Frame(item, index / rate) if isinstance(item, np.ndarray) else item

@@ -144,6 +144,8 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     config_type: ClassVar[type]
     options_type: ClassVar[type]
     state_type: ClassVar[type[State]]
+    motion_type: ClassVar[type | None] = None
+    """The family's Motion, where it can be saved and replayed frame by frame."""
     network_methods: ClassVar[tuple[str, ...]]
     """Methods of the networks that run per frame: what `runtime="compile"` compiles."""
     stream: StreamSpec
@@ -173,6 +175,11 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     @abstractmethod
     def crop_size_px(self) -> int:
         """Side of the square crops that the networks see. Pictures of any other size are resized to it."""
+
+    @property
+    def motion_kind(self) -> str:
+        """What a Motion is about (which keypoints, say): only motions of one kind can be exchanged."""
+        return self.family
 
     @property
     def device(self) -> torch.device:
@@ -266,9 +273,19 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         openness: Tensor | None = None,
     ) -> Tensor:
         """See and draw one chunk."""
+        return self.render(state, self.see(state, driving, windows, openness))
+
+    def see(
+        self,
+        state: StateT,
+        driving: Tensor,
+        windows: Tensor | None = None,
+        openness: Tensor | None = None,
+    ) -> MotionT:
+        """Everything that one chunk of driving says; drawing needs nothing else of it."""
         motion = self.encode_motion(state, driving)
         motion = motion if openness is None else self.seen_with(motion, openness)
-        return self.render(state, motion if windows is None else self.seen_from(motion, windows))
+        return motion if windows is None else self.seen_from(motion, windows)
 
 
 def as_pictures(image: Picture) -> list[np.ndarray]:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 MAX_VIDEO_PIXELS = 139_264 * 256
 """Largest picture of H.264's highest level (6.2). Encoders take more, and then players show nothing."""
 
+MOTION_SUFFIX = ".safetensors"
+"""Of saved motion; as `motion_file.SUFFIX`, which imports torch."""
+
 _QUEUED_BYTES = 256_000_000
 """Pictures waiting to be encoded take at most this much memory, or are two."""
 
@@ -123,6 +126,8 @@ def _check(recording: Recording) -> _Checked:
         )
     if recording.driving.suffix.lower() in SOUND_SUFFIXES:
         return _check_sound(recording)
+    if recording.driving.suffix.lower() == MOTION_SUFFIX:
+        return _check_motion(recording)
     clip = read_clip(recording.driving, allow_truncated=recording.allow_truncated)
     if recording.audio == "source":
         raise InputError(f"{recording.source} is a picture and has no sound; use --audio driving or none.")
@@ -143,6 +148,20 @@ def _check_sound(recording: Recording) -> _Checked:
     return _Checked(None, rate, recording.driving if recording.audio == "driving" else None)
 
 
+def _check_motion(recording: Recording) -> _Checked:
+    """A driver that was recorded."""
+    from vivant.motion_file import MotionFile
+
+    if not recording.driving.is_file():
+        raise InputError(f"{recording.driving} does not exist; check the path.")
+    rate = MotionFile(recording.driving).header.frame_rate
+    if recording.compare:
+        raise InputError(f"{recording.driving} is saved motion and shows nothing; leave --compare out.")
+    if recording.audio == "source":
+        raise InputError(f"{recording.source} is a picture and has no sound; use --audio none.")
+    return _Checked(None, choose_frame_rate(recording.fps, None, rate), None)
+
+
 def _animated(
     recording: Recording, checked: _Checked, engine: Engine[Any, Any, Any, Any, Any], options: Any
 ) -> Animation:
@@ -160,7 +179,9 @@ def _animated(
         driving_face=_face(recording.driving_face),
         paste_back=recording.paste_back,
         allow_truncated=recording.allow_truncated,
-        voice=load_voice(recording.preset, recording.driving) if checked.clip is None else None,
+        voice=load_voice(recording.preset, recording.driving)
+        if recording.driving.suffix.lower() in SOUND_SUFFIXES
+        else None,
     )
 
 

@@ -156,16 +156,10 @@ class Session:
             restart: the frame begins a new shot, so that motion becomes relative to it.
         """
         state = self._open_state()
-        driving = self._to_tensor(item).to(self.engine.device)
-        self._count_in(driving)
+        given = self._given(item, window, openness)
+        self._count_in(given.driving)
         if restart:
             self.engine.restart(state)
-        place = [1.0, 0.0, 0.0] if window is None else [window.scale, *window.shift]
-        opened = openness if openness is not None else (float("nan"),) * 3
-        windows, measured = (
-            torch.tensor([row], device=driving.device).expand(len(driving), 3) for row in (place, opened)
-        )
-        given = _Waiting(driving, windows, measured)
         given = given if self._waiting is None else self._waiting.joined(given)
         chunk = self._chunk_length
         whole = len(given) - len(given) % chunk
@@ -175,11 +169,35 @@ class Session:
             frames += self._step(self._open_state(), given.part(start, start + chunk))
         return frames
 
-    def push_motion(self, motion: Any) -> list[Tensor]:
+    def see(
+        self,
+        item: Driving,
+        *,
+        window: Similarity | None = None,
+        openness: tuple[float, float, float] | None = None,
+    ) -> Any:
+        """The Motion of one whole chunk, not drawn: what `push` would draw, and what `push_motion` takes."""
+        given = self._given(item, window, openness)
+        return self.engine.see(self._open_state(), given.driving, given.windows, given.openness)
+
+    def push_motion(self, motion: Any, *, restart: bool = False) -> list[Tensor]:
         """Give the family's Motion of T frames in the place of driving; take the frames that are due."""
         state = self._open_state()
+        if restart:
+            self.engine.restart(state)
         self.timing = replace(self.timing, frames_in=self.timing.frames_in + len(motion))
         return self._timed(lambda: self.engine.render(state, motion.to(self.engine.device)))
+
+    def _given(
+        self, item: Driving, window: Similarity | None, openness: tuple[float, float, float] | None
+    ) -> _Waiting:
+        driving = self._to_tensor(item).to(self.engine.device)
+        place = [1.0, 0.0, 0.0] if window is None else [window.scale, *window.shift]
+        opened = openness if openness is not None else (float("nan"),) * 3
+        windows, measured = (
+            torch.tensor([row], device=driving.device).expand(len(driving), 3) for row in (place, opened)
+        )
+        return _Waiting(driving, windows, measured)
 
     def flush(self) -> list[Tensor]:
         """The frames still owed, so that as many came out as went in. Then nothing more can be pushed."""

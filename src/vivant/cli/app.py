@@ -12,6 +12,7 @@ from vivant.cli.convert import convert
 from vivant.cli.doctor import doctor
 from vivant.cli.evaluate import bench, evaluate
 from vivant.cli.licenses import licenses
+from vivant.cli.motion import build_motion
 from vivant.cli.presets import presets
 from vivant.cli.studio import build_studio
 from vivant.cli.train import train
@@ -30,6 +31,7 @@ def build_app() -> typer.Typer:
     app.callback()(_shared)
     for command in (animate, presets, licenses, doctor, convert, train, evaluate, bench):
         app.command(cls=Command)(command)
+    app.add_typer(build_motion(), name="motion")
     app.add_typer(build_studio(), name="studio")
     return app
 

@@ -90,6 +90,7 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     config_type = Config
     options_type = Options
     state_type = LivePortraitState
+    motion_type = Motion
     network_methods = ("motion", "generate")
     stream = StreamSpec(driving="video", chunk_frames=1, delay_frames=0, frame_rate_hz=None)
 
@@ -108,6 +109,10 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     @staticmethod
     def tiny_configs() -> Mapping[str, Config]:
         return {"compact": tiny(), "published": tiny_published(), "whole": tiny_whole()}
+
+    @property
+    def motion_kind(self) -> str:
+        return f"{self.config.networks}-{self.config.num_keypoints}"
 
     @property
     def crop_size_px(self) -> int:
