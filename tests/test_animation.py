@@ -13,14 +13,18 @@ import torch
 
 import vivant
 from vivant import drivers
+from vivant.drivers import Refers, Seen, Watched, referring
 from vivant.engine import Engine
+from vivant.engines.liveportrait.config import Options
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import FaceError, InputError
 from vivant.face.crop import box_crop
 from vivant.face.framing import Framing
 from vivant.face.points import Landmarks
 from vivant.face.track import TrackedFace
+from vivant.face.window import Similarity
 from vivant.media.types import Frame
+from vivant.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +193,45 @@ def test_nothing_is_taken_ahead(engine: Engine, portrait: Any) -> None:
 def test_a_missing_file_is_named(engine: Engine, portrait: Any) -> None:
     with pytest.raises(InputError, match=r"nowhere\.mp4"):
         vivant.animate(engine, portrait, "nowhere.mp4")
+
+
+def seen(unrest: float, *, restart: bool = False) -> Watched:
+    image = np.full((4, 4, 3), round(unrest * 10), np.uint8)
+    return Watched(Fraction(0), Seen(image, Similarity(1.0, np.zeros(2)), restart, (0.3, 0.3, 0.0), unrest))
+
+
+def referred(items: list[Watched], reference: Any) -> tuple[float | None, int]:
+    """The chosen face's unrest, and how many frames come out behind it."""
+    out = list(referring((item for item in items), reference, Fraction(2)))
+    first = out[0].seen.unrest if out and isinstance(out[0], Refers) else None
+    return first, sum(isinstance(item, Watched) for item in out)
+
+
+def test_reference_is_the_calmest_face_of_the_first_two_seconds() -> None:
+    open_mouth = [seen(0.9), seen(0.8), Watched(Fraction(0), None), seen(0.1), seen(0.0)]
+    assert referred(open_mouth, "auto") == (0.1, 5), "two seconds at two frames per second are four frames"
+    assert referred([seen(0.2), seen(0.15)], "auto") == (None, 2), "hardly calmer is not calmer"
+    assert referred([seen(0.9), seen(0.1, restart=True)], "auto") == (None, 2), "another shot is another rest"
+    assert referred(open_mouth, 1) == (0.8, 5)
+    assert referred([Watched(Fraction(0), None)], "auto") == (None, 1)
+    with pytest.raises(InputError, match="2 shows no face"):
+        referred(open_mouth, 2)
+    with pytest.raises(InputError, match="9 is beyond the end; the clip has 5 frames"):
+        referred(open_mouth, 9)
+
+
+def test_an_open_mouth_at_the_start_changes_nothing_later(engine: Engine, portrait: Any) -> None:
+    """A clip that starts restless is, from its calm frame on, the clip that starts there."""
+    calm, restless = pictures(1, 64, seed=5)[0], pictures(1, 64, seed=6)[0]
+    later = pictures(3, 64, seed=7)
+
+    def session(first: list[np.ndarray], refers: bool) -> list[torch.Tensor]:
+        one = Session(engine, portrait, Options(smoothing_ms=0))
+        if refers:
+            one.refer(one.see(calm))
+        return [frame for image in (*first, *later) for frame in one.push(image)]
+
+    trimmed = session([calm], refers=False)
+    whole = session([restless, restless, calm], refers=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole[2:], trimmed, strict=True))
+    assert not torch.equal(session([restless, calm], refers=False)[1], trimmed[0])

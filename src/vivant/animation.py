@@ -23,7 +23,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vivant.drivers import DEFAULT_FRAME_RATE, DrivingClip, Follower, Items, opened, replayed_motion, spoken
+from vivant.drivers import (
+    DEFAULT_FRAME_RATE,
+    DrivingClip,
+    Follower,
+    Items,
+    Refers,
+    Watched,
+    checked_reference,
+    opened,
+    referring,
+    replayed_motion,
+    spoken,
+    watched,
+)
 from vivant.engine import Engine, Portrait, Voice
 from vivant.errors import InputError
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
@@ -137,26 +150,39 @@ class Animation:
     def _take(self, item: Frame | AudioChunk | Any) -> tuple[list[_Shown], list[Tensor]]:
         """Push one item; say how the frames that it asks for are to be shown."""
         session = self._session
-        if isinstance(item, Entry):
-            self._missing.record(
-                Fraction(self._missing.num_frames) / self._rate, found=item.motion is not None
+        if isinstance(item, Refers):
+            seen = item.seen
+            session.refer(session.see(seen.image, window=seen.window, openness=seen.openness))
+            return [], []
+        if isinstance(item, Watched):
+            self._missing.record(item.time, found=item.seen is not None)
+            if item.seen is None:
+                return self._without_face(), []
+            seen = item.seen
+            return ["drawn"], session.push(
+                seen.image, window=seen.window, openness=seen.openness, restart=seen.restart
             )
-            if item.motion is None:
-                return ["rest" if self._missing.policy == "source" else "held"], []
-            return ["drawn"], session.push_motion(item.motion, restart=item.mark is Mark.RESTARTS)
+        if isinstance(item, Entry):
+            return self._replay(item)
         if not isinstance(item, (Frame, AudioChunk)):
             return ["drawn"] * len(item), session.push_motion(item)
-        if isinstance(item, AudioChunk) or self._follow is None:
-            before = session.timing.frames_in
-            frames = session.push(item)
-            return ["drawn"] * (session.timing.frames_in - before), frames
-        seen = self._follow.update(item.image)
-        self._missing.record(item.time, found=seen is not None)
-        if seen is None:
-            return ["rest" if self._missing.policy == "source" else "held"], []
-        return ["drawn"], session.push(
-            seen.image, window=seen.window, openness=seen.openness, restart=seen.restart
-        )
+        before = session.timing.frames_in
+        frames = session.push(item)
+        return ["drawn"] * (session.timing.frames_in - before), frames
+
+    def _replay(self, entry: Entry) -> tuple[list[_Shown], list[Tensor]]:
+        """One row of a motion file."""
+        if entry.mark is Mark.REFERS:
+            self._session.refer(entry.motion)
+            return [], []
+        time = Fraction(self._missing.num_frames) / self._rate
+        self._missing.record(time, found=entry.motion is not None)
+        if entry.motion is None:
+            return self._without_face(), []
+        return ["drawn"], self._session.push_motion(entry.motion, restart=entry.mark is Mark.RESTARTS)
+
+    def _without_face(self) -> list[_Shown]:
+        return ["rest" if self._missing.policy == "source" else "held"]
 
     def _due(self, shown: deque[_Shown], drawn: deque[Tensor]) -> Iterator[np.ndarray]:
         while shown and (shown[0] != "drawn" or drawn):
@@ -202,6 +228,7 @@ def animate(
     paste_back: bool | None = None,
     allow_truncated: bool = False,
     voice: Voice | None = None,
+    reference_frame: int | Literal["auto"] | None = None,
 ) -> Animation:
     """Animate a portrait with a clip: an iterator of uint8 RGB frames, with a report.
 
@@ -216,6 +243,8 @@ def animate(
         paste_back: give the whole picture rather than the face's square. None: where the portrait was cut
             from a picture.
         allow_truncated: use what can be read of a damaged file.
+        reference_frame: which driving frame is neutral, so that relative motion is relative to it: a number from 0, or
+            "auto", the calmest face of the first two seconds. None: "auto" for files, else the first.
         voice: what speaks (`vivant.presets.load_voice`), where `driving` is a file with sound to be spoken.
 
     Raises InputError or FaceError, at once or while iterating.
@@ -223,21 +252,14 @@ def animate(
     if paste_back and portrait.framing is None:
         raise InputError("there is no picture to paste into: the portrait was prepared with face=None")
     rate = Fraction(frame_rate).limit_denominator(1001) if frame_rate is not None else None
-    replayed = isinstance(driving, (str, Path)) and Path(driving).suffix.lower() == SUFFIX
-    if voice is not None and isinstance(driving, (str, Path)):
-        frames, rate, estimate = spoken(driving, rate, voice, seed)
-    elif replayed and isinstance(driving, (str, Path)):
-        frames, rate, estimate = replayed_motion(driving, rate, engine)
-    else:
-        frames, rate, estimate = opened(driving, rate, allow_truncated)
-    by_sound = engine.stream.driving == "audio"
+    items, rate, estimate, follow = _driven(
+        engine, driving, rate, voice, seed, driving_face, reference_frame, allow_truncated
+    )
     animation = Animation(
         Session(engine, portrait, options, seed, float(rate) if rate is not None else None),
         portrait,
-        frames,
-        follow=None
-        if by_sound or voice is not None or replayed or driving_face is None
-        else Follower(engine.crop_size_px, driving_face),
+        items,
+        follow=follow,
         missing=MissingReport(
             on_missing, name=str(driving) if isinstance(driving, (str, Path)) else "driving"
         ),
@@ -247,3 +269,34 @@ def animate(
     animation._rate = rate or DEFAULT_FRAME_RATE
     animation.num_frames_estimate = estimate
     return animation
+
+
+def _driven(
+    engine: Engine,
+    driving: DrivingClip,
+    rate: Fraction | None,
+    voice: Voice | None,
+    seed: int,
+    driving_face: str | None,
+    reference_frame: int | Literal["auto"] | None,
+    allow_truncated: bool,
+) -> tuple[Items, Fraction | None, int | None, Follower | None]:
+    """What drives, as items; its rate; how many frames to expect; who follows the face in it."""
+    if isinstance(driving, (str, Path)):
+        if voice is not None:
+            return *spoken(driving, rate, voice, seed), None
+        if Path(driving).suffix.lower() == SUFFIX:
+            return *replayed_motion(driving, rate, engine), None
+        reference_frame = "auto" if reference_frame is None else reference_frame
+    frames, rate, estimate = opened(driving, rate, allow_truncated)
+    if engine.stream.driving == "audio" or driving_face is None:
+        if reference_frame not in (None, "auto", 0):
+            raise InputError(
+                f"--reference-frame {reference_frame} needs a clip in which a face is looked for."
+            )
+        return frames, rate, estimate, None
+    follow = Follower(engine.crop_size_px, driving_face)
+    items: Items = watched(frames, follow)
+    if reference_frame:
+        items = referring(items, checked_reference(reference_frame), rate or DEFAULT_FRAME_RATE)
+    return items, rate, estimate, follow

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 
 from vivant.engine import Engine, Voice
 from vivant.errors import InputError
-from vivant.face.points import eye_openness, lip_openness
+from vivant.face.points import eye_openness, head_angles, lip_openness
 from vivant.face.track import FaceTracker
 from vivant.face.window import DrivingWindow
 from vivant.media.audio import read_audio
@@ -27,7 +27,7 @@ from vivant.media.overlap import prefetch
 from vivant.media.reader import read_clip
 from vivant.media.resample import resample, tidy_rate
 from vivant.media.types import AudioChunk, Frame
-from vivant.motion_file import MotionFile, MotionWriter
+from vivant.motion_file import Entry, Mark, MotionFile, MotionWriter
 from vivant.session import Session
 
 DrivingClip: TypeAlias = str | Path | Iterable[Frame | np.ndarray | AudioChunk]
@@ -36,8 +36,15 @@ DrivingClip: TypeAlias = str | Path | Iterable[Frame | np.ndarray | AudioChunk]
 DEFAULT_FRAME_RATE = Fraction(25)
 """For frames without times."""
 
-Items: TypeAlias = Generator[Frame | AudioChunk | Any, None, None]
+Items: TypeAlias = Generator[Any, None, None]
 """Frames, sound, or the family's Motion."""
+
+
+AUTO_SECONDS = 2
+"""How far ahead a neutral face is looked for."""
+MAX_REFERENCE_FRAME = 250
+OPEN_EYES, RESTLESS_DEGREES = 0.3, 40.0
+CLEARLY = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,24 @@ class Seen:
     window: Any
     restart: bool
     openness: tuple[float, float, float]
+    unrest: float
+    """How far from a neutral, frontal face with a closed mouth and open eyes; about 0 to 2."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A frame of the driving clip, watched."""
+
+    time: Fraction
+    seen: Seen | None
+    """None where no face was found."""
+
+
+@dataclass(frozen=True)
+class Refers:
+    """Not a frame: what relative motion is relative to, before the first one."""
+
+    seen: Seen
 
 
 class Follower:
@@ -66,15 +91,74 @@ class Follower:
         seen = None
         if tracked is not None:
             view = self._window.update(tracked.landmarks, cut=tracked.cut)
+            openness = (*eye_openness(tracked.landmarks), lip_openness(tracked.landmarks))
+            yaw, pitch, _ = head_angles(tracked.landmarks)
+            unrest = openness[2] + max(0.0, OPEN_EYES - sum(openness[:2]) / 2) * 2
+            unrest += (abs(yaw) + abs(pitch)) / RESTLESS_DEGREES
             seen = Seen(
                 view.crop.apply(image),
                 view.to_reference,
                 view.restarted and self._started,
-                (*eye_openness(tracked.landmarks), lip_openness(tracked.landmarks)),
+                openness,
+                unrest,
             )
             self._started = True
         self.seconds += perf_counter() - begin
         return seen
+
+
+def watched(frames: Items, follow: Follower) -> Generator[Watched, None, None]:
+    """Frames with the driver's face followed."""
+    with closing(frames):
+        for frame in frames:
+            assert isinstance(frame, Frame), "sound has no face"
+            yield Watched(frame.time, follow.update(frame.image))
+
+
+def referring(
+    items: Generator[Watched, None, None], reference: int | Literal["auto"], rate: Fraction
+) -> Generator[Watched | Refers, None, None]:
+    """The same items, and before them what their motion is relative to, where that is not the first.
+
+    "auto": the calmest face of the first AUTO_SECONDS, if it is clearly calmer than the first; never beyond a cut.
+    A number: that frame; looked ahead for, so at most MAX_REFERENCE_FRAME. Raises InputError.
+    """
+    ahead = round(AUTO_SECONDS * rate) if reference == "auto" else reference + 1
+    waiting: list[Watched] = []
+    with closing(items):
+        for item in items:
+            waiting.append(item)
+            if len(waiting) >= ahead or (reference == "auto" and item.seen is not None and item.seen.restart):
+                break
+        chosen = _reference(waiting, reference)
+        if chosen is not None:
+            yield Refers(chosen)
+        yield from waiting
+        yield from items
+
+
+def checked_reference(reference: int | Literal["auto"]) -> int | Literal["auto"]:
+    """The same, if it can be. Raises InputError."""
+    if reference != "auto" and not 0 <= reference <= MAX_REFERENCE_FRAME:
+        raise InputError(f"--reference-frame is auto or 0 to {MAX_REFERENCE_FRAME}, got {reference}.")
+    return reference
+
+
+def _reference(waiting: list[Watched], reference: int | Literal["auto"]) -> Seen | None:
+    if reference != "auto":
+        if reference >= len(waiting):
+            raise InputError(
+                f"--reference-frame {reference} is beyond the end; the clip has {len(waiting)} frames."
+            )
+        seen = waiting[reference].seen
+        if seen is None:
+            raise InputError(f"--reference-frame {reference} shows no face; choose another frame.")
+        return seen
+    faces = [item.seen for item in waiting if item.seen is not None and not item.seen.restart]
+    if not faces:
+        return None
+    calmest = min(faces, key=lambda seen: seen.unrest)
+    return calmest if calmest.unrest < faces[0].unrest - CLEARLY else None
 
 
 def opened(
@@ -122,6 +206,9 @@ def replayed_motion(
         raise InputError(f"{driving} was recorded at {own} frames per second, not {rate}; leave --fps out.")
 
     def entries() -> Items:
+        reference = file.reference(engine.motion_type)
+        if reference is not None:
+            yield Entry(Mark.REFERS, reference)
         yield from file.entries(engine.motion_type)
 
     return entries(), own, len(file)
@@ -134,6 +221,7 @@ def record_motion(
     *,
     frame_rate: Fraction | float | None = None,
     driving_face: str = "largest",
+    reference_frame: int | Literal["auto"] = "auto",
     allow_truncated: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
@@ -153,21 +241,23 @@ def record_motion(
     session: Session | None = None
     count = 0
     with (
-        closing(frames),
+        closing(referring(watched(frames, follow), reference_frame, rate)) as items,
         MotionWriter(
             path, engine.family, engine.motion_kind, rate, Path(driving).name, overwrite=overwrite
         ) as writer,
     ):
-        for count, frame in enumerate(frames, 1):
-            assert isinstance(frame, Frame), "clips are read as frames"
-            seen = follow.update(frame.image)
-            if seen is None:
-                writer.write(None)
-            else:
+        for item in items:
+            motion = None
+            if item.seen is not None:
                 if session is None:  # nobody is animated: the driver stands in for a portrait
-                    session = Session(engine, engine.prepare(seen.image, face=None))
+                    session = Session(engine, engine.prepare(item.seen.image, face=None))
+                seen = item.seen
                 motion = session.see(seen.image, window=seen.window, openness=seen.openness)
-                writer.write(motion, restarts=seen.restart)
+            if isinstance(item, Refers):
+                writer.refer(motion)
+                continue
+            writer.write(motion, restarts=item.seen is not None and item.seen.restart)
+            count += 1
             if progress is not None:
                 progress(count, estimate)
     return count

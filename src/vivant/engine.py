@@ -262,6 +262,9 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         """
         return motion
 
+    def refer(self, state: StateT, motion: MotionT) -> None:
+        """Motion is relative to this one (of one frame), not to the first that comes. Default: nothing."""
+
     def restart(self, state: StateT) -> None:
         """The driver's next frame begins a new shot: forget what was relative to the last. Default: nothing."""
 

@@ -12,7 +12,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from fractions import Fraction
 from pathlib import Path
@@ -42,6 +42,8 @@ class Mark(IntEnum):
     """A new shot begins: relative motion is relative to it."""
     MISSING = 2
     """No face was seen; the rest of the row is zero."""
+    REFERS = 3
+    """First row only, and no frame: what relative motion is relative to, instead of the first frame."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class MotionHeader:
     fields: Mapping[str, tuple[int, ...]]
     """Shapes per frame, in the order of the columns."""
     num_frames: int
+    has_reference: bool
+    """Whether a row before the first frame says what relative motion is relative to."""
 
 
 class MotionWriter:
@@ -103,6 +107,11 @@ class MotionWriter:
             self._file.close()
             self._staged.discard()
 
+    def refer(self, motion: Any) -> None:
+        """What relative motion is relative to, instead of the first frame; before any frame is written."""
+        assert not self._count
+        self._write(motion, Mark.REFERS)
+
     def write(self, motion: Any | None, *, restarts: bool = False) -> None:
         """The next frame: a Motion of one frame, or None where no face was seen."""
         if motion is None:
@@ -113,6 +122,9 @@ class MotionWriter:
             row[0] = Mark.MISSING
             self._put(row)
             return
+        self._write(motion, Mark.RESTARTS if restarts else Mark.MOVES)
+
+    def _write(self, motion: Any, mark: Mark) -> None:
         tensors = {name: tensor.detach().float().cpu() for name, tensor in motion.to_tensors().items()}
         if not self._fields:
             self._fields = {name: tuple(tensor.shape[1:]) for name, tensor in tensors.items()}
@@ -121,7 +133,6 @@ class MotionWriter:
         if {name: tuple(tensor.shape[1:]) for name, tensor in tensors.items()} != self._fields:
             raise ValueError(f"frames of one motion have the same fields, got {sorted(tensors)}")
         parts = [tensors[name][0].flatten() for name in self._fields]
-        mark = Mark.RESTARTS if restarts else Mark.MOVES
         self._put(torch.cat([torch.tensor([float(mark)]), *parts]))
 
     def close(self) -> None:
@@ -173,8 +184,13 @@ class MotionFile:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 names = list(file.keys())
-                shape = file.get_slice("rows").get_shape() if names == ["rows"] else []
-            self.header = _parse(metadata, shape)
+                rows = file.get_slice("rows") if names == ["rows"] else None
+                shape = rows.get_shape() if rows is not None else []
+                self.header = _parse(metadata, shape)
+                if rows is not None and rows[0:1][0, 0] == Mark.REFERS:
+                    self.header = replace(
+                        self.header, num_frames=self.header.num_frames - 1, has_reference=True
+                    )
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise InputError(
                 f"{path} is not a motion file ({error}); make one with `vivant motion record`."
@@ -192,9 +208,17 @@ class MotionFile:
                 f"{family} ({keypoints}); record it again with the preset that it shall drive."
             )
 
+    def reference(self, motion_type: Any) -> Any | None:
+        """What relative motion is relative to; None: the first frame."""
+        if not self.header.has_reference:
+            return None
+        with safe_open(self.path, framework="pt") as file:
+            return self._entry(file.get_slice("rows")[0:1][0], motion_type).motion
+
     def entries(self, motion_type: Any, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
         """Frames start to stop, one after another, as Motions of `motion_type`. Raises InputError."""
-        stop = len(self) if stop is None else min(stop, len(self))
+        before = int(self.header.has_reference)
+        start, stop = before + start, before + (len(self) if stop is None else min(stop, len(self)))
         with safe_open(self.path, framework="pt") as file:
             rows = file.get_slice("rows")
             for first in range(start, stop, _ROWS_AT_ONCE):
@@ -238,4 +262,5 @@ def _parse(metadata: Mapping[str, str], shape: Sequence[int]) -> MotionHeader:
         source=metadata["source"],
         fields=fields,
         num_frames=shape[0],
+        has_reference=False,
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -176,6 +176,7 @@ def _animated(
         seed=recording.seed,
         frame_rate=checked.frame_rate,
         on_missing=recording.on_missing,
+        reference_frame=_reference(recording.reference_frame),
         driving_face=_face(recording.driving_face),
         paste_back=recording.paste_back,
         allow_truncated=recording.allow_truncated,
@@ -258,6 +259,13 @@ def _width_at(height: int, width: int, of_height: int) -> int:
 def _of_height(image: np.ndarray, height: int) -> np.ndarray:
     size = (_width_at(height, image.shape[1], image.shape[0]), height)
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def _reference(choice: str) -> int | Literal["auto"]:
+    cleaned = choice.strip().lower()
+    if cleaned != "auto" and not cleaned.isdigit():
+        raise InputError(f"--reference-frame {choice!r} is not understood: use auto or a number from 0.")
+    return "auto" if cleaned == "auto" else int(cleaned)
 
 
 def _face(choice: str) -> str | None:

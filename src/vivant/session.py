@@ -180,6 +180,10 @@ class Session:
         given = self._given(item, window, openness)
         return self.engine.see(self._open_state(), given.driving, given.windows, given.openness)
 
+    def refer(self, motion: Any) -> None:
+        """Motion is relative to this Motion of one frame, until a new shot begins."""
+        self.engine.refer(self._open_state(), motion.to(self.engine.device))
+
     def push_motion(self, motion: Any, *, restart: bool = False) -> list[Tensor]:
         """Give the family's Motion of T frames in the place of driving; take the frames that are due."""
         state = self._open_state()

@@ -32,6 +32,8 @@ class Recording:
     """Face of the source: largest, a number from 0, x,y in pixels, or none where it is an aligned crop."""
     driving_face: str = "largest"
     """Face of the driving clip, in the same words."""
+    reference_frame: str = "auto"
+    """Which driving frame is neutral: auto (the calmest face of the first two seconds), or a number from 0."""
     on_missing: MissingPolicy = "hold"
     """Where the driver's face is not seen: hold the last picture, show the source, or fail."""
     paste_back: bool | None = None

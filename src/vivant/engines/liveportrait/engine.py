@@ -197,6 +197,9 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         known = not bool(openness.isnan().any())
         return replace(motion, eyes_open=openness[:, :2], lips_open=openness[:, 2:]) if known else motion
 
+    def refer(self, state: LivePortraitState, motion: Motion) -> None:
+        state.first = motion
+
     def restart(self, state: LivePortraitState) -> None:
         state.first = state.smoothed = None
 
