@@ -58,6 +58,25 @@ def record(
     typer.echo(f"{out}: {count} frames")
 
 
+def import_template(
+    template: Annotated[Path, typer.Argument(help="Motion template of the published LivePortrait, .pkl.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Motion file to write, .safetensors.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+) -> None:
+    """Turn an old template into a motion file for the published networks. Nothing in the pickle is run."""
+    from vivant.engines.liveportrait.template import NUM_KEYPOINTS, read_template
+    from vivant.motion_file import MotionWriter
+
+    read = read_template(template)
+    kind = f"published-{NUM_KEYPOINTS}"
+    with MotionWriter(
+        out, "liveportrait", kind, read.frame_rate, template.name, overwrite=overwrite
+    ) as writer:
+        for motion in read:
+            writer.write(motion)
+    typer.echo(f"{out}: {len(read.motions)} frames")
+
+
 def info(file: Annotated[Path, typer.Argument(help="Motion file.")]) -> None:
     """Say what is in a motion file."""
     from vivant.motion_file import MotionFile
@@ -76,4 +95,5 @@ def build_motion() -> typer.Typer:
     )
     for command in (record, info):
         group.command(cls=Command)(command)
+    group.command("import", cls=Command)(import_template)
     return group
