@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engines.refvae.config_generator import GeneratorConfig
+from vivant.ops.rotary import turned
 
 TIME_CHANNELS = 256
 TIME_SCALE = 1000.0
@@ -93,13 +94,6 @@ class Block(nn.Module):
 
 def _normed(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
-
-
-def turned(x: Tensor, angles: Tensor) -> Tensor:
-    """Rotary embedding: pairs of channels of x (B, heads, N, C) turned by angles (N, C / 2)."""
-    cos, sin = torch.cos(angles).to(x.dtype), torch.sin(angles).to(x.dtype)
-    even, odd = x[..., ::2], x[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
 
 
 def angles_of(places: Tensor, head_channels: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vivant.engines.refvae.config_vae import SPACE_FACTOR, TIME_FACTOR, VaeConfig
 from vivant.engines.refvae.layers import (
+from vivant.ops.rotary import turned
     CausalConv3d,
     CausalResBlock,
     Down,
@@ -123,13 +124,6 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-
-def turned(x: Tensor, places: Tensor) -> Tensor:
-    """Rotary embedding: pairs of channels of x (B, heads, N, D) turned by angles (N, D / 2)."""
-    cos, sin = torch.cos(places).to(x.dtype), torch.sin(places).to(x.dtype)
-    even, odd = x[..., ::2], x[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
 
 
 def places_of(height: int, width: int, head_channels: int, device: torch.device) -> Tensor:
