@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from vivant.engines.refvae.config_vae import SPACE_FACTOR, TIME_FACTOR, VaeConfig
 from vivant.engines.refvae.layers import (
-from vivant.ops.rotary import turned
     CausalConv3d,
     CausalResBlock,
     Down,
@@ -27,6 +26,7 @@ from vivant.ops.rotary import turned
     TemporalCache,
     Up,
 )
+from vivant.ops.rotary import turned
 
 References = list[tuple[Tensor, Tensor]]
 """Keys and values (B, heads, M * h * w, head channels) of the reference pictures, per block of D_ref."""
