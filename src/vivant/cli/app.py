@@ -11,6 +11,7 @@ from vivant.cli.animate import animate
 from vivant.cli.convert import convert
 from vivant.cli.doctor import doctor
 from vivant.cli.evaluate import bench, evaluate
+from vivant.cli.inspect import inspect
 from vivant.cli.licenses import licenses
 from vivant.cli.motion import build_motion
 from vivant.cli.presets import presets
@@ -29,7 +30,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_shared)
-    for command in (animate, presets, licenses, doctor, convert, train, evaluate, bench):
+    for command in (animate, inspect, presets, licenses, doctor, convert, train, evaluate, bench):
         app.command(cls=Command)(command)
     app.add_typer(build_motion(), name="motion")
     app.add_typer(build_studio(), name="studio")
