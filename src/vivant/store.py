@@ -6,6 +6,7 @@ Set VIVANT_HOME to move the user's folder. Nothing is made there until something
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -16,6 +17,8 @@ def store_folder() -> Path:
     if home := os.environ.get("VIVANT_HOME"):
         return Path(home).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
+    if not cache and sys.platform == "win32":
+        cache = os.environ.get("LOCALAPPDATA")
     return (Path(cache) if cache else Path.home() / ".cache") / "vivant"
 
 

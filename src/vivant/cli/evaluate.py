@@ -40,7 +40,8 @@ def evaluate(
 
     if data is None and not (portrait and (clip or retargeting)):
         raise InputError("there is nothing to measure; give --data, or --portrait and --clip.")
-    require("skimage", "eval")
+    if data is not None:
+        require("numba", "studio")
     import vivant
     from vivant.cli.progress import progress_of
 

@@ -19,6 +19,7 @@ from vivant import __version__
 from vivant.engine import Engine
 from vivant.errors import InputError
 from vivant.media.image import write_image
+from vivant.media.staging import StagedFile, output_errors
 
 Row: TypeAlias = tuple[str | float | None, ...]
 
@@ -154,7 +155,10 @@ class Report:
         if taken and not overwrite:
             raise InputError(f"{taken[0]} exists already; choose another name or allow overwriting")
         for path, text in texts.items():
-            path.write_text(text, "utf-8")
+            staged = StagedFile(path, overwrite=overwrite)
+            with output_errors(path):
+                staged.temporary.write_text(text, "utf-8")
+            staged.commit()
         for path, image in sheets.items():
             write_image(path, image, overwrite=overwrite)
         return [*texts, *sheets]

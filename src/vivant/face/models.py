@@ -21,6 +21,7 @@ from pathlib import Path
 import cv2
 
 from vivant.errors import SetupError
+from vivant.store import store_folder
 
 FOLDER_VARIABLE = "VIVANT_FACE_MODELS"
 FIX_COMMAND = "vivant doctor --fix"
@@ -71,11 +72,8 @@ FACE_MODELS: tuple[ModelFile, ...] = (DETECTOR, MESH, IRIS)
 
 
 def cache_folder() -> Path:
-    """The folder that `fetch_face_models` fills: under XDG_CACHE_HOME, LOCALAPPDATA or ~/.cache."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    if not named and sys.platform == "win32":
-        named = os.environ.get("LOCALAPPDATA")
-    return (Path(named) if named else Path.home() / ".cache") / "vivant" / "face_models"
+    """The folder that `fetch_face_models` fills, in the user's store (VIVANT_HOME moves it)."""
+    return store_folder() / "face_models"
 
 
 def find_face_model(model: ModelFile) -> Path:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivant.errors import InputError
+from vivant.store import store_folder
 
 Array = NDArray[Any]
 
@@ -64,10 +65,9 @@ class FaceModelMissing(InputError):
 
 
 def face_model_path() -> Path:
-    """Where the face model is: the file or folder named by VIVANT_FACE_MODEL, else the user's cache."""
+    """Where the face model is: the file or folder named by VIVANT_FACE_MODEL, else in the user's store."""
     named = os.environ.get(FACE_MODEL_VARIABLE)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = Path(named).expanduser() if named else cache / "vivant" / "face_model" / FACE_MODEL_FILE
+    path = Path(named).expanduser() if named else store_folder() / "face_model" / FACE_MODEL_FILE
     return path / FACE_MODEL_FILE if path.is_dir() else path
 
 
