@@ -31,6 +31,7 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("presets", "session"),
     ("drivers",),
     ("animation", "settings"),
+    ("live",),
     ("manifest",),
     ("recording",),
     ("studio",),

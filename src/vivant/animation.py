@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -39,6 +39,7 @@ from vivant.drivers import (
 )
 from vivant.engine import Engine, Portrait, Voice
 from vivant.errors import InputError
+from vivant.face.framing import Framing
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
 from vivant.face.paste import paste_back as paste
 from vivant.media.types import AudioChunk, Frame
@@ -96,13 +97,12 @@ class Animation:
         self._num_frames = 0
         self._paste_seconds = 0.0
         self._last: np.ndarray | None = None
+        self._shown: deque[_Shown] = deque()
+        self._drawn: deque[Tensor] = deque()
         self._rate = DEFAULT_FRAME_RATE
         self.frame_rate = None
         self.num_frames_estimate = None
-        size = session.engine.frame_size(portrait)
-        self.frame_size = size
-        if pasted and portrait.framing is not None:
-            self.frame_size = portrait.framing.image.shape[0], portrait.framing.image.shape[1]
+        self.frame_size = self._size()
         self._run = self._frames(frames)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -134,18 +134,34 @@ class Animation:
             paste_seconds=self._paste_seconds,
         )
 
+    def push(self, item: Any) -> Iterator[np.ndarray]:
+        """One more item (see `vivant.drivers`) by hand, where nothing can be iterated: the frames that are due.
+
+        They come in order: what needs no drawing waits its turn behind what the engine still owes.
+        """
+        kinds, new = self._take(item)
+        self._shown += kinds
+        self._drawn += new
+        yield from self._due()
+
+    def show_in(self, framing: Framing | None) -> None:
+        """Paste what comes into another size of the picture; None shows the face's square alone."""
+        self._portrait = replace(self._portrait, framing=framing)
+        self._pasted = framing is not None
+        self.frame_size = self._size()
+
+    def _size(self) -> tuple[int, int]:
+        framing = self._portrait.framing
+        if self._pasted and framing is not None:
+            return framing.image.shape[0], framing.image.shape[1]
+        return self._session.engine.frame_size(self._portrait)
+
     def _frames(self, frames: Items) -> Generator[np.ndarray, None, None]:
-        """Frames in order. What needs no drawing waits its turn behind what the engine still owes."""
-        shown: deque[_Shown] = deque()
-        drawn: deque[Tensor] = deque()
         with closing(frames):
             for item in frames:
-                kinds, new = self._take(item)
-                shown += kinds
-                drawn += new
-                yield from self._due(shown, drawn)
-        drawn += self._session.flush()
-        yield from self._due(shown, drawn)
+                yield from self.push(item)
+        self._drawn += self._session.flush()
+        yield from self._due()
 
     def _take(self, item: Frame | AudioChunk | Any) -> tuple[list[_Shown], list[Tensor]]:
         """Push one item; say how the frames that it asks for are to be shown."""
@@ -184,7 +200,8 @@ class Animation:
     def _without_face(self) -> list[_Shown]:
         return ["rest" if self._missing.policy == "source" else "held"]
 
-    def _due(self, shown: deque[_Shown], drawn: deque[Tensor]) -> Iterator[np.ndarray]:
+    def _due(self) -> Iterator[np.ndarray]:
+        shown, drawn = self._shown, self._drawn
         while shown and (shown[0] != "drawn" or drawn):
             kind = shown.popleft()
             begin = perf_counter()

@@ -100,6 +100,13 @@ class Crop:
             _compose(self.crop_to_image.astype(np.float64), _resizing(size_px, self.size_px)), size_px
         )
 
+    def in_resized(self, x_scale: float, y_scale: float) -> Crop:
+        """The same square in a picture that was resized by these factors."""
+        scales = np.array([[x_scale], [y_scale]])
+        matrix = self.crop_to_image.astype(np.float64) * scales
+        matrix[:, 2:] += (scales - 1) / 2  # pixel (x, y) means the centre of a pixel
+        return _crop_from_inverse(matrix, self.size_px)
+
     def apply(self, image: np.ndarray) -> np.ndarray:
         """The cropped picture (size, size, channels); edges repeated outside. Averages when it shrinks.
 

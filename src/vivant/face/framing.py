@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from vivant.face.choose import MIN_FACE_PX, FaceChoice, choose_face
@@ -33,6 +34,22 @@ class Framing:
     def cropped(self) -> np.ndarray:
         """uint8 RGB (size, size, 3)."""
         return self.crop.apply(self.image)
+
+    def within(self, side_px: int) -> Framing:
+        """The same in a picture whose longer side is at most `side_px`; even sizes, as video wants them."""
+        height, width = self.image.shape[:2]
+        share = min(1.0, side_px / max(height, width))
+        size = (max(2, round(width * share / 2) * 2), max(2, round(height * share / 2) * 2))
+        if size == (width, height):
+            return self
+        x_scale, y_scale = size[0] / width, size[1] / height
+        points = self.landmarks.points * np.array([x_scale, y_scale, x_scale], np.float32)
+        return Framing(
+            cv2.resize(self.image, size, interpolation=cv2.INTER_AREA),
+            self.crop.in_resized(x_scale, y_scale),
+            replace(self.landmarks, points=points),
+            self.index,
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ is carried out here; the other two are up to whoever renders.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -41,11 +42,14 @@ class MissingSpan:
 class MissingReport:
     """Collects the spans of one clip, frame by frame."""
 
-    def __init__(self, policy: MissingPolicy = "hold", *, name: str = "driving") -> None:
+    def __init__(
+        self, policy: MissingPolicy = "hold", *, name: str = "driving", keep: int | None = None
+    ) -> None:
+        """keep: how many spans to remember, for streams without an end; None: all."""
         self.policy = policy
         self.name = name
         self.num_frames = 0
-        self._spans: list[MissingSpan] = []
+        self._spans: deque[MissingSpan] = deque(maxlen=keep)
 
     def record(self, time: Fraction, *, found: bool) -> None:
         """Note the next frame. Under the policy `fail` a frame without a face raises FaceError."""

@@ -1,0 +1,136 @@
+"""Latency from capture to display: its quantiles in constant memory, and a promise about it that is kept or called off.
+
+    keep the promise:  drive less often  ->  draw smaller  ->  say that it cannot be kept
+
+Lag itself can never grow, because queues are bounded (inbox.py); the contract decides what is given up for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+_FINEST_SECONDS, _STEP, _NUM_STEPS = 0.0005, 1.02, 700
+"""Histogram: 0.5 ms to 520 s in steps of 2 %."""
+
+WINDOW = 20
+"""Frames that a decision looks at."""
+HASTY = 8
+"""A decision to give something up needs as few frames as this, where a quarter of them is late."""
+COMFORT = 0.7
+"""Something is taken back when the 95th percentile is below this share of the limit."""
+SETTLE_SECONDS = 0.5
+"""After a change, frames captured before it still arrive; they are not counted."""
+PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 10.0, 160.0
+"""How long comfort lasts before something is taken back; doubled whenever that proves a mistake."""
+
+
+class LatencyMeter:
+    """p50, p95 and the largest of any number of latencies, to 2 %."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.max_seconds = 0.0
+        self._counts = np.zeros(_NUM_STEPS, np.int64)
+
+    def add(self, seconds: float) -> None:
+        step = int(np.log(max(seconds, _FINEST_SECONDS) / _FINEST_SECONDS) / np.log(_STEP))
+        self._counts[min(step, _NUM_STEPS - 1)] += 1
+        self.count += 1
+        self.max_seconds = max(self.max_seconds, seconds)
+
+    def quantile(self, share: float) -> float:
+        """Seconds that this share (0 to 1) of all latencies stays below; nan before the first."""
+        if self.count == 0:
+            return float("nan")
+        step = int(np.searchsorted(np.cumsum(self._counts), share * self.count))
+        return min(_FINEST_SECONDS * _STEP ** (step + 1), self.max_seconds)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a viewer gets."""
+
+    rate_hz: float
+    """Driving frames per second that are drawn at most."""
+    side_px: int
+    """Longer side of the picture that is sent."""
+
+
+def levels(rate_hz: float, side_px: int) -> tuple[Level, ...]:
+    """From the best to the least: first fewer frames, then smaller ones."""
+    rates = [rate_hz * share for share in (1.0, 0.75, 0.5, 0.33)]
+    smaller = [max(2, int(side_px * share) // 2 * 2) for share in (0.75, 0.5, 0.33)]
+    return (
+        *(Level(rate, side_px) for rate in rates),
+        *(Level(rates[-1], side) for side in smaller),
+    )
+
+
+class LatencyContract:
+    """At most so many seconds from capture to display, for 95 of 100 frames. Times are of any one clock."""
+
+    def __init__(self, max_seconds: float, ladder: tuple[Level, ...]) -> None:
+        if max_seconds <= 0 or not ladder:
+            raise ValueError(
+                f"max_seconds is positive and the ladder has a level, got {max_seconds}, {ladder}"
+            )
+        self.max_seconds = max_seconds
+        self.kept = True
+        """False: not even the last level keeps the promise at present."""
+        self._ladder = ladder
+        self._index = 0
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._changed_at = float("-inf")
+        self._comfort_since: float | None = None
+        self._raised_at = float("-inf")
+        self._patience = PATIENCE_SECONDS
+
+    @property
+    def level(self) -> Level:
+        return self._ladder[self._index]
+
+    def observe(self, latency_seconds: float, now_seconds: float) -> bool:
+        """One frame was displayed; whether `level` or `kept` changed because of it."""
+        if now_seconds < self._changed_at + SETTLE_SECONDS:
+            return False
+        self._recent.append(latency_seconds)
+        if self._is_late():
+            return self._give_up_something(now_seconds)
+        if len(self._recent) < WINDOW:
+            return False
+        mended, self.kept = not self.kept, True
+        return self._take_something_back(now_seconds) or mended
+
+    def _is_late(self) -> bool:
+        late = sum(latency > self.max_seconds for latency in self._recent)
+        seen = len(self._recent)
+        return (seen >= HASTY and late > seen / 4) or (seen == WINDOW and late > WINDOW / 20)
+
+    def _give_up_something(self, now: float) -> bool:
+        self._comfort_since = None
+        self._recent.clear()
+        if self._index == len(self._ladder) - 1:
+            broken, self.kept = self.kept, False
+            return broken
+        if now < self._raised_at + self._patience:
+            self._patience = min(2 * self._patience, LONGEST_PATIENCE_SECONDS)
+        self._index += 1
+        self._changed_at = now
+        return True
+
+    def _take_something_back(self, now: float) -> bool:
+        if float(np.quantile(self._recent, 0.95)) > COMFORT * self.max_seconds or self._index == 0:
+            self._comfort_since = None
+            return False
+        if self._comfort_since is None:
+            self._comfort_since = now
+        if now < self._comfort_since + self._patience:
+            return False
+        self._index -= 1
+        self._comfort_since = None
+        self._recent.clear()
+        self._changed_at = self._raised_at = now
+        return True

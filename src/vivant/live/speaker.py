@@ -1,0 +1,142 @@
+"""An agent's face: sound of unknown length in, pictures and the sound that belongs to them out, without an end.
+
+    say --> queue (bounded) --> Voice --> Motion --> Session --> picture \
+                 |                                                       +--> Spoken, 25 per second
+                 +------------ held back by the voice's look-ahead ----> sound /
+
+Between utterances the voice hears silence, so the head goes on moving and the eyes go on blinking. `interrupt` is
+barge-in: what was not spoken yet is forgotten and the sound stops with the next picture.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+from vivant.animation import Animation
+from vivant.engine import Engine, Portrait, Voice
+from vivant.errors import InputError
+from vivant.face.missing import MissingReport
+from vivant.session import Session
+
+MAX_QUEUED_SECONDS = 60.0
+"""Of speech that waits; an agent that sends faster than one can speak is told so."""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One picture and the sound to play with it."""
+
+    image: np.ndarray
+    """uint8 RGB (H, W, 3)."""
+    samples: np.ndarray
+    """float32 (samples per frame,) mono; zeros where nothing is said."""
+    speaking: bool
+    """Whether these samples were given by `say`."""
+
+
+class Speaker:
+    """One stream. `say` and `interrupt` may be called while another thread is in `step`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        portrait: Portrait,
+        voice: Voice,
+        options: Any = None,
+        *,
+        seed: int = 0,
+        side_px: int = 720,
+    ) -> None:
+        rate = voice.stream.frame_rate_hz
+        assert rate is not None, "a voice has a rate"
+        self.frame_rate_hz = rate
+        self.sample_rate_hz = voice.stream.sample_rate_hz or 0
+        self._voice, self._state = voice, voice.start(seed)
+        self._block = voice.stream.samples_per_frame
+        self._queue: deque[np.ndarray] = deque()
+        self._num_queued = 0
+        self._lock = Lock()
+        self._ahead: deque[tuple[np.ndarray, bool]] = deque()
+        """Sound that the voice has heard and whose pictures are not due yet."""
+        framing = portrait.framing
+        session = Session(engine, portrait, options, seed, rate)
+        self._animation = Animation(
+            session,
+            portrait,
+            (_ for _ in ()),
+            follow=None,
+            missing=MissingReport(keep=1),
+            pasted=framing is not None,
+        )
+        if framing is not None:
+            self._animation.show_in(framing.within(side_px))
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self._animation.frame_size
+
+    @property
+    def queued_seconds(self) -> float:
+        """Speech that waits to be spoken."""
+        return self._num_queued / self.sample_rate_hz
+
+    def say(self, samples: np.ndarray) -> None:
+        """More speech: float32 mono (S,) in [-1, 1] at `sample_rate_hz`. Raises InputError where too much waits."""
+        if samples.ndim != 1 or samples.dtype != np.float32:
+            raise InputError(f"speech is float32 mono (S,), got {samples.dtype} {samples.shape}")
+        if not np.isfinite(samples).all():
+            raise InputError("speech holds samples that are not numbers")
+        with self._lock:
+            if self._num_queued + len(samples) > MAX_QUEUED_SECONDS * self.sample_rate_hz:
+                raise InputError(
+                    f"more than {MAX_QUEUED_SECONDS:.0f} s of speech would wait; send it as it is spoken"
+                )
+            self._queue.append(np.clip(samples, -1, 1))
+            self._num_queued += len(samples)
+
+    def interrupt(self) -> float:
+        """Stop speaking; returns the seconds of speech that nobody will hear."""
+        with self._lock:
+            dropped = self._num_queued + sum(len(block) for block, said in self._ahead if said)
+            self._queue.clear()
+            self._num_queued = 0
+            self._ahead = deque((np.zeros_like(block), False) for block, _ in self._ahead)
+        return dropped / self.sample_rate_hz
+
+    def step(self) -> Spoken | None:
+        """The next picture, one per 1 / frame_rate_hz; None only while the first look-ahead fills."""
+        with self._lock:
+            block, said = self._next_block()
+            self._ahead.append((block, said))
+        for motion in self._voice.push(self._state, torch.from_numpy(block)):
+            for image in self._animation.push(motion):
+                with self._lock:
+                    samples, was_said = self._ahead.popleft()
+                return Spoken(image, samples, was_said)
+        return None
+
+    def close(self) -> None:
+        """Let go of everything. Safe to call twice."""
+        self.interrupt()
+        self._animation.close()
+
+    def _next_block(self) -> tuple[np.ndarray, bool]:
+        """One frame's samples of what waits, made whole with silence."""
+        block = np.zeros(self._block, np.float32)
+        filled = 0
+        while self._queue and filled < self._block:
+            head = self._queue.popleft()
+            part = head[: self._block - filled]
+            block[filled : filled + len(part)] = part
+            filled += len(part)
+            if len(part) < len(head):
+                self._queue.appendleft(head[len(part) :])
+        self._num_queued -= filled
+        return block, filled > 0

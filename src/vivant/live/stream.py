@@ -1,0 +1,263 @@
+"""One viewer's live animation: frames with capture times in, pictures with the same times out, lag that cannot grow.
+
+    offer --> pace --> Inbox (bounded) --> step: Follower -> Session -> paste --> Shown
+                                                                                    |
+    LatencyContract  <------------------  viewed(latency at the viewer)  <----------+
+
+A thin thing around Animation. It has no thread and no network of its own, and reads time only from the clock it is
+given. `offer` and `viewed` may be called while another thread is in `step`; one thread at a time steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vivant.animation import Animation
+from vivant.drivers import Follower, Seen, Watched
+from vivant.engine import Engine, Portrait
+from vivant.errors import InputError
+from vivant.face.framing import Framing
+from vivant.face.missing import MissingPolicy, MissingReport
+from vivant.live.inbox import Inbox, Policy
+from vivant.live.latency import LatencyContract, LatencyMeter, Level, levels
+from vivant.session import Session
+
+EARLY = 0.25
+"""A frame may come this share of its interval too soon: cameras jitter."""
+LONGEST_LATENCY_SECONDS = 600.0
+"""A viewer that reports more has a broken clock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveSettings:
+    """What a viewer asks for."""
+
+    policy: Policy = "newest"
+    """newest: for cameras. wait: for files; nothing is dropped, and the promise about latency does not apply."""
+    rate_hz: float = 30.0
+    """Frames per second that drive, at most (newest), or exactly (wait)."""
+    side_px: int = 720
+    """Longer side of the picture that is shown."""
+    max_latency_ms: float = 300.0
+    """Promise: 95 of 100 frames are displayed within this time of their capture."""
+    on_missing: MissingPolicy = "hold"
+    driving_face: str | None = "largest"
+    """Which face drives; None where the frames are aligned crops."""
+    paste_back: bool = True
+    """The whole picture, where there is one, or the face's square."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (
+            1 <= self.rate_hz <= 240 and 64 <= self.side_px <= 4096 and 1 <= self.max_latency_ms <= 60_000
+        ):
+            raise InputError(
+                "rate_hz is 1 to 240, side_px 64 to 4096 and max_latency_ms 1 to 60000, got "
+                f"{self.rate_hz}, {self.side_px} and {self.max_latency_ms}"
+            )
+        if self.on_missing == "fail":
+            raise InputError("a live stream cannot stop at a frame without a face; use hold or source")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A finished picture."""
+
+    image: np.ndarray
+    """uint8 RGB (H, W, 3)."""
+    captured_seconds: float
+    """When the frame that drove it was captured, on the clock of whoever captured it."""
+    number: int
+    """Of that frame among all offered, from 0."""
+
+
+@dataclass(frozen=True)
+class LiveCounts:
+    """What became of the frames so far."""
+
+    offered: int = 0
+    paced: int = 0
+    """Dropped because they came faster than the level's rate."""
+    replaced: int = 0
+    """Dropped because a newer one came before they were taken."""
+    shown: int = 0
+    without_face: int = 0
+
+
+@dataclass(frozen=True)
+class _Captured:
+    image: np.ndarray
+    seconds: float
+    number: int
+
+
+class LiveStream:
+    """See the top of this file."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        portrait: Portrait,
+        options: Any = None,
+        settings: LiveSettings | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.settings = settings = settings or LiveSettings()
+        if engine.stream.driving != "video":
+            raise InputError(f"{engine.family} is driven by sound; use a Speaker")
+        self.contract = LatencyContract(
+            settings.max_latency_ms / 1000, levels(settings.rate_hz, settings.side_px)
+        )
+        self.latency = LatencyMeter()
+        self.busy_seconds = 0.0
+        """Time inside `step`."""
+        self._clock = clock
+        # Each is written by one thread only: the first two by the one that offers.
+        self._num_offered = self._num_paced = 0
+        self._num_shown = self._num_without_face = 0
+        self._inbox: Inbox[_Captured] = Inbox(engine.stream.chunk_frames, settings.policy)
+        self._waiting: deque[_Captured] = deque()
+        self._due_seconds = float("-inf")
+        self._restart = False
+        self._framing: Framing | None = portrait.framing if settings.paste_back else None
+        face = settings.driving_face
+        self._follow = Follower(engine.crop_size_px, face) if face is not None else None
+        self._session = Session(engine, portrait, options, settings.seed, settings.rate_hz)
+        self._animation = Animation(
+            self._session,
+            portrait,
+            (_ for _ in ()),
+            follow=self._follow,
+            missing=MissingReport(settings.on_missing, keep=1),
+            pasted=self._framing is not None,
+        )
+        self._level: Level | None = None
+        self._fit()
+
+    @property
+    def counts(self) -> LiveCounts:
+        return LiveCounts(
+            self._num_offered,
+            self._num_paced,
+            self._inbox.num_replaced,
+            self._num_shown,
+            self._num_without_face,
+        )
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the pictures at the best level."""
+        return self._animation.frame_size
+
+    @property
+    def level(self) -> Level:
+        """What the viewer gets at present."""
+        return self.contract.level
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a file may offer its next frame."""
+        return len(self._inbox) < self._inbox.capacity
+
+    @property
+    def options(self) -> Any:
+        return self._session.options
+
+    @options.setter
+    def options(self, options: Any) -> None:
+        self._session.options = options
+
+    def restart(self) -> None:
+        """The next face is what motion is relative to."""
+        self._restart = True
+
+    def offer(self, image: np.ndarray, captured_seconds: float) -> bool:
+        """Give a frame, uint8 RGB (H, W, 3); False where it is dropped, or, for files, where it has to wait."""
+        if not math.isfinite(captured_seconds):
+            raise InputError(f"a capture time is a number of seconds, got {captured_seconds}")
+        item = _Captured(image, captured_seconds, self._num_offered)
+        if self.settings.policy == "wait":
+            accepted = self._inbox.put(item)
+            self._num_offered += accepted
+            return accepted
+        self._num_offered += 1
+        if not self._is_due(captured_seconds):
+            self._num_paced += 1
+            return False
+        return self._inbox.put(item)
+
+    def step(self) -> list[Shown]:
+        """Draw what waits; the pictures that are due, none where nothing waits."""
+        item = self._inbox.take()
+        if item is None:
+            return []
+        began = self._clock()
+        self._fit()
+        self._waiting.append(item)
+        shown = []
+        for image in self._animation.push(self._driving(item)):
+            source = self._waiting.popleft()
+            shown.append(Shown(self._sized(image), source.seconds, source.number))
+        self._num_shown += len(shown)
+        self.busy_seconds += self._clock() - began
+        return shown
+
+    def viewed(self, latency_seconds: float) -> bool:
+        """The viewer displayed a picture this long after its capture; whether the contract changed something."""
+        if not 0 <= latency_seconds <= LONGEST_LATENCY_SECONDS:
+            return False
+        self.latency.add(latency_seconds)
+        return self.settings.policy == "newest" and self.contract.observe(latency_seconds, self._clock())
+
+    def close(self) -> None:
+        """Let go of the session and what waits. Safe to call twice."""
+        self._inbox.clear()
+        self._animation.close()
+
+    def _is_due(self, captured: float) -> bool:
+        interval = 1 / self.contract.level.rate_hz
+        if self._due_seconds - 2 * interval <= captured < self._due_seconds - EARLY * interval:
+            return False
+        # One interval after the last frame was due keeps the mean rate; a late frame starts a new beat.
+        on_beat = abs(captured - self._due_seconds) <= EARLY * interval
+        self._due_seconds = (self._due_seconds if on_beat else captured) + interval
+        return True
+
+    def _driving(self, item: _Captured) -> Watched:
+        time = Fraction(item.number) / Fraction(self.settings.rate_hz)
+        seen: Seen | None = Seen(item.image, None, False, (math.nan,) * 3, 0.0)
+        if self._follow is not None:
+            seen = self._follow.update(item.image)
+        if seen is None:
+            self._num_without_face += 1
+        elif self._restart:
+            seen, self._restart = replace(seen, restart=True), False
+        return Watched(time, seen)
+
+    def _fit(self) -> None:
+        """Draw at the size that the contract's level says."""
+        level = self.contract.level
+        if self._framing is not None and (self._level is None or level.side_px != self._level.side_px):
+            self._animation.show_in(self._framing.within(level.side_px))
+        self._level = level
+
+    def _sized(self, image: np.ndarray) -> np.ndarray:
+        """The square alone, no larger than the level says; whole pictures are drawn at their size."""
+        assert self._level is not None
+        side = self._level.side_px
+        if self._framing is not None or max(image.shape[:2]) <= side:
+            return image
+        size = (
+            round(image.shape[1] * side / max(image.shape[:2])),
+            round(image.shape[0] * side / max(image.shape[:2])),
+        )
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
