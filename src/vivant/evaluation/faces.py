@@ -10,14 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vivant.evaluation.metrics import rigid_pose
 from vivant.face import points as mesh_points
 from vivant.face.detect import FaceDetector
 from vivant.face.mesh import FaceMesh
 from vivant.face.points import Landmarks
 from vivant.face.track import FaceTracker
 
-QUANTITIES = ("yaw", "pitch", "roll", "mouth", "eyes")
-"""Degrees; inner lip distance over outer eye distance; lid gap over eye width, mean of both eyes."""
+QUANTITIES = ("yaw", "pitch", "roll", "mouth", "eyes", "yaw_mesh", "pitch_mesh")
+"""Degrees of `metrics.rigid_pose`; inner lip distance over outer eye distance; lid gap over eye width, mean of
+both eyes. Last, degrees of `head_angles`, in which an open mouth looks like a nod: what protocol real-drive/1 called
+yaw and pitch."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +74,23 @@ def _series(faces: Sequence[Landmarks | None]) -> FaceSeries:
     def each(measure: Callable[[Landmarks], float]) -> np.ndarray:
         return np.array([float("nan") if face is None else measure(face) for face in faces])
 
-    meshes = np.full((len(faces), mesh_points.NUM_MESH, 2), np.nan, np.float32)
+    meshes = np.full((len(faces), mesh_points.NUM_MESH, 3), np.nan, np.float32)
     for index, face in enumerate(faces):
         if face is not None:
-            meshes[index] = face.xy[: mesh_points.NUM_MESH]
+            meshes[index] = face.points[: mesh_points.NUM_MESH]
+    yaw, pitch, roll = rigid_pose(meshes).T
     return FaceSeries(
         found=np.array([face is not None for face in faces]),
         quantities={
-            "yaw": each(lambda face: mesh_points.head_angles(face)[0]),
-            "pitch": each(lambda face: mesh_points.head_angles(face)[1]),
-            "roll": each(lambda face: mesh_points.head_angles(face)[2]),
+            "yaw": yaw,
+            "pitch": pitch,
+            "roll": roll,
             "mouth": each(mouth_opening),
             "eyes": each(lambda face: float(np.mean(mesh_points.eye_openness(face)))),
+            "yaw_mesh": each(lambda face: mesh_points.head_angles(face)[0]),
+            "pitch_mesh": each(lambda face: mesh_points.head_angles(face)[1]),
         },
-        meshes=meshes,
+        meshes=meshes[..., :2],
         eye_distance=each(mesh_points.interocular),
         landmarks=tuple(faces),
     )

@@ -50,10 +50,13 @@ def _quantities(seen: Seen) -> dict[str, float]:
     at = seen.keypoints[0, :, :2]
     lips = (at[points.LIP_TOP_INNER] - at[points.LIP_BOTTOM_INNER]).norm()
     eyes = (at[points.EYE_OUTER_RIGHT] - at[points.EYE_OUTER_LEFT]).norm()
+    yaw, pitch = -seen.motion.yaw.item(), seen.motion.pitch.item()
     return {
-        "yaw": -seen.motion.yaw.item(),
-        "pitch": seen.motion.pitch.item(),
+        "yaw": yaw,
+        "pitch": pitch,
         "roll": -seen.motion.roll.item(),
         "mouth": (lips / eyes).item(),
         "eyes": ((right + left) / 2).item(),
+        "yaw_mesh": yaw,
+        "pitch_mesh": pitch,
     }

@@ -56,8 +56,12 @@ _UNITS = {
     "roll": "degrees",
     "mouth": "outer eye distances",
     "eyes": "lid gap over eye width",
+    "yaw_mesh": "degrees",
+    "pitch_mesh": "degrees",
 }
 _NOTES = (
+    "Yaw, pitch and roll come from the rigid part of the face. yaw_mesh and pitch_mesh come from the whole mesh, in "
+    "which an open mouth or a smile looks like a nod of 4 degrees; up to real-drive/1 they were called yaw and pitch.",
     "Driver and output are measured with the same 468-point face mesh, which is itself noisy (about 0.3 degrees, "
     "0.005 in the mouth, 0.01 in the eyes from frame to frame).",
     "In brackets: the driver hardly moves in this quantity ("
