@@ -21,6 +21,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "vivant"
 RUNGS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("store", "records"),
+    ("bookmark",),
+    ("bookmark",),
     ("ops",),
     ("layers", "diffusion"),
     ("media",),
@@ -29,6 +31,8 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("motion_file", "engines"),
     ("presets", "session"),
+    ("place",),
+    ("place",),
     ("drivers",),
     ("animation", "settings"),
     ("live",),

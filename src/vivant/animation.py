@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vivant.bookmark import Bookmark
 from vivant.drivers import (
     DEFAULT_FRAME_RATE,
     DrivingClip,
@@ -44,9 +45,24 @@ from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
 from vivant.face.paste import paste_back as paste
 from vivant.media.types import AudioChunk, Frame
 from vivant.motion_file import SUFFIX, Entry, Mark
+from vivant.place import FollowerState, Place
 from vivant.session import Session, Timing
 
 _Shown = Literal["drawn", "held", "rest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Standing:
+    """Where an animation stands between two items, beyond its session and its driving."""
+
+    num_frames: int
+    shown: tuple[_Shown, ...]
+    """Frames that wait for what the engine still owes."""
+    last: np.ndarray | None
+    """The last frame, for those that hold it."""
+    num_watched: int
+    without_face: tuple[MissingSpan, ...]
+    paste_seconds: float
 
 
 @dataclass(frozen=True)
@@ -88,17 +104,21 @@ class Animation:
         follow: Follower | None,
         missing: MissingReport,
         pasted: bool,
+        place: Place | None = None,
+        stood: _Standing | None = None,
     ) -> None:
         self._session = session
         self._portrait = portrait
         self._pasted = pasted
         self._follow = follow
         self._missing = missing
-        self._num_frames = 0
-        self._paste_seconds = 0.0
-        self._last: np.ndarray | None = None
-        self._shown: deque[_Shown] = deque()
+        self._place = place or Place()
+        self._num_frames = stood.num_frames if stood else 0
+        self._paste_seconds = stood.paste_seconds if stood else 0.0
+        self._last = stood.last if stood else None
+        self._shown: deque[_Shown] = deque(stood.shown if stood else ())
         self._drawn: deque[Tensor] = deque()
+        self._ended = False
         self._rate = DEFAULT_FRAME_RATE
         self.frame_rate = None
         self.num_frames_estimate = None
@@ -123,6 +143,28 @@ class Animation:
         """Stop, and let go of the clip and the session. Safe to call twice."""
         self._run.close()
         self._session.close()
+
+    def bookmark(self) -> Bookmark | None:
+        """Everything needed to go on after the last frame that was taken: `animate(..., resume=...)`.
+
+        None where that is not possible just now (frames are being looked ahead for, or several are due at once); ask
+        again after the next frame.
+        """
+        shown = self._shown
+        if self._drawn or (shown and shown[0] != "drawn") or not self._place.is_settled or self._ended:
+            return None
+        mark = self._session.bookmark()
+        self._place.keep_in(mark)
+        standing = _Standing(
+            num_frames=self._num_frames,
+            shown=tuple(shown),
+            last=self._last,
+            num_watched=self._missing.num_frames,
+            without_face=self._missing.spans,
+            paste_seconds=self._paste_seconds,
+        )
+        mark.keep("standing", standing)
+        return mark
 
     @property
     def report(self) -> AnimationReport:
@@ -160,6 +202,7 @@ class Animation:
         with closing(frames):
             for item in frames:
                 yield from self.push(item)
+        self._ended = True
         self._drawn += self._session.flush()
         yield from self._due()
 
@@ -246,6 +289,7 @@ def animate(
     allow_truncated: bool = False,
     voice: Voice | None = None,
     reference_frame: int | Literal["auto"] | None = None,
+    resume: Bookmark | None = None,
 ) -> Animation:
     """Animate a portrait with a clip: an iterator of uint8 RGB frames, with a report.
 
@@ -263,29 +307,40 @@ def animate(
         reference_frame: which driving frame is neutral, so that relative motion is relative to it: a number from 0, or
             "auto", the calmest face of the first two seconds. None: "auto" for files, else the first.
         voice: what speaks (`vivant.presets.load_voice`), where `driving` is a file with sound to be spoken.
+        resume: where an animation of the same arguments stood (`Animation.bookmark`): this one goes on from there.
 
     Raises InputError or FaceError, at once or while iterating.
     """
     if paste_back and portrait.framing is None:
         raise InputError("there is no picture to paste into: the portrait was prepared with face=None")
     rate = Fraction(frame_rate).limit_denominator(1001) if frame_rate is not None else None
+    place = Place.in_mark(resume, voice)
     items, rate, estimate, follow = _driven(
-        engine, driving, rate, voice, seed, driving_face, reference_frame, allow_truncated
+        engine, driving, rate, voice, seed, driving_face, reference_frame, allow_truncated, place, resume
     )
+    stood = None if resume is None else resume.part("standing", _Standing)
+    fresh = Session(engine, portrait, options, seed, float(rate) if rate is not None else None)
     animation = Animation(
-        Session(engine, portrait, options, seed, float(rate) if rate is not None else None),
+        fresh if resume is None else Session.restore(resume, engine, portrait),
         portrait,
         items,
         follow=follow,
-        missing=MissingReport(
-            on_missing, name=str(driving) if isinstance(driving, (str, Path)) else "driving"
-        ),
+        missing=_missing_report(on_missing, driving, stood),
         pasted=portrait.framing is not None if paste_back is None else paste_back,
+        place=place,
+        stood=stood,
     )
     animation.frame_rate = rate
     animation._rate = rate or DEFAULT_FRAME_RATE
     animation.num_frames_estimate = estimate
     return animation
+
+
+def _missing_report(policy: MissingPolicy, driving: DrivingClip, stood: _Standing | None) -> MissingReport:
+    name = str(driving) if isinstance(driving, (str, Path)) else "driving"
+    if stood is None:
+        return MissingReport(policy, name=name)
+    return MissingReport(policy, name=name, num_frames=stood.num_watched, spans=stood.without_face)
 
 
 def _driven(
@@ -297,15 +352,17 @@ def _driven(
     driving_face: str | None,
     reference_frame: int | Literal["auto"] | None,
     allow_truncated: bool,
+    place: Place,
+    resume: Bookmark | None,
 ) -> tuple[Items, Fraction | None, int | None, Follower | None]:
     """What drives, as items; its rate; how many frames to expect; who follows the face in it."""
     if isinstance(driving, (str, Path)):
         if voice is not None:
-            return *spoken(driving, rate, voice, seed), None
+            return *spoken(driving, rate, voice, seed, place), None
         if Path(driving).suffix.lower() == SUFFIX:
-            return *replayed_motion(driving, rate, engine), None
+            return *replayed_motion(driving, rate, engine, place), None
         reference_frame = "auto" if reference_frame is None else reference_frame
-    frames, rate, estimate = opened(driving, rate, allow_truncated)
+    frames, rate, estimate = opened(driving, rate, allow_truncated, place)
     if engine.stream.driving == "audio" or driving_face is None:
         if reference_frame not in (None, "auto", 0):
             raise InputError(
@@ -313,7 +370,10 @@ def _driven(
             )
         return frames, rate, estimate, None
     follow = Follower(engine.crop_size_px, driving_face)
+    place.follow = follow
     items: Items = watched(frames, follow)
-    if reference_frame:
-        items = referring(items, checked_reference(reference_frame), rate or DEFAULT_FRAME_RATE)
+    if resume is not None:
+        follow.state = resume.part("follower", FollowerState)
+    elif reference_frame:
+        items = referring(items, checked_reference(reference_frame), rate or DEFAULT_FRAME_RATE, place)
     return items, rate, estimate, follow

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeAlias
@@ -28,6 +29,7 @@ from vivant.media.reader import read_clip
 from vivant.media.resample import resample, tidy_rate
 from vivant.media.types import AudioChunk, Frame
 from vivant.motion_file import Entry, Mark, MotionFile, MotionWriter
+from vivant.place import FollowerState, Place
 from vivant.session import Session
 
 DrivingClip: TypeAlias = str | Path | Iterable[Frame | np.ndarray | AudioChunk]
@@ -85,6 +87,16 @@ class Follower:
         self._window = DrivingWindow(size_px)
         self._started = False
 
+    @property
+    def state(self) -> FollowerState:
+        """What it remembers; give it to one made alike, and that one goes on from there."""
+        return FollowerState(self.seconds, self._started, self._tracker.state, self._window.state)
+
+    @state.setter
+    def state(self, state: FollowerState) -> None:
+        self.seconds, self._started = state.seconds, state.started
+        self._tracker.state, self._window.state = state.tracker, state.window
+
     def update(self, image: np.ndarray) -> Seen | None:
         begin = perf_counter()
         tracked = self._tracker.update(image)
@@ -116,7 +128,10 @@ def watched(frames: Items, follow: Follower) -> Generator[Watched, None, None]:
 
 
 def referring(
-    items: Generator[Watched, None, None], reference: int | Literal["auto"], rate: Fraction
+    items: Generator[Watched, None, None],
+    reference: int | Literal["auto"],
+    rate: Fraction,
+    place: Place | None = None,
 ) -> Generator[Watched | Refers, None, None]:
     """The same items, and before them what their motion is relative to, where that is not the first.
 
@@ -125,6 +140,8 @@ def referring(
     """
     ahead = round(AUTO_SECONDS * rate) if reference == "auto" else reference + 1
     waiting: list[Watched] = []
+    place = place or Place()
+    place.is_settled = False
     with closing(items):
         for item in items:
             waiting.append(item)
@@ -133,7 +150,9 @@ def referring(
         chosen = _reference(waiting, reference)
         if chosen is not None:
             yield Refers(chosen)
-        yield from waiting
+        yield from waiting[:-1]
+        place.is_settled = True
+        yield from waiting[-1:]
         yield from items
 
 
@@ -162,20 +181,21 @@ def _reference(waiting: list[Watched], reference: int | Literal["auto"]) -> Seen
 
 
 def opened(
-    driving: DrivingClip, rate: Fraction | None, allow_truncated: bool
+    driving: DrivingClip, rate: Fraction | None, allow_truncated: bool, place: Place | None = None
 ) -> tuple[Items, Fraction | None, int | None]:
     """Driving as a closable iterator at the output rate, that rate, and the expected number of frames."""
+    place = place or Place()
     if not isinstance(driving, (str, Path)):
         estimate = len(driving) if isinstance(driving, Sized) else None
-        return _timed(driving, rate or DEFAULT_FRAME_RATE), rate, estimate
+        return _timed(driving, rate or DEFAULT_FRAME_RATE, place), rate, estimate
     clip = read_clip(driving, allow_truncated=allow_truncated)
     rate = rate or tidy_rate(clip.frame_rate)
     estimate = round(clip.duration * rate) if clip.duration is not None else clip.num_frames_estimate
-    return _prefetched(resample(clip, rate, end=clip.duration)), rate, estimate
+    return _prefetched(resample(clip, rate, end=clip.duration), place), rate, estimate
 
 
 def spoken(
-    driving: str | Path, rate: Fraction | None, voice: Voice, seed: int
+    driving: str | Path, rate: Fraction | None, voice: Voice, seed: int, place: Place
 ) -> tuple[Items, Fraction, int | None]:
     """The Motion that a file's sound asks for, as `opened` gives frames."""
     stream = voice.stream
@@ -187,16 +207,21 @@ def spoken(
     sound = read_audio(driving, stream.sample_rate_hz, 1 / own)
 
     def motions() -> Items:
-        state = voice.start(seed)
-        for chunk in sound:
-            yield from voice.push(state, torch.from_numpy(chunk.samples))
-        yield from voice.flush(state)
+        if place.speech is None:
+            place.speech = voice.start(seed)
+        for chunk in place.rest_of(sound):
+            due = voice.push(place.speech, torch.from_numpy(chunk.samples))
+            for left, motion in zip(range(len(due) - 1, -1, -1), due, strict=True):
+                place.is_settled = not left
+                yield motion
+        place.is_settled = False  # the end is short; nobody need go on from inside it
+        yield from voice.flush(place.speech)
 
     return motions(), own, None
 
 
 def replayed_motion(
-    driving: str | Path, rate: Fraction | None, engine: Engine
+    driving: str | Path, rate: Fraction | None, engine: Engine, place: Place
 ) -> tuple[Items, Fraction, int | None]:
     """The frames of a motion file, as `opened` gives frames."""
     file = MotionFile(driving)
@@ -206,10 +231,12 @@ def replayed_motion(
         raise InputError(f"{driving} was recorded at {own} frames per second, not {rate}; leave --fps out.")
 
     def entries() -> Items:
-        reference = file.reference(engine.motion_type)
+        reference = None if place.num_taken else file.reference(engine.motion_type)
         if reference is not None:
             yield Entry(Mark.REFERS, reference)
-        yield from file.entries(engine.motion_type)
+        for entry in file.entries(engine.motion_type, place.num_taken):
+            place.num_taken += 1
+            yield entry
 
     return entries(), own, len(file)
 
@@ -263,10 +290,12 @@ def record_motion(
     return count
 
 
-def _prefetched(frames: Iterator[Frame]) -> Items:
-    yield from prefetch(frames)
+def _prefetched(frames: Iterator[Frame], place: Place) -> Items:
+    for frame in prefetch(islice(frames, place.num_taken, None)):
+        place.num_taken += 1
+        yield frame
 
 
-def _timed(items: Iterable[Frame | np.ndarray | AudioChunk], rate: Fraction) -> Items:
-    for index, item in enumerate(items):
+def _timed(items: Iterable[Frame | np.ndarray | AudioChunk], rate: Fraction, place: Place) -> Items:
+    for index, item in enumerate(place.rest_of(items), place.num_taken):
         yield Frame(item, index / rate) if isinstance(item, np.ndarray) else item

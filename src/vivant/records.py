@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from fractions import Fraction
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,20 +23,25 @@ _GENERATOR = "$generator"
 
 
 def to_data(value: Any, tensors: dict[str, Tensor] | None = None, path: str = "") -> Any:
-    """Turn a dataclass (or scalar, tuple, list, dict) into JSON-able data.
+    """Turn a dataclass (or scalar, fraction, tuple, list, dict) into JSON-able data.
 
-    Tensors and random generators go into `tensors` under dotted names, as detached copies; where `tensors`
+    Tensors, arrays and random generators go into `tensors` under dotted names, as detached copies; where `tensors`
     is None they are refused with a ValueError.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, (Tensor, torch.Generator)):
+    if isinstance(value, Fraction):
+        return str(value)
+    if isinstance(value, (Tensor, np.ndarray, torch.Generator)):
         if tensors is None:
             raise ValueError(f"{path or 'value'} holds a {type(value).__name__}, which plain data cannot")
         if isinstance(value, torch.Generator):
             tensors[path] = value.get_state()
             return {_GENERATOR: path}
-        tensors[path] = value.detach().clone(memory_format=torch.contiguous_format)
+        if isinstance(value, np.ndarray):
+            tensors[path] = torch.from_numpy(value.copy())
+        else:
+            tensors[path] = value.detach().clone(memory_format=torch.contiguous_format)
         return {_TENSOR: path}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if field.init]
@@ -109,7 +116,7 @@ def _decode(hint: Any, data: Any, tensors: dict[str, Tensor], device: str, path:
         return data
     if origin in (tuple, list, dict):
         return _decode_container(origin, arguments, data, tensors, device, path)
-    if hint is Tensor or hint is torch.Generator:
+    if hint in (Tensor, np.ndarray, torch.Generator):
         return _decode_tensor(hint, data, tensors, device, where)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint(**_decode_fields(hint, data, tensors, device, path, frozenset()))
@@ -117,6 +124,8 @@ def _decode(hint: Any, data: Any, tensors: dict[str, Tensor], device: str, path:
         return float(data)
     if hint in (bool, int, str) and type(data) is hint:
         return data
+    if hint is Fraction and isinstance(data, str):
+        return Fraction(data)
     raise ValueError(f"{where} should be {getattr(hint, '__name__', hint)}, got {data!r}")
 
 
@@ -146,12 +155,14 @@ def _decode_container(
 
 
 def _decode_tensor(hint: Any, data: Any, tensors: dict[str, Tensor], device: str, where: str) -> Any:
-    mark = _TENSOR if hint is Tensor else _GENERATOR
+    mark = _GENERATOR if hint is torch.Generator else _TENSOR
     if not isinstance(data, dict) or set(data) != {mark} or data[mark] not in tensors:
         raise ValueError(f"{where} should be a saved {hint.__name__}, got {data!r}")
     saved = tensors[data[mark]]
     if hint is Tensor:
         return saved.to(device)
+    if hint is np.ndarray:
+        return saved.numpy(force=True)
     generator = torch.Generator(device=device)
     generator.set_state(saved.cpu())
     return generator

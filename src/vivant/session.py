@@ -7,7 +7,6 @@ knows no file format and no family. One thread at a time.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,11 +16,9 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from vivant import records
+from vivant.bookmark import Bookmark
 from vivant.engine import Engine, Portrait, State
 from vivant.errors import InputError
 from vivant.face.window import Similarity
@@ -224,42 +221,51 @@ class Session:
         self._state = None
         self._waiting = None
 
+    def bookmark(self) -> Bookmark:
+        """The stream as it stands, to be continued by `restore`."""
+        tensors, scalars = self._open_state().to_tensors()
+        mark = Bookmark({_STATE + name: tensor for name, tensor in tensors.items()}, {"state": scalars})
+        mark.keep("family", self.engine.family)
+        mark.keep("dtype", str(self.engine.dtype))
+        mark.keep("seed", self._seed)
+        mark.keep("timing", self.timing)
+        mark.keep("waiting", self._waiting)
+        return mark
+
     def save_state(self, path: str | Path) -> None:
         """Write the stream as it stands to a safetensors file, to be continued by `restore`."""
-        tensors, scalars = self._open_state().to_tensors()
-        tensors = {_STATE + name: tensor for name, tensor in tensors.items()}
-        header = {
-            "family": self.engine.family,
-            "state": scalars,
-            "timing": records.to_data(self.timing),
-            "waiting": records.to_data(self._waiting, tensors, "waiting"),
-        }
-        save_file(tensors, path, metadata={"vivant": json.dumps(header)})
+        self.bookmark().save(path)
 
     @classmethod
-    def restore(cls, path: str | Path, engine: Engine, portrait: Portrait) -> Self:
-        """The session that `save_state` wrote, with a portrait made from the same reference.
+    def restore(cls, saved: str | Path | Bookmark, engine: Engine, portrait: Portrait) -> Self:
+        """The session of `bookmark` or `save_state`, with a portrait made from the same reference.
 
-        Raises InputError where the file is not a saved session of this family.
+        Raises InputError where it is not a saved session of this family.
         """
+        mark = saved if isinstance(saved, Bookmark) else Bookmark.load(saved)
+        name = "this bookmark" if isinstance(saved, Bookmark) else saved
         device = str(engine.device)
         try:
-            with safe_open(path, framework="pt", device=device) as file:
-                header = json.loads((file.metadata() or {})["vivant"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if header["family"] != engine.family:
-                raise InputError(f"{path} is a session of {header['family']}, the engine is {engine.family}")
+            if mark.data["family"] != engine.family:
+                raise InputError(
+                    f"{name} is a session of {mark.data['family']}, the engine is {engine.family}"
+                )
+            if mark.data["dtype"] == str(torch.float32) and engine.dtype != torch.float32:
+                # It began in the engine's precision, and the first frame was not a number.
+                engine = engine.in_float32()
+                portrait = engine.prepare_again(portrait)
             session = cls.__new__(cls)
             session.engine = engine
-            session.timing = records.from_data(Timing, header["timing"])
+            session.timing = mark.part("timing", Timing)
             session._phase = "open"
-            session._seed, session._unproven = 0, None
-            waiting = header["waiting"]
-            session._waiting = waiting and records.from_data(_Waiting, waiting, tensors, device)
-            saved = {name.removeprefix(_STATE): tensor for name, tensor in tensors.items()}
-            session._state = engine.state_type.from_tensors(saved, header["state"], portrait, device)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise InputError(f"{path} is not a saved session of {engine.family}: {error}") from error
+            session._seed = mark.data["seed"]
+            session._unproven = None if session.timing.frames_in else []
+            waiting = mark.data["waiting"]
+            session._waiting = waiting and mark.part("waiting", _Waiting, device)
+            tensors = {tensor.removeprefix(_STATE): value for tensor, value in mark.tensors.items()}
+            session._state = engine.state_type.from_tensors(tensors, mark.data["state"], portrait, device)
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{name} is not a saved session of {engine.family}: {error}") from error
         return session
 
     @property

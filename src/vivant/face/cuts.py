@@ -45,19 +45,21 @@ def look_at(image: np.ndarray) -> Look:
     return Look(small - small.mean(axis=(0, 1)), np.stack(counts) / THUMBNAIL_PX**2)
 
 
+@dataclass
 class CutDetector:
-    """Compares each frame with the one before. One per clip."""
+    """Compares each frame with the one before. One per clip; what it remembers is all there is to it."""
 
-    def __init__(self) -> None:
-        self._before: Look | None = None
-        self._usual_change = 0.0
+    before: Look | None = None
+    """The last frame."""
+    usual_change: float = 0.0
+    """Mean layout change of the frames before, the latest counting most."""
 
     def is_cut(self, look: Look) -> bool:
         """Whether the next frame, seen at a glance, begins a new shot. The first frame does not."""
-        before, self._before = self._before, look
+        before, self.before = self.before, look
         if before is None:
             return False
-        cut = look.is_other_shot(before, max(LAYOUT_CHANGE, TIMES_USUAL * self._usual_change))
+        cut = look.is_other_shot(before, max(LAYOUT_CHANGE, TIMES_USUAL * self.usual_change))
         change = look.layout_change(before)
-        self._usual_change = 0.0 if cut else USUAL_MEMORY * self._usual_change + (1 - USUAL_MEMORY) * change
+        self.usual_change = 0.0 if cut else USUAL_MEMORY * self.usual_change + (1 - USUAL_MEMORY) * change
         return cut

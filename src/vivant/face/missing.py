@@ -7,6 +7,7 @@ is carried out here; the other two are up to whoever renders.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -43,13 +44,22 @@ class MissingReport:
     """Collects the spans of one clip, frame by frame."""
 
     def __init__(
-        self, policy: MissingPolicy = "hold", *, name: str = "driving", keep: int | None = None
+        self,
+        policy: MissingPolicy = "hold",
+        *,
+        name: str = "driving",
+        keep: int | None = None,
+        num_frames: int = 0,
+        spans: Iterable[MissingSpan] = (),
     ) -> None:
-        """keep: how many spans to remember, for streams without an end; None: all."""
+        """keep: how many spans to remember, for streams without an end; None: all.
+
+        num_frames, spans: of a report that goes on.
+        """
         self.policy = policy
         self.name = name
-        self.num_frames = 0
-        self._spans: deque[MissingSpan] = deque(maxlen=keep)
+        self.num_frames = num_frames
+        self._spans: deque[MissingSpan] = deque(spans, maxlen=keep)
 
     def record(self, time: Fraction, *, found: bool) -> None:
         """Note the next frame. Under the policy `fail` a frame without a face raises FaceError."""

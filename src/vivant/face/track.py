@@ -6,7 +6,7 @@ face again after it was lost, and starts over at a cut.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -55,8 +55,30 @@ class TrackedFace:
     """Whether a new shot began since the last frame with a face."""
 
 
+@dataclass
+class TrackerState:
+    """What a tracker knows of its clip so far."""
+
+    cuts: CutDetector = field(default_factory=CutDetector)
+    last: Landmarks | None = None
+    """The face where it was last seen."""
+    last_look: Look | None = None
+    """The frame it was last seen in."""
+    num_faces: int = 0
+    """How many there were when it was last detected."""
+    num_missing: int = 0
+    """Frames since it was last seen."""
+    num_followed: int = 0
+    """Frames since it was last detected."""
+    cut_pending: bool = False
+    """Whether there was a cut since it was last seen."""
+
+
 class FaceTracker:
-    """Follows the chosen face. One per clip and thread; feed every frame in order."""
+    """Follows the chosen face. One per clip and thread; feed every frame in order.
+
+    `state` may be kept and given to a tracker made alike, which then goes on from there.
+    """
 
     def __init__(
         self,
@@ -72,43 +94,39 @@ class FaceTracker:
         self.min_px = min_px
         self._detector = detector or FaceDetector()
         self._mesh = mesh or FaceMesh()
-        self._cuts = CutDetector()
-        self._last: Landmarks | None = None
-        self._last_look: Look | None = None
-        self._num_faces = 0
-        self._num_missing = 0
-        self._num_followed = 0
-        self._cut_pending = False
+        self.state = TrackerState()
 
     def update(self, image: np.ndarray) -> TrackedFace | None:
         """The face in the next uint8 RGB frame, or None where it is not to be seen."""
+        state = self.state
         look = look_at(image)
-        if self._cuts.is_cut(look):
-            self._cut_pending = True
-            self._num_missing = 0
+        if state.cuts.is_cut(look):
+            state.cut_pending = True
+            state.num_missing = 0
         # A hand before the camera looks like two cuts; the shot after it is the one before it.
-        cut = self._cut_pending and self._last_look is not None and look.is_other_shot(self._last_look)
-        found = None if self._cut_pending else self._follow(image)
+        cut = state.cut_pending and state.last_look is not None and look.is_other_shot(state.last_look)
+        found = None if state.cut_pending else self._follow(image)
         found_anew = found is None
         if found is None:
-            found = self._find(image, None if cut else self._last)
+            found = self._find(image, None if cut else state.last)
         if found is None:
-            self._num_missing += 1
+            state.num_missing += 1
             return None
-        self._num_followed = 0 if found_anew else self._num_followed + 1
-        self._num_missing = 0
-        self._cut_pending = False
-        self._last, self._last_look = found, look
+        state.num_followed = 0 if found_anew else state.num_followed + 1
+        state.num_missing = 0
+        state.cut_pending = False
+        state.last, state.last_look = found, look
         return TrackedFace(found, found_anew, cut)
 
     def _follow(self, image: np.ndarray) -> Landmarks | None:
         """The mesh from where it was in the frame before, if it still lies on the same face."""
-        if self._last is None or self._num_missing > 0:
+        state = self.state
+        if state.last is None or state.num_missing > 0:
             return None
-        found = self._mesh.landmarks(image, self._last)
-        if found is None or not _is_small_step(self._last, found):
+        found = self._mesh.landmarks(image, state.last)
+        if found is None or not _is_small_step(state.last, found):
             return None
-        if (self._num_followed + 1) % self.redetect_every_frames == 0:
+        if (state.num_followed + 1) % self.redetect_every_frames == 0:
             faces = self._detector.detect(image, tiles=False)
             # Small faces escape this quick look, so that seeing nobody proves nothing.
             if faces and not any(_is_on(found, face) for face in faces):
@@ -117,18 +135,19 @@ class FaceTracker:
 
     def _find(self, image: np.ndarray, last: Landmarks | None) -> Landmarks | None:
         """The face by detection: near the last place while that means something, else by choice."""
-        thorough = self._num_missing % TILES_EVERY_FRAMES == 0
+        state = self.state
+        thorough = state.num_missing % TILES_EVERY_FRAMES == 0
         faces = self._detector.detect(image, tiles=thorough)
         if not faces:
             return None
-        if last is not None and self._num_missing < PATIENCE_FRAMES:
-            alone = self._num_faces == 1 and len(faces) == 1
-            reach = min(REACH + REACH_PER_FRAME * self._num_missing, LONGEST_REACH)
+        if last is not None and state.num_missing < PATIENCE_FRAMES:
+            alone = state.num_faces == 1 and len(faces) == 1
+            reach = min(REACH + REACH_PER_FRAME * state.num_missing, LONGEST_REACH)
             face = faces[0] if alone else _nearest(last, faces, reach)
             found = None if face is None else self._mesh.landmarks(image, face)
         else:
             found = self._chosen(image, faces)
-        self._num_faces = len(faces)
+        state.num_faces = len(faces)
         return found
 
     def _chosen(self, image: np.ndarray, faces: list[Detection]) -> Landmarks | None:

@@ -49,43 +49,54 @@ class DrivingView:
     """Whether this frame starts a new reference: the first face, or the first after a cut."""
 
 
+@dataclass
+class WindowState:
+    """Where the window is."""
+
+    box: np.ndarray | None = None
+    """x0, y0, x1, y1 in pixels; None before the first face."""
+    reference_box: np.ndarray | None = None
+    """Where it was when the shot began."""
+
+
 class DrivingWindow:
-    """The window of one clip: a state to be stepped once per frame that has a face."""
+    """The window of one clip, to be stepped once per frame that has a face."""
 
     def __init__(
         self, size_px: int, *, scale: float = DRIVING_SCALE, vx: float = 0.0, vy: float = DRIVING_VY
     ) -> None:
         self.size_px = size_px
         self.scale, self.vx, self.vy = scale, vx, vy
-        self._box: np.ndarray | None = None
-        self._reference_box: np.ndarray | None = None
+        self.state = WindowState()
 
     def update(self, landmarks: Landmarks, *, cut: bool = False) -> DrivingView:
         """The window for a frame with this face; `cut` says that a new shot began since the last face."""
+        state = self.state
         wanted = driving_box(landmarks.points, self.scale, self.vx, self.vy)
-        restarted = cut or self._box is None or self._reference_box is None
+        restarted = cut or state.box is None or state.reference_box is None
         moved = restarted or not self._holds(landmarks, wanted)
         if moved:
-            self._box = wanted
+            state.box = wanted
         if restarted:
-            self._reference_box = wanted
-        assert self._box is not None
-        assert self._reference_box is not None
+            state.reference_box = wanted
+        assert state.box is not None
+        assert state.reference_box is not None
         return DrivingView(
-            box_crop(self._box, self.size_px), _between(self._box, self._reference_box), moved, restarted
+            box_crop(state.box, self.size_px), _between(state.box, state.reference_box), moved, restarted
         )
 
     def _holds(self, landmarks: Landmarks, wanted: np.ndarray) -> bool:
         """Whether the face is well inside the present window."""
-        assert self._box is not None
-        side = self._box[2] - self._box[0]
+        box = self.state.box
+        assert box is not None
+        side = box[2] - box[0]
         x0, y0, x1, y1 = landmarks.box
         margin = MARGIN * side
         inside = (
-            x0 >= self._box[0] + margin
-            and y0 >= self._box[1] + margin
-            and x1 <= self._box[2] - margin
-            and y1 <= self._box[3] - margin
+            x0 >= box[0] + margin
+            and y0 >= box[1] + margin
+            and x1 <= box[2] - margin
+            and y1 <= box[3] - margin
         )
         growth = (wanted[2] - wanted[0]) / side
         return bool(inside and SMALLEST_FACE <= growth <= LARGEST_FACE)
