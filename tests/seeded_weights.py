@@ -42,6 +42,12 @@ def noise(key: str, shape: Sequence[int]) -> np.ndarray:
     return (uniform(key, shape) * 2.0 - 1.0) * math.sqrt(3.0)
 
 
+def seeded_input(name: str, shape: Sequence[int], low: float = 0.0, high: float = 1.0) -> Tensor:
+    """A float32 input, uniform on [low, high)."""
+    values = uniform("input:" + name, shape) * (high - low) + low
+    return torch.from_numpy(values.astype(np.float32))
+
+
 def seeded_tensor(
     key: str, shape: Sequence[int], dtype: torch.dtype = torch.float32, gain: float = 1.0
 ) -> Tensor:

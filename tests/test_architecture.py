@@ -28,7 +28,7 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("media",),
     ("face",),
     ("checkpoint", "runtime"),
-    ("engine",),
+    ("engine", "published"),
     ("motion_file", "engines"),
     ("presets", "session"),
     ("place",),

@@ -1,0 +1,206 @@
+"""Sizes and options of the family personalive (arXiv 2512.11253). Sizes have no defaults: they are saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vivant.engines.personalive.config_networks import (
+    ImageEncoderConfig,
+    MotionEncoderConfig,
+    MotionSizes,
+    TinyDecoderConfig,
+    UnetConfig,
+    VaeConfig,
+)
+
+LATENT_FACTOR = 8
+"""Pixels per latent cell, each way."""
+SIZE_STEP = 64
+"""Frames have sides that are multiples of this: the latent is halved three times."""
+NUM_TRAINING_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One checkpoint of this family, and the window it streams in.
+
+    `chunk_frames` and `timesteps` may be changed in a checkpoint's config.json: the weights accept any window of up
+    to `unet.max_frames` frames, and were trained for 4 frames and 4 levels.
+    """
+
+    image_size: int
+    """Side in pixels of crops and of frames (512); a multiple of 64."""
+    chunk_frames: int
+    """M: frames that enter and leave together (4)."""
+    timesteps: tuple[int, ...]
+    """t_1 < ... < t_N: noise levels of the chunks in the window, the oldest first (0, 333, 666, 999)."""
+    betas: tuple[float, float]
+    """First and last of the scaled-linear schedule (0.00085, 0.02). Stable Diffusion itself ends at 0.012."""
+    unet: UnetConfig
+    motion_encoder: MotionEncoderConfig
+    motion: MotionSizes
+    vae: VaeConfig
+    tiny_decoder: TinyDecoderConfig | None
+    """None where the checkpoint holds no TAESD."""
+    image_encoder: ImageEncoderConfig
+
+    def __post_init__(self) -> None:
+        if self.image_size % SIZE_STEP or self.image_size < SIZE_STEP:
+            raise ValueError(f"image_size is a multiple of {SIZE_STEP}, got {self.image_size}")
+        steps = self.timesteps
+        if (
+            not steps
+            or list(steps) != sorted(set(steps))
+            or not 0 <= steps[0] <= steps[-1] < NUM_TRAINING_STEPS
+        ):
+            raise ValueError(f"timesteps ascend from 0 to {NUM_TRAINING_STEPS - 1} at most, got {steps}")
+        if self.chunk_frames < 1 or self.window_frames > self.unet.max_frames:
+            raise ValueError(
+                f"a window has 1 to {self.unet.max_frames} frames, got {len(steps)} chunks of {self.chunk_frames}"
+            )
+        if self.unet.motion_channels != self.motion_encoder.motion_channels:
+            raise ValueError(
+                "motion encoder and UNet share their tokens, got "
+                f"{self.motion_encoder.motion_channels} and {self.unet.motion_channels} channels"
+            )
+
+    @property
+    def num_chunks(self) -> int:
+        """N: chunks in the window."""
+        return len(self.timesteps)
+
+    @property
+    def window_frames(self) -> int:
+        """M N."""
+        return self.chunk_frames * self.num_chunks
+
+    @property
+    def delay_frames(self) -> int:
+        """M (N - 1): frames that follow a chunk into the window before it leaves."""
+        return self.chunk_frames * (self.num_chunks - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a user may change between two chunks."""
+
+    decoder: Literal["full", "tiny"] = "full"
+    """What turns latents into pictures: the full decoder, or the tiny one, faster and coarser."""
+    renoise: Literal["ddim", "fresh"] = "ddim"
+    """How chunks go down a noise level: along the predicted noise (published program), or with fresh noise (paper)."""
+    lead_in: Literal["dropped", "shown"] = "dropped"
+    """The first frames move from the portrait's pose to the driver's. Dropped: frames out are the driver's, in step
+    with its sound, and come late. Shown: frames come at once, as many as went in, and lag behind."""
+    interpolation: Literal["published", "paper"] = "published"
+    """How the lead-in moves: angles and expression up to the driver's first chunk (published program), or all of the
+    first window with place and size too (paper, Eq. 3-6)."""
+    keyframes: Literal["capped", "newest", "off"] = "capped"
+    """Frames of the stream that are remembered beside the portrait: the first few, the newest few, or none."""
+    keyframe_threshold: float = 17.0
+    """How far motion must be from all that is remembered; the paper's tau. Lower: steadier; higher: more like the
+    portrait."""
+    max_keyframes: int = 3
+    """How many keyframes are remembered; each costs memory and time."""
+    keyframe_warmup_chunks: int = 9
+    """Chunks before the first keyframe may be taken; the paper has none."""
+    keyframe_max_drift: float | None = None
+    """Refuse a keyframe whose colours have drifted this far from the portrait's, 0.1 strict to 1 lenient. [default:
+    take every keyframe]"""
+
+    def __post_init__(self) -> None:
+        choices: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+            ("--decoder", self.decoder, ("full", "tiny")),
+            ("--renoise", self.renoise, ("ddim", "fresh")),
+            ("--lead-in", self.lead_in, ("dropped", "shown")),
+            ("--interpolation", self.interpolation, ("published", "paper")),
+            ("--keyframes", self.keyframes, ("capped", "newest", "off")),
+        )
+        for name, value, known in choices:
+            if value not in known:
+                raise ValueError(f"{name} is {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
+        if not self.keyframe_threshold >= 0:
+            raise ValueError(f"--keyframe-threshold is 0 or more, got {self.keyframe_threshold}")
+        if not 1 <= self.max_keyframes <= 8:
+            raise ValueError(
+                f"--max-keyframes is 1 to 8, got {self.max_keyframes}; --keyframes off takes none"
+            )
+        if self.keyframe_warmup_chunks < 0:
+            raise ValueError(f"--keyframe-warmup-chunks is 0 or more, got {self.keyframe_warmup_chunks}")
+        if self.keyframe_max_drift is not None and self.keyframe_max_drift <= 0:
+            raise ValueError(f"--keyframe-max-drift is above 0, got {self.keyframe_max_drift}")
+
+
+def published() -> Config:
+    """The published checkpoint: 3.0 G parameters, 512 px."""
+    return Config(
+        image_size=512,
+        chunk_frames=4,
+        timesteps=(0, 333, 666, 999),
+        betas=(0.00085, 0.02),
+        unet=UnetConfig(
+            channels=(320, 640, 1280, 1280),
+            num_heads=8,
+            norm_groups=32,
+            identity_channels=768,
+            motion_channels=16,
+            max_frames=32,
+        ),
+        motion_encoder=MotionEncoderConfig(
+            image_size=224,
+            channels=(64, 128, 256),
+            token_channels=1024,
+            num_heads=8,
+            norm_groups=32,
+            num_heatmaps=68,
+            num_tokens=32,
+            motion_channels=16,
+        ),
+        motion=MotionSizes(
+            extractor_size=256, extractor_channels=(96, 192, 384, 768), pose_channels=(16, 32, 96, 256)
+        ),
+        vae=VaeConfig(channels=(128, 256, 512, 512), layers_per_block=2, norm_groups=32),
+        tiny_decoder=None,
+        image_encoder=ImageEncoderConfig(
+            image_size=224, patch_size=14, width=1024, hidden=4096, num_layers=24, num_heads=16
+        ),
+    )
+
+
+def published_tiny_decoder() -> TinyDecoderConfig:
+    """TAESD as published."""
+    return TinyDecoderConfig(channels=64, num_blocks=(3, 3, 3, 1))
+
+
+def tiny() -> Config:
+    """Runs in milliseconds, for tests: windows of three chunks of two frames."""
+    return Config(
+        image_size=64,
+        chunk_frames=2,
+        timesteps=(0, 499, 999),
+        betas=(0.00085, 0.02),
+        unet=UnetConfig(
+            channels=(8, 8, 16, 16),
+            num_heads=2,
+            norm_groups=4,
+            identity_channels=8,
+            motion_channels=4,
+            max_frames=8,
+        ),
+        motion_encoder=MotionEncoderConfig(
+            image_size=64,
+            channels=(4, 8, 16),
+            token_channels=64,
+            num_heads=2,
+            norm_groups=4,
+            num_heatmaps=6,
+            num_tokens=4,
+            motion_channels=4,
+        ),
+        motion=MotionSizes(extractor_size=64, extractor_channels=(4, 4, 8, 8), pose_channels=(4, 4, 4, 8)),
+        vae=VaeConfig(channels=(4, 4, 8, 8), layers_per_block=1, norm_groups=2),
+        tiny_decoder=TinyDecoderConfig(channels=4, num_blocks=(1, 1, 1, 1)),
+        image_encoder=ImageEncoderConfig(
+            image_size=32, patch_size=16, width=8, hidden=16, num_layers=1, num_heads=2
+        ),
+    )

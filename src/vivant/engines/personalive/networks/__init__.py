@@ -1,0 +1,85 @@
+"""All networks of the family behind a few methods. Plain PyTorch, single device, no state, no files.
+
+    reference --VAE--> latent --R--> tokens --+--K, V of D--> references --+
+        +------CLIP--> identity --------------+                            v
+    driving --M--> pose --drawn--> E_p --> pose features ----------------> D --> epsilon --> latents --VAE--> frames
+        +----crop--> E_m --> motion tokens ------------------------------> D
+
+VAE, TAESD and CLIP are those of diffusers and transformers (the extra `diffusion`), imported when networks are built.
+Nothing is ever fetched: weights come from our checkpoints.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vivant.engines.personalive.config import Config
+from vivant.engines.personalive.config_networks import NUM_ANGLE_BINS, NUM_KEYPOINTS
+from vivant.engines.personalive.networks.motion_encoder import MotionEncoder
+from vivant.engines.personalive.networks.pose_guider import PoseGuider
+from vivant.engines.personalive.networks.stock import build_image_encoder, build_tiny_decoder, build_vae
+from vivant.engines.personalive.networks.unet import Denoiser, ReferenceUnet
+from vivant.face.motion_extractor import HeadOutputs, MotionExtractor
+
+LATENT_SCALE = 0.18215
+"""Of Stable Diffusion: what the VAE's latents are multiplied with."""
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Networks(nn.Module):
+    """Everything that a checkpoint of this family holds."""
+
+    narrow_linear = True
+    """Read by vivant.runtime.precision: most weights are in linear layers."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.reference_unet = ReferenceUnet(config.unet)
+        self.denoiser = Denoiser(config.unet)
+        self.motion_encoder = MotionEncoder(config.motion_encoder)
+        self.pose_guider = PoseGuider(config.motion.pose_channels, config.unet.channels[0])
+        self.motion_extractor = MotionExtractor(
+            config.motion.extractor_channels, NUM_KEYPOINTS, NUM_ANGLE_BINS
+        )
+        self.vae: Any = build_vae(config.vae)
+        self.image_encoder: Any = build_image_encoder(config.image_encoder, config.unet.identity_channels)
+        self.tiny_decoder: Any = None
+        if config.tiny_decoder is not None:
+            self.tiny_decoder = build_tiny_decoder(config.tiny_decoder)
+        self._extractor_size = config.motion.extractor_size
+        self._clip_size = config.image_encoder.image_size
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> latents (B, 4, H / 8, W / 8): the posterior's mean, scaled."""
+        return self.vae.encode(pictures * 2 - 1).latent_dist.mean * LATENT_SCALE
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(T, 4, h, w) -> (T, 3, 8 h, 8 w), in [0, 1] but for overshoot."""
+        return self.vae.decode(latents / LATENT_SCALE).sample / 2 + 0.5
+
+    def decode_tiny(self, latents: Tensor) -> Tensor:
+        """As `decode`, by TAESD, which takes scaled latents."""
+        return self.tiny_decoder(latents) / 2 + 0.5
+
+    def identity_token(self, picture: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, 1, D). The short side is fitted and the middle is cut out, as CLIP expects."""
+        height, width = picture.shape[2:]
+        side, short = self._clip_size, min(height, width)
+        size = (round(height * side / short), round(width * side / short))
+        fitted = F.interpolate(picture, size=size, mode="bicubic", align_corners=False, antialias=True)
+        top, left = (size[0] - side) // 2, (size[1] - side) // 2
+        square = fitted[:, :, top : top + side, left : left + side].clamp(0, 1)
+        mean, std = (torch.tensor(v, device=picture.device).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+        return self.image_encoder(pixel_values=(square - mean) / std).image_embeds[:, None]
+
+    def head(self, frames: Tensor) -> HeadOutputs:
+        """(T, 3, H, W) in [0, 1] -> what the motion extractor sees. Resized as published: bilinear, not smoothed."""
+        size = (self._extractor_size, self._extractor_size)
+        if frames.shape[2:] != size:
+            frames = F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
+        return self.motion_extractor(frames)

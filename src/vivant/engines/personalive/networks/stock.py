@@ -1,0 +1,73 @@
+"""Networks that are not ours to write: Stable Diffusion's VAE, TAESD and CLIP, built with random weights.
+
+The libraries take seconds to import, so nothing is imported before networks are built.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from vivant.engines.personalive.config_networks import (
+    LATENT_CHANNELS,
+    ImageEncoderConfig,
+    TinyDecoderConfig,
+    VaeConfig,
+)
+from vivant.errors import InputError
+
+
+def _imported(name: str) -> ModuleType:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"personalive needs {name.split('.')[0]}; install it with: pip install 'vivant[diffusion]'"
+        ) from error
+
+
+def build_vae(config: VaeConfig) -> Any:
+    """AutoencoderKL: `.encode(x).latent_dist.mean`, `.decode(z).sample`; pictures in [-1, 1]."""
+    module = _imported("diffusers.models.autoencoders.autoencoder_kl")
+    scales = len(config.channels)
+    return module.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * scales,
+        up_block_types=("UpDecoderBlock2D",) * scales,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers_per_block,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=config.norm_groups,
+    )
+
+
+def build_tiny_decoder(config: TinyDecoderConfig) -> Any:
+    """The decoder of AutoencoderTiny: scaled latents -> pictures in [-1, 1]. Its encoder is not needed."""
+    module = _imported("diffusers.models.autoencoders.autoencoder_tiny")
+    return module.DecoderTiny(
+        in_channels=LATENT_CHANNELS,
+        out_channels=3,
+        num_blocks=config.num_blocks,
+        block_out_channels=(config.channels,) * len(config.num_blocks),
+        upsampling_scaling_factor=2,
+        act_fn="relu",
+        upsample_fn="nearest",
+    )
+
+
+def build_image_encoder(config: ImageEncoderConfig, projected: int) -> Any:
+    """CLIPVisionModelWithProjection: `(pixel_values=...).image_embeds` (B, projected)."""
+    module = _imported("transformers.models.clip.modeling_clip")
+    sizes = _imported("transformers.models.clip.configuration_clip")
+    return module.CLIPVisionModelWithProjection(
+        sizes.CLIPVisionConfig(
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+            hidden_size=config.width,
+            intermediate_size=config.hidden,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            projection_dim=projected,
+        )
+    )
