@@ -30,6 +30,9 @@ from vivant.runtime import precision
 Picture: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 """A path, PIL image, uint8 RGB array (H, W, 3), or float tensor (3, H, W) or (M, 3, H, W) in [0, 1]."""
 
+MotionPart: TypeAlias = Literal["pose", "expression", "lips", "eyes"]
+"""What can be taken from one Motion into another."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSpec:

@@ -225,6 +225,16 @@ class MotionFile:
                 for row in rows[first : min(first + _ROWS_AT_ONCE, stop)]:
                     yield self._entry(row, motion_type)
 
+    def restarts(self) -> list[int]:
+        """Frames with which a new shot begins."""
+        before, found = int(self.header.has_reference), []
+        with safe_open(self.path, framework="pt") as file:
+            rows = file.get_slice("rows")
+            for first in range(before, before + len(self), _ROWS_AT_ONCE):
+                marks = rows[first : min(first + _ROWS_AT_ONCE, before + len(self)), 0:1]
+                found += [first - before + i for i, mark in enumerate(marks) if mark == Mark.RESTARTS]
+        return found
+
     def _entry(self, row: Tensor, motion_type: Any) -> Entry:
         try:
             mark = Mark(int(row[0]))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vivant.cli.montage import join, loop, mix, slice_
 from vivant.cli.vocabulary import Command
 from vivant.presets import DEFAULT_PRESET
 
@@ -93,7 +94,8 @@ def build_motion() -> typer.Typer:
     group = typer.Typer(
         help="Saved motion: record a driver once, replay it on any portrait.", rich_markup_mode=None
     )
-    for command in (record, info):
-        group.command(cls=Command)(command)
     group.command("import", cls=Command)(import_template)
+    group.command("slice", cls=Command)(slice_)
+    for command in (record, info, mix, join, loop):
+        group.command(cls=Command)(command)
     return group

@@ -36,6 +36,38 @@ def degrees_from_rotation(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return pitch * (180 / math.pi), yaw * (180 / math.pi), roll * (180 / math.pi)
 
 
+def turn_angle(start: Tensor, end: Tensor) -> Tensor:
+    """Radians (...) of the shortest turn from one rotation (..., 3, 3) to another; 0 to pi."""
+    return _turn(start, end)[1]
+
+
+def rotation_between(start: Tensor, end: Tensor, share: Tensor | float) -> Tensor:
+    """Rotations (..., 3, 3) a share (...) of the way along the shortest turn: 0 is start, 1 is end.
+
+    Half turns have no defined axis: there start is given for every share. A head does not turn by them.
+    """
+    axis, angle = _turn(start, end)
+    part = angle * share
+    unit = axis / axis.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    zero = torch.zeros_like(angle)
+    x, y, z = unit.unbind(-1)
+    cross = torch.stack(
+        [torch.stack([zero, -z, y], -1), torch.stack([z, zero, -x], -1), torch.stack([-y, x, zero], -1)], -2
+    )
+    identity = torch.eye(3, dtype=end.dtype, device=end.device)
+    sine = part.sin()[..., None, None]
+    return (identity + sine * cross + (1 - part.cos())[..., None, None] * (cross @ cross)) @ start
+
+
+def _turn(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Axis (..., 3), as long as the sine of the angle, and angle (...) of the turn T with T @ start = end."""
+    turn = end @ start.mT
+    skew = (turn - turn.mT) / 2
+    axis = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1)
+    cosine = ((turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)
+    return axis, torch.atan2(axis.norm(dim=-1), cosine)
+
+
 def degrees_from_bins(logits: Tensor) -> Tensor:
     """Expected angle under the softmax of the bins: (..., num_bins) -> (...). Computed in float32."""
     probability = logits.float().softmax(-1)

@@ -13,10 +13,10 @@ from torch import Tensor
 from vivant.engines.liveportrait import points
 from vivant.engines.liveportrait.config import Options, published, tiny, tiny_whole
 from vivant.engines.liveportrait.engine import LivePortrait
-from vivant.engines.liveportrait.motion import Motion, amplify, drive, keypoints
+from vivant.engines.liveportrait.motion import Motion, amplify, drive, keypoints, rescaled
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
-from vivant.engines.liveportrait.retargeting import neutral_reference, place, rescaled
+from vivant.engines.liveportrait.retargeting import neutral_reference, place
 from vivant.errors import InputError
 from vivant.session import Session
 

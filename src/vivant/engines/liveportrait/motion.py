@@ -8,15 +8,16 @@ Legend: T frames, K keypoints.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from vivant.engine import MotionPart
 from vivant.engines.liveportrait import points
-from vivant.engines.liveportrait.config import Config, Options, Region
-from vivant.ops.rotation import degrees_from_rotation
+from vivant.engines.liveportrait.config import MAX_OPEN, Config, Options, Region
+from vivant.ops.rotation import degrees_from_rotation, rotation_between
 
 
 @dataclass
@@ -108,8 +109,85 @@ class Motion:
             raise ValueError(f"a motion holds {sorted(names)}, got {sorted(tensors)}")
         return cls(**tensors)
 
+    def toward(self, other: Motion, share: float) -> Self:
+        """Between this motion (share 0) and another (1) of as many frames; heads turn along the shortest way."""
+
+        def mixed(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+            return None if a is None or b is None else a + share * (b - a)
+
+        return replace(
+            self,
+            rotation=rotation_between(self.rotation, other.rotation, share),
+            expression=self.expression + share * (other.expression - self.expression),
+            scale=self.scale * (other.scale / self.scale) ** share,
+            translation=self.translation + share * (other.translation - self.translation),
+            canonical=self.canonical + share * (other.canonical - self.canonical),
+            eyes_open=mixed(self.eyes_open, other.eyes_open),
+            lips_open=mixed(self.lips_open, other.lips_open),
+        )
+
+    def rebased(self, old: Motion, new: Motion) -> Self:
+        """The same change, no longer from `old` but from `new` (one frame each): alike to relative motion."""
+
+        def opened(now: Tensor | None, before: Tensor | None, after: Tensor | None) -> Tensor | None:
+            known = now is not None and before is not None and after is not None
+            return rescaled(after, now, before) if known else None
+
+        return replace(
+            self,
+            rotation=self.rotation @ old.rotation.mT @ new.rotation,
+            expression=new.expression + self.expression - old.expression,
+            scale=new.scale * self.scale / old.scale,
+            translation=new.translation + self.translation - old.translation,
+            canonical=new.canonical.expand_as(self.canonical),
+            eyes_open=opened(self.eyes_open, old.eyes_open, new.eyes_open),
+            lips_open=opened(self.lips_open, old.lips_open, new.lips_open),
+        )
+
+    def taking(self, part: MotionPart, other: Motion, kind: str) -> Self:
+        """This motion with one part of another's; `kind` is the engine's motion_kind, which names the keypoints."""
+        if part == "pose":
+            return replace(self, rotation=other.rotation, scale=other.scale, translation=other.translation)
+        if part == "expression":
+            return replace(
+                self, expression=other.expression, eyes_open=other.eyes_open, lips_open=other.lips_open
+            )
+        regions = LIP_KEYPOINTS if part == "lips" else EYE_KEYPOINTS
+        where = list(regions[kind.partition("-")[0]])
+        expression = self.expression.clone()
+        expression[:, where] = other.expression[:, where]
+        if part == "lips":
+            return replace(self, expression=expression, lips_open=other.lips_open)
+        return replace(self, expression=expression, eyes_open=other.eyes_open)
+
+    def likeness(self) -> Tensor:
+        """(T, N): numbers whose Euclidean distance says how unlike two frames look.
+
+        Rotation, place and size of the head, and expression, which counts double: a blink weighs as much as about
+        fifteen degrees.
+        """
+        parts = (
+            self.rotation.flatten(1),
+            self.translation[:, :2],
+            self.scale.log(),
+            2 * self.expression.flatten(1),
+        )
+        return torch.cat(parts, 1)
+
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         return type(self)(**{name: function(tensor) for name, tensor in self.to_tensors().items()})
+
+
+def rescaled(source: Tensor | None, driving: Tensor | None, first: Tensor | None) -> Tensor:
+    """What the driver's openness means for this portrait: c_s c_i / c_0 (paper, section 4.3), eye by eye.
+
+    Where the driver opens wider than at first, the portrait opens by the same amount more: the plain ratio would
+    explode for a driver who starts with closed lips or in a blink, and could never open closed lips.
+    """
+    if source is None or driving is None or first is None:
+        raise ValueError("openness was not measured: check_measured comes first")
+    less = source * driving / first.clamp(min=1e-3)
+    return torch.where(driving < first, less, source + driving - first).clamp(0, MAX_OPEN)
 
 
 # Keypoints that carry a region, per set of networks. The published sets were read off learned keypoints by

@@ -15,8 +15,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vivant.engines.liveportrait.config import MAX_OPEN, Config, Options
-from vivant.engines.liveportrait.motion import Motion, amplify, drive, expression_gain, keypoints
+from vivant.engines.liveportrait.config import Config, Options
+from vivant.engines.liveportrait.motion import (
+    Motion,
+    amplify,
+    drive,
+    expression_gain,
+    keypoints,
+    rescaled,
+)
 from vivant.engines.liveportrait.published_motion import neutral_expression, place_published, size_ratio
 from vivant.errors import InputError
 
@@ -161,18 +168,6 @@ def wanted_openness(
     elif options.lip_retargeting:
         lips = rescaled(source.lips_open, driving.lips_open, first.lips_open)
     return eyes, lips
-
-
-def rescaled(source: Tensor | None, driving: Tensor | None, first: Tensor | None) -> Tensor:
-    """What the driver's openness means for this portrait: c_s c_i / c_0 (paper, section 4.3), eye by eye.
-
-    Where the driver opens wider than at first, the portrait opens by the same amount more: the plain ratio would
-    explode for a driver who starts with closed lips or in a blink, and could never open closed lips.
-    """
-    if source is None or driving is None or first is None:
-        raise ValueError("openness was not measured: check_measured comes first")
-    less = source * driving / first.clamp(min=1e-3)
-    return torch.where(driving < first, less, source + driving - first).clamp(0, MAX_OPEN)
 
 
 def _moved_as_the_driver(
