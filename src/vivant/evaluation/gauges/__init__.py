@@ -1,0 +1,1 @@
+"""What is measured in a running animation, one question per file. Definitions are in `metrics`."""

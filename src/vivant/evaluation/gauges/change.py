@@ -1,0 +1,48 @@
+"""Does it flicker? Change from one frame to the next, against the target's, and at the borders of chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from vivant.evaluation import metrics
+from vivant.evaluation.gauges.faces import Mode
+from vivant.evaluation.judges.given import Judges
+from vivant.evaluation.shown import Shown
+
+
+class ChangeGauge:
+    """tlp (LPIPS given), tl1, which needs nothing, and border_ratio where a family draws in chunks.
+
+    Four numbers per frame are kept, not frames.
+    """
+
+    def __init__(self, mode: Mode, judges: Judges, chunk_frames: int) -> None:
+        self._mode, self._lpips, self._chunk = mode, judges.lpips_alex, chunk_frames
+        self._changes: dict[str, list[tuple[float, float]]] = {}
+        self._indices: list[int] = []
+        self._last: Shown | None = None
+
+    @torch.no_grad()
+    def update(self, shown: Shown) -> None:
+        last, self._last = self._last, shown
+        if last is None or shown.index != last.index + 1:
+            return
+        pairs = ((last.output_tensor, shown.output_tensor), (last.target_tensor, shown.target_tensor))
+        self._indices.append(shown.index)
+        output, target = (metrics.l1(*pair).item() for pair in pairs)
+        self._changes.setdefault("tl1", []).append((output, target))
+        if self._lpips is not None:
+            output, target = (self._lpips(*pair).item() for pair in pairs)
+            self._changes.setdefault("tlp", []).append((output, target))
+
+    def numbers(self) -> dict[str, float]:
+        apart = metrics.change_apart if self._mode == "self" else metrics.means_apart
+        names = ["tl1"] + (["tlp"] if self._lpips is not None else [])
+        changes = {name: np.array(self._changes.get(name, ())).reshape(-1, 2) for name in names}
+        found = {name: apart(*rows.T) for name, rows in changes.items()}
+        if self._chunk > 1:
+            found["border_ratio"] = metrics.border_ratio(
+                changes[names[-1]][:, 0], np.array(self._indices), self._chunk
+            )
+        return found
