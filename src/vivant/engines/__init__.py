@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ENGINES: dict[str, str] = {
     "liveportrait": "vivant.engines.liveportrait.engine:LivePortrait",
+    "personalive": "vivant.engines.personalive.engine:PersonaLive",
     "refvae": "vivant.engines.refvae.engine:RefVae",
 }
 

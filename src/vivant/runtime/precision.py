@@ -51,22 +51,26 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 def place(networks: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Move networks to the device, channels last, convolution weights in `dtype`. Changes them in place.
 
-    A module whose `keep_float32` is true stays float32, with everything below it.
+    A module whose `keep_float32` is true stays float32, with everything below it. Below one whose `narrow_linear` is
+    true, linear layers are stored in `dtype` too: right where they hold gigabytes.
     """
     networks.to(device=device)
-    _narrow(networks, dtype)
+    _narrow(networks, dtype, linear=False)
     return networks
 
 
-def _narrow(module: nn.Module, dtype: torch.dtype) -> None:
+def _narrow(module: nn.Module, dtype: torch.dtype, *, linear: bool) -> None:
     if getattr(module, "keep_float32", False):
         dtype = torch.float32
+    linear = linear or getattr(module, "narrow_linear", False)
+    if linear and isinstance(module, nn.Linear):
+        module.to(dtype=dtype)
     if isinstance(module, nn.modules.conv._ConvNd):
         module.to(dtype=dtype)
         weight = module.weight.data
         module.weight.data = weight.contiguous(memory_format=_LAYOUTS[weight.dim()])
     for child in module.children():
-        _narrow(child, dtype)
+        _narrow(child, dtype, linear=linear)
 
 
 def computing(device: torch.device, dtype: torch.dtype) -> torch.autocast:

@@ -92,9 +92,9 @@ class Options:
     lead_in: Literal["dropped", "shown"] = "dropped"
     """The first frames move from the portrait's pose to the driver's. Dropped: frames out are the driver's, in step
     with its sound, and come late. Shown: frames come at once, as many as went in, and lag behind."""
-    interpolation: Literal["published", "paper"] = "published"
-    """How the lead-in moves: angles and expression up to the driver's first chunk (published program), or all of the
-    first window with place and size too (paper, Eq. 3-6)."""
+    placement: Literal["published", "paper"] = "published"
+    """Where the head goes: the portrait's size and half of the driver's shift (published program), or the driver's own
+    size and place (paper)."""
     keyframes: Literal["capped", "newest", "off"] = "capped"
     """Frames of the stream that are remembered beside the portrait: the first few, the newest few, or none."""
     keyframe_threshold: float = 17.0
@@ -113,7 +113,7 @@ class Options:
             ("--decoder", self.decoder, ("full", "tiny")),
             ("--renoise", self.renoise, ("ddim", "fresh")),
             ("--lead-in", self.lead_in, ("dropped", "shown")),
-            ("--interpolation", self.interpolation, ("published", "paper")),
+            ("--placement", self.placement, ("published", "paper")),
             ("--keyframes", self.keyframes, ("capped", "newest", "off")),
         )
         for name, value, known in choices:

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from vivant.engines.personalive.config import Config
 from vivant.engines.personalive.config_networks import NUM_ANGLE_BINS, NUM_KEYPOINTS
+from vivant.engines.personalive.networks.layers import KeysValues
 from vivant.engines.personalive.networks.motion_encoder import MotionEncoder
 from vivant.engines.personalive.networks.pose_guider import PoseGuider
 from vivant.engines.personalive.networks.stock import build_image_encoder, build_tiny_decoder, build_vae
-from vivant.engines.personalive.networks.unet import Denoiser, ReferenceUnet
+from vivant.engines.personalive.networks.unet import Conditions, Denoiser, ReferenceUnet
 from vivant.face.motion_extractor import HeadOutputs, MotionExtractor
 
 LATENT_SCALE = 0.18215
@@ -76,6 +77,22 @@ class Networks(nn.Module):
         square = fitted[:, :, top : top + side, left : left + side].clamp(0, 1)
         mean, std = (torch.tensor(v, device=picture.device).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
         return self.image_encoder(pixel_values=(square - mean) / std).image_embeds[:, None]
+
+    def references(self, latents: Tensor, identity_token: Tensor) -> list[KeysValues]:
+        """A clean latent (B, 4, h, w) and (B, 1, D) -> keys and values that the denoiser looks at, per attention."""
+        return self.denoiser.project_references(self.reference_unet(latents, identity_token))
+
+    def denoise(self, latents: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        """(B, F, 4, h, w), timesteps (B, F) -> epsilon."""
+        return self.denoiser(latents, timesteps, conditions)
+
+    def motion_tokens(self, faces: Tensor) -> Tensor:
+        """Crops (T, 3, S, S) in [0, 1] -> (T, L, C)."""
+        return self.motion_encoder(faces * 2 - 1)
+
+    def pose_features(self, drawing: Tensor) -> Tensor:
+        """(T, 3, H, W) in [0, 1] -> (T, C, H / 8, W / 8)."""
+        return self.pose_guider(drawing)
 
     def head(self, frames: Tensor) -> HeadOutputs:
         """(T, 3, H, W) in [0, 1] -> what the motion extractor sees. Resized as published: bilinear, not smoothed."""

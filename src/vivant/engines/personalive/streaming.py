@@ -1,0 +1,186 @@
+"""Drawing one micro-chunk after another: the window, its noise levels, and the keyframes that are remembered.
+
+The state machine of Algorithm 3 (arXiv 2512.11253, supplement). M = 4 frames enter as noise and leave clean N = 4
+steps later; in between, chunks of four noise levels are denoised together:
+
+    before:   C1 (t=0)   C2 (333)   C3 (666)            + C4: the reference, noised at 999
+    D:        x0(C1) -> frames      x0(C2..C4) go down one level
+    after:               C1 (t=0)   C2 (333)   C3 (666)
+
+Latents stay float32. Legend: F frames of the window, M of a chunk, h w latent cells, L motion tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vivant.diffusion import ddim
+from vivant.engines.personalive.config import NUM_TRAINING_STEPS, Config, Options
+from vivant.engines.personalive.networks.layers import KeysValues
+from vivant.engines.personalive.networks.unet import Conditions, joined
+
+Noise = Callable[[tuple[int, ...]], Tensor]
+"""A shape -> standard normal noise of it, from the stream's own generator."""
+
+
+class Drawing(Protocol):
+    """What drawing asks of the networks."""
+
+    def denoise(self, latents: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        """(1, F, 4, h, w), timesteps (1, F) -> epsilon."""
+
+    def references(self, latents: Tensor, identity_token: Tensor) -> list[KeysValues]:
+        """A clean latent (1, 4, h, w) -> what the denoiser looks at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Who is drawn: everything about the reference that does not change."""
+
+    latents: Tensor
+    """(1, 4, h, w): z_ref."""
+    identity_token: Tensor
+    """(1, 1, D)."""
+    identity: list[Tensor]
+    """Per attention (1, 1, C): what the token adds."""
+    references: list[KeysValues]
+    """Per attention: keys and values of the reference."""
+    tokens: Tensor
+    """(1, L, C): motion tokens of the reference."""
+
+
+@dataclass(kw_only=True)
+class Keyframe:
+    """A frame of the stream that later ones look at."""
+
+    tokens: Tensor
+    """(L, C): its motion."""
+    references: list[tuple[Tensor, Tensor]]
+    """Per attention: keys and values."""
+
+
+@dataclass(kw_only=True)
+class Window:
+    """What is between two chunks, per stream."""
+
+    latents: Tensor
+    """(1, F - M, 4, h, w): noisy chunks, the oldest first."""
+    tokens: Tensor
+    """(1, F - M or 0, L, C): their motion; none before the first chunk."""
+    pose: Tensor
+    """(1, F - M or 0, C, h, w): features of their drawn keypoints."""
+    keyframes: list[Keyframe]
+    """At most Options.max_keyframes, the oldest first."""
+    num_chunks: int
+    """Drawn so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incoming:
+    """What drives the frames that enter: a chunk, or with the first one the whole window."""
+
+    tokens: Tensor
+    """(M or F, L, C)."""
+    pose: Tensor
+    """(M or F, C, h, w)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How a stream goes on."""
+
+    config: Config
+    options: Options
+    noise: Noise
+
+    @property
+    def schedule(self) -> ddim.Schedule:
+        return ddim.scaled_linear(*self.config.betas, NUM_TRAINING_STEPS)
+
+    @property
+    def steps(self) -> Tensor:
+        """(F,): noise level of each frame of the window."""
+        return torch.tensor(self.config.timesteps).repeat_interleave(self.config.chunk_frames)
+
+
+def begin(scene: Scene, rules: Rules) -> Window:
+    """N - 1 chunks of the noised reference (Eq. 3), not driven yet."""
+    config = rules.config
+    size = scene.latents.shape[2:]
+    shape = (1, config.delay_frames, *scene.latents.shape[1:])
+    steps = rules.steps[: config.delay_frames]
+    latents = ddim.noised(rules.schedule, scene.latents[:, None], rules.noise(shape), steps)
+    return Window(
+        latents=latents.expand(shape).contiguous(),
+        tokens=scene.tokens.new_zeros(1, 0, *scene.tokens.shape[1:]),
+        pose=scene.latents.new_zeros(1, 0, config.unet.channels[0], *size),
+        keyframes=[],
+        num_chunks=0,
+    )
+
+
+def advance(networks: Drawing, scene: Scene, window: Window, incoming: Incoming, rules: Rules) -> Tensor:
+    """Take in a chunk, draw the window, move it on: clean latents (M, 4, h, w) of the chunk that leaves."""
+    config, options, schedule = rules.config, rules.options, rules.schedule
+    length = config.chunk_frames
+    steps = rules.steps.to(window.latents.device)
+    shape = (1, length, *scene.latents.shape[1:])
+    entering = ddim.noised(schedule, scene.latents[:, None], rules.noise(shape), steps[-length:])
+    latents = torch.cat([window.latents, entering], 1)
+    tokens = torch.cat([window.tokens, incoming.tokens[None]], 1)
+    pose = torch.cat([window.pose, incoming.pose[None].to(window.pose)], 1)
+    forget(window, options)
+    remembers = is_new(scene, window, tokens[0, 0], options)
+    conditions = Conditions(
+        identity=scene.identity,
+        references=joined([scene.references, *(k.references for k in window.keyframes)]),
+        motion=tokens,
+        pose=pose,
+    )
+    epsilon = networks.denoise(latents, steps[None], conditions).float()
+    drawn = ddim.clean(schedule, latents, epsilon, steps)
+    if remembers and drift(drawn[0, 0], scene.latents[0]) <= (options.keyframe_max_drift or float("inf")):
+        made = networks.references(drawn[:, 0], scene.identity_token)
+        window.keyframes.append(Keyframe(tokens=tokens[0, 0].clone(), references=made))
+        forget(window, options)
+    # What stays goes one level down: t_n to t_(n-1).
+    rest, lower = drawn[:, length:], steps[:-length]
+    fresh = options.renoise == "fresh"
+    again = rules.noise(tuple(rest.shape)) if fresh and rest.shape[1] else epsilon[:, length:]
+    window.latents = ddim.noised(schedule, rest, again, lower)
+    window.tokens, window.pose = tokens[:, length:].clone(), pose[:, length:].clone()
+    window.num_chunks += 1
+    return drawn[0, :length]
+
+
+def is_new(scene: Scene, window: Window, tokens: Tensor, options: Options) -> bool:
+    """Whether the oldest frame's motion (L, C) is far from all that is remembered, and may be remembered itself."""
+    if options.keyframes == "off" or window.num_chunks < options.keyframe_warmup_chunks:
+        return False
+    if options.keyframes == "capped" and len(window.keyframes) >= options.max_keyframes:
+        return False
+    bank = torch.stack([scene.tokens[0], *(keyframe.tokens for keyframe in window.keyframes)])
+    distance = (bank - tokens).flatten(1).norm(dim=1).min()
+    return bool(distance > options.keyframe_threshold)
+
+
+def forget(window: Window, options: Options) -> None:
+    """Keep no more keyframes than the options say now; of too many, "newest" lets the oldest go."""
+    most = 0 if options.keyframes == "off" else options.max_keyframes
+    surplus = len(window.keyframes) - most
+    if surplus > 0:
+        window.keyframes = (
+            window.keyframes[surplus:] if options.keyframes == "newest" else window.keyframes[:most]
+        )
+
+
+def drift(latents: Tensor, reference: Tensor) -> float:
+    """How far a frame's colours are from the reference's, both (4, h, w): the largest shift of a channel's mean, in
+    standard deviations of the reference."""
+    shift = latents.mean((1, 2)) - reference.mean((1, 2))
+    return float((shift.abs() / reference.std((1, 2)).clamp(min=1e-6)).max())
