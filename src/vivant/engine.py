@@ -57,6 +57,15 @@ class StreamSpec:
             raise ValueError("an audio family declares both sample_rate_hz and frame_rate_hz")
 
     @property
+    def latency_frames(self) -> int:
+        """Frames between the arrival of a frame and its answer: the rest of its chunk, and the delay."""
+        return self.chunk_frames - 1 + self.delay_frames
+
+    def latency_seconds(self, frame_rate_hz: float, step_seconds: float) -> float:
+        """From a frame's arrival to its answer, live: what it waits for, and the computation of one chunk."""
+        return self.latency_frames / frame_rate_hz + step_seconds
+
+    @property
     def samples_per_frame(self) -> int:
         """Audio samples behind one frame; 0 for video."""
         if self.sample_rate_hz is None or self.frame_rate_hz is None:

@@ -14,11 +14,12 @@ import vivant
 from vivant import records
 from vivant.animation import AnimationReport
 from vivant.checkpoint import read_config
-from vivant.engine import Engine
+from vivant.engine import Engine, StreamSpec
 from vivant.media.hashing import file_sha256
 from vivant.media.probe import is_pattern
 from vivant.media.sequence import sequence_files
 from vivant.presets import PRESETS, find_checkpoint
+from vivant.session import Timing
 
 PACKAGES = ("torch", "numpy", "safetensors", "av", "opencv-python-headless", "pillow")
 FORMAT = 1
@@ -61,6 +62,13 @@ def describe_run(report: AnimationReport, seconds: float) -> dict[str, Any]:
             "frames_per_second": round(report.num_frames / seconds, 3),
         },
     }
+
+
+def describe_latency(stream: StreamSpec, frame_rate_hz: float, timing: Timing) -> dict[str, Any]:
+    """How late the answer to a frame would be, were the driver live at this rate and on this machine."""
+    step = timing.seconds_per_frame * stream.chunk_frames
+    seconds = stream.latency_seconds(frame_rate_hz, step) if timing.frames_out else None
+    return {"frames": stream.latency_frames, "live_seconds": seconds and round(seconds, 3)}
 
 
 def _describe_weights(name_or_path: str | Path, engine: Engine[Any, Any, Any, Any, Any]) -> dict[str, Any]:

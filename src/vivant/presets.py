@@ -74,6 +74,16 @@ PRESETS: dict[str, Preset] = {
             source="https://huggingface.co/KwaiVGI/LivePortrait",
             speed="1.4 s per 512 px frame on 2 CPU cores (AVX512-BF16, no AMX)",
         ),
+        Preset(
+            name="personalive",
+            family="personalive",
+            summary="The published PersonaLive weights (diffusion, 15 frames late), converted by `vivant convert`.",
+            embedded=False,
+            sha256=None,
+            licence="Apache-2.0, for academic research only",
+            source="https://huggingface.co/huaichang/PersonaLive",
+            speed="not measured; for GPUs (8.7 TFLOP per 512 px frame)",
+        ),
     )
 }
 

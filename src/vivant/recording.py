@@ -84,7 +84,7 @@ def record(
         engine = load_engine()
         options = make_options(engine.options_type)
         # Late, so that bad input is refused before torch is imported.
-        from vivant.manifest import describe, describe_run
+        from vivant.manifest import describe, describe_latency, describe_run
 
         manifest = describe(
             {"source": recording.source, "driving": recording.driving}, recording.preset, engine, options
@@ -98,6 +98,8 @@ def record(
                 if progress is not None:
                     progress(index, animation.num_frames_estimate)
             manifest |= {"output": output, **describe_run(animation.report, perf_counter() - began)}
+            rate, timing = float(checked.frame_rate), animation.report.engine
+            manifest["latency"] = describe_latency(engine.stream, rate, timing)
             with output_errors(recording.manifest):
                 staged.temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         staged.commit()

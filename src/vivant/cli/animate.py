@@ -43,6 +43,11 @@ def animate(
         f"{wanted.target}: {manifest['num_frames']} frames, {output['width']}x{output['height']}, "
         f"{timing['total_seconds']:.1f} s ({timing['frames_per_second']:.1f} frames per second)"
     )
+    if late := manifest["latency"]["frames"]:
+        typer.echo(
+            f"live, a frame would be answered {late} frames and one step later: "
+            f"{manifest['latency']['live_seconds']:.2f} s at {output['frame_rate']} frames per second"
+        )
     if missing := manifest["num_frames_without_face"]:
         first = manifest["frames_without_face"][0]["start_seconds"]
         typer.echo(

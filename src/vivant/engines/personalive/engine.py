@@ -217,9 +217,7 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         led, tokens = lead_in(reference, state.portrait.scene.tokens, end, motion.tokens[:1], weights)
         if whole:
             return led, tokens
-        pairs = ((getattr(led, name), getattr(pose, name)) for name in ("degrees", "scale", "translation"))
-        joined = [torch.cat(pair) for pair in pairs]
-        return Pose(*joined, reference.canonical), torch.cat([tokens, motion.tokens])
+        return led.then(pose), torch.cat([tokens, motion.tokens])
 
     def _face_tokens(self, frames: Tensor, pose: Pose) -> Tensor:
         """Pictures (T, 3, H, W) and their heads -> motion tokens (T, L, C), float32."""

@@ -53,6 +53,15 @@ class Pose:
         shift = F.pad(self.translation[:, :2], (0, 1))
         return points + shift[:, None]
 
+    def then(self, later: Pose) -> Pose:
+        """These frames and later ones of the same head."""
+        return Pose(
+            torch.cat([self.degrees, later.degrees]),
+            torch.cat([self.scale, later.scale]),
+            torch.cat([self.translation, later.translation]),
+            self.canonical,
+        )
+
 
 def pose_of(heads: HeadOutputs) -> Pose:
     """What the motion extractor says about T pictures, in degrees. Expression is not used in this family."""
