@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stand_ins import FakeTracker, pictures, tiny_engine
 
 import vivant
 from vivant import drivers
 from vivant.drivers import Refers, Seen, Watched, referring
 from vivant.engine import Engine
 from vivant.engines.liveportrait.config import Options
-from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import FaceError, InputError
 from vivant.face.crop import box_crop
 from vivant.face.framing import Framing
 from vivant.face.points import Landmarks
-from vivant.face.track import TrackedFace
 from vivant.face.window import Similarity
 from vivant.media.types import Frame
 from vivant.session import Session
@@ -29,19 +28,7 @@ from vivant.session import Session
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    torch.manual_seed(0)
-    config = LivePortrait.tiny_configs()["compact"]
-    networks = LivePortrait.build_networks(config)
-    with torch.no_grad():
-        for parameter in networks.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return LivePortrait(config, networks)
-
-
-def pictures(count: int, side: int = 96, seed: int = 0) -> list[np.ndarray]:
-    coarse = torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
-    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
-    return list((smooth * 255).byte().permute(0, 2, 3, 1).contiguous().numpy())
+    return tiny_engine()
 
 
 @pytest.fixture
@@ -56,23 +43,6 @@ def framed(portrait: Any) -> Any:
     landmarks = Landmarks(np.zeros((468, 3), np.float32), 1.0)
     crop = box_crop(np.array([40.0, 40.0, 120.0, 120.0]), 64)
     return replace(portrait, framing=Framing(picture, crop, landmarks, 0))
-
-
-class FakeTracker:
-    """Sees a face in the middle, except in the frames that are told."""
-
-    blind: frozenset[int] = frozenset()
-    cuts: frozenset[int] = frozenset()
-
-    def __init__(self, choice: str) -> None:
-        self.index = -1
-
-    def update(self, image: np.ndarray) -> TrackedFace | None:
-        self.index += 1
-        if self.index in self.blind:
-            return None
-        points = np.random.default_rng(0).uniform(30, 66, (468, 3)).astype(np.float32)
-        return TrackedFace(Landmarks(points, 1.0), found_anew=False, cut=self.index in self.cuts)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from skimage.data import astronaut
 import vivant
 from vivant.animation import AnimationReport
 from vivant.bookmark import Bookmark
-from vivant.drivers import record_motion
 from vivant.engine import Engine
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import InputError
 from vivant.face.models import face_models_available
 from vivant.media.writer import VideoWriter
+from vivant.motion_capture import record_motion
 from vivant.presets import DEFAULT_PRESET, load_voice
 from vivant.session import Session
 

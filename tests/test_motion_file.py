@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save_file
 
 from vivant.animation import animate
-from vivant.drivers import record_motion
 from vivant.engines import engine_class
 from vivant.engines.liveportrait.config import Options, tiny
 from vivant.engines.liveportrait.motion import Motion
 from vivant.errors import InputError
 from vivant.face.models import face_models_available
+from vivant.motion_capture import record_motion
 from vivant.motion_file import Mark, MotionFile, MotionWriter
 from vivant.runtime import precision
 from vivant.session import Session

@@ -1,14 +1,14 @@
 """What moves a portrait, as items one after another: frames of a clip, speech, saved motion; and following a face.
 
 Everything here is an iterator that can be closed, at the output rate, with the number of frames to expect. Memory does
-not grow with the length. `record_motion` turns a clip into saved motion.
+not grow with the length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -18,19 +18,20 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
+from vivant.bookmark import Bookmark
 from vivant.engine import Engine, Voice
-from vivant.errors import InputError
+from vivant.errors import FaceError, InputError
 from vivant.face.points import eye_openness, head_angles, lip_openness
 from vivant.face.track import FaceTracker
 from vivant.face.window import DrivingWindow
 from vivant.media.audio import read_audio
+from vivant.media.image import read_image
 from vivant.media.overlap import prefetch
 from vivant.media.reader import read_clip
 from vivant.media.resample import resample, tidy_rate
 from vivant.media.types import AudioChunk, Frame
-from vivant.motion_file import Entry, Mark, MotionFile, MotionWriter
+from vivant.motion_file import SUFFIX, Entry, Mark, MotionFile
 from vivant.place import FollowerState, Place
-from vivant.session import Session
 
 DrivingClip: TypeAlias = str | Path | Iterable[Frame | np.ndarray | AudioChunk]
 """A file or folder that `read_clip` opens, or frames (Frame, or uint8 (H, W, 3)) or sound one after another."""
@@ -76,6 +77,19 @@ class Refers:
     """Not a frame: what relative motion is relative to, before the first one."""
 
     seen: Seen
+
+
+@dataclass(frozen=True)
+class Rests:
+    """Not a frame: a shot begins with this face, and motion is relative to how its owner looks at rest."""
+
+    first: Seen
+    neutral: Seen | None
+    """The same person at rest, from a picture; None: as the family imagines it."""
+
+
+Reference: TypeAlias = int | Literal["auto"] | Path
+"""What is neutral: the number of a driving frame, "auto", or a picture."""
 
 
 class Follower:
@@ -156,7 +170,28 @@ def referring(
         yield from items
 
 
-def checked_reference(reference: int | Literal["auto"]) -> int | Literal["auto"]:
+def resting(
+    items: Generator[Watched, None, None], neutral: Seen | None, *, begun: bool = False
+) -> Generator[Watched | Rests, None, None]:
+    """The same items; before each shot, how its person looks at rest. begun: the first shot has begun before."""
+    with closing(items):
+        for item in items:
+            if item.seen is not None and (item.seen.restart or not begun):
+                begun = True
+                yield Rests(item.seen, neutral)
+                item = Watched(item.time, replace(item.seen, restart=False))
+            yield item
+
+
+def neutral_face(path: Path, size_px: int, face: str) -> Seen:
+    """The driver at rest, from a picture. Raises InputError or FaceError."""
+    seen = Follower(size_px, face).update(read_image(path))
+    if seen is None:
+        raise FaceError(f"{path} shows no face {face} that could be neutral; choose another picture.")
+    return seen
+
+
+def _checked(reference: int | Literal["auto"]) -> int | Literal["auto"]:
     """The same, if it can be. Raises InputError."""
     if reference != "auto" and not 0 <= reference <= MAX_REFERENCE_FRAME:
         raise InputError(f"--reference-frame is auto or 0 to {MAX_REFERENCE_FRAME}, got {reference}.")
@@ -180,24 +215,89 @@ def _reference(waiting: list[Watched], reference: int | Literal["auto"]) -> Seen
     return calmest if calmest.unrest < faces[0].unrest - CLEARLY else None
 
 
-def opened(
-    driving: DrivingClip, rate: Fraction | None, allow_truncated: bool, place: Place | None = None
-) -> tuple[Items, Fraction | None, int | None]:
-    """Driving as a closable iterator at the output rate, that rate, and the expected number of frames."""
-    place = place or Place()
+@dataclass(frozen=True)
+class How:
+    """How a clip shall drive."""
+
+    rate: Fraction | None
+    """Of the output, in frames per second; None: the clip's."""
+    face: str | None
+    """Which face drives; None where the frames are aligned crops."""
+    reference: Reference | None
+    """None: "auto" for files, else the first frame."""
+    allow_truncated: bool = False
+    voice: Voice | None = None
+    """What speaks, where sound is to be spoken."""
+    seed: int = 0
+    resume: Bookmark | None = None
+    """Where to go on."""
+
+
+@dataclass(frozen=True)
+class Driven:
+    """What drives, ready to be pushed."""
+
+    items: Items
+    rate: Fraction | None
+    """Frames per second; None where nothing tells."""
+    num_frames: int | None
+    """To expect; None where nothing tells."""
+    place: Place = field(default_factory=Place)
+    """How far it has come."""
+    follow: Follower | None = None
+    is_still: bool = False
+    """One picture."""
+
+
+def driven(engine: Engine[Any, Any, Any, Any, Any], driving: DrivingClip, how: How) -> Driven:
+    """A clip, speech or saved motion as items at the output rate. Raises InputError or FaceError."""
+    if isinstance(driving, (str, Path)):
+        if how.voice is not None:
+            return spoken(driving, how.rate, how.voice, how.seed, Place.in_mark(how.resume, how.voice))
+        if Path(driving).suffix.lower() == SUFFIX:
+            return replayed_motion(driving, how.rate, engine, Place.in_mark(how.resume))
+        how = replace(how, reference="auto") if how.reference is None else how
+    return seen_clip(engine, driving, how)
+
+
+def seen_clip(engine: Engine[Any, Any, Any, Any, Any], driving: DrivingClip, how: How) -> Driven:
+    """A clip as items at the output rate, its driver's face followed. Raises InputError or FaceError."""
+    clip = opened(driving, how)
+    reference, place = how.reference, clip.place
+    if engine.stream.driving == "audio" or how.face is None:
+        if reference not in (None, "auto", 0):
+            raise InputError(f"--reference-frame {reference} needs a clip in which a face is looked for.")
+        return clip
+    follow = place.follow = Follower(engine.crop_size_px, how.face)
+    if how.resume is not None:
+        follow.state = how.resume.part("follower", FollowerState)
+    items: Items = watched(clip.items, follow)
+    if isinstance(reference, Path):
+        neutral = neutral_face(reference, engine.crop_size_px, how.face)
+        items = resting(items, neutral, begun=follow.state.started)
+    elif reference == "auto" and clip.is_still:
+        items = resting(items, None)
+    elif reference and how.resume is None:
+        items = referring(items, _checked(reference), clip.rate or DEFAULT_FRAME_RATE, place)
+    return replace(clip, items=items, follow=follow)
+
+
+def opened(driving: DrivingClip, how: How) -> Driven:
+    """The frames of a clip, or what comes one by one, unwatched."""
+    rate, place = how.rate, Place.in_mark(how.resume)
     if not isinstance(driving, (str, Path)):
         estimate = len(driving) if isinstance(driving, Sized) else None
-        return _timed(driving, rate or DEFAULT_FRAME_RATE, place), rate, estimate
-    clip = read_clip(driving, allow_truncated=allow_truncated)
+        return Driven(_timed(driving, rate or DEFAULT_FRAME_RATE, place), rate, estimate, place)
+    clip = read_clip(driving, allow_truncated=how.allow_truncated)
     rate = rate or tidy_rate(clip.frame_rate)
+    if clip.is_still:
+        return Driven(_timed([next(iter(clip)).image], rate, place), rate, 1, place, is_still=True)
     estimate = round(clip.duration * rate) if clip.duration is not None else clip.num_frames_estimate
-    return _prefetched(resample(clip, rate, end=clip.duration), place), rate, estimate
+    return Driven(_prefetched(resample(clip, rate, end=clip.duration), place), rate, estimate, place)
 
 
-def spoken(
-    driving: str | Path, rate: Fraction | None, voice: Voice, seed: int, place: Place
-) -> tuple[Items, Fraction, int | None]:
-    """The Motion that a file's sound asks for, as `opened` gives frames."""
+def spoken(driving: str | Path, rate: Fraction | None, voice: Voice, seed: int, place: Place) -> Driven:
+    """The Motion that a file's sound asks for."""
     stream = voice.stream
     assert stream.frame_rate_hz is not None
     assert stream.sample_rate_hz is not None
@@ -217,13 +317,11 @@ def spoken(
         place.is_settled = False  # the end is short; nobody need go on from inside it
         yield from voice.flush(place.speech)
 
-    return motions(), own, None
+    return Driven(motions(), own, None, place)
 
 
-def replayed_motion(
-    driving: str | Path, rate: Fraction | None, engine: Engine, place: Place
-) -> tuple[Items, Fraction, int | None]:
-    """The frames of a motion file, as `opened` gives frames."""
+def replayed_motion(driving: str | Path, rate: Fraction | None, engine: Engine, place: Place) -> Driven:
+    """The frames of a motion file."""
     file = MotionFile(driving)
     file.check(engine.family, engine.motion_kind)
     own = file.header.frame_rate
@@ -238,56 +336,7 @@ def replayed_motion(
             place.num_taken += 1
             yield entry
 
-    return entries(), own, len(file)
-
-
-def record_motion(
-    engine: Engine,
-    driving: str | Path,
-    path: Path,
-    *,
-    frame_rate: Fraction | float | None = None,
-    driving_face: str = "largest",
-    reference_frame: int | Literal["auto"] = "auto",
-    allow_truncated: bool = False,
-    overwrite: bool = False,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> int:
-    """Save what a clip's driver does into a motion file; returns the number of frames. Raises InputError.
-
-    Replaying the file (`animate` with its path) draws, bit for bit, what animating from the clip draws.
-    """
-    if engine.motion_type is None or engine.stream.driving != "video" or engine.stream.chunk_frames != 1:
-        raise InputError(
-            f"the motion of {engine.family} cannot be saved frame by frame; choose liveportrait."
-        )
-    wanted = Fraction(frame_rate).limit_denominator(1001) if frame_rate is not None else None
-    frames, rate, estimate = opened(driving, wanted, allow_truncated)
-    assert rate is not None, "files have a rate"
-    follow = Follower(engine.crop_size_px, driving_face)
-    session: Session | None = None
-    count = 0
-    with (
-        closing(referring(watched(frames, follow), reference_frame, rate)) as items,
-        MotionWriter(
-            path, engine.family, engine.motion_kind, rate, Path(driving).name, overwrite=overwrite
-        ) as writer,
-    ):
-        for item in items:
-            motion = None
-            if item.seen is not None:
-                if session is None:  # nobody is animated: the driver stands in for a portrait
-                    session = Session(engine, engine.prepare(item.seen.image, face=None))
-                seen = item.seen
-                motion = session.see(seen.image, window=seen.window, openness=seen.openness)
-            if isinstance(item, Refers):
-                writer.refer(motion)
-                continue
-            writer.write(motion, restarts=item.seen is not None and item.seen.restart)
-            count += 1
-            if progress is not None:
-                progress(count, estimate)
-    return count
+    return Driven(entries(), own, len(file), place)
 
 
 def _prefetched(frames: Iterator[Frame], place: Place) -> Items:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from vivant import records
 from vivant.errors import InputError
-from vivant.face.framing import Framing, frame_face
+from vivant.face.framing import Framing, frame_faces, the_one
 from vivant.media.image import read_image, to_rgb
 from vivant.runtime import precision
 
@@ -160,6 +160,8 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     """The family's Motion, where it can be saved and replayed frame by frame."""
     network_methods: ClassVar[tuple[str, ...]]
     """Methods of the networks that run per frame: what `runtime="compile"` compiles."""
+    takes_source_video: ClassVar[bool] = False
+    """Whether the portrait may be another picture of the person in each frame: see `appear`."""
     stream: StreamSpec
     crop = CropSpec()
 
@@ -212,13 +214,23 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
             crops = as_reference(image)
             return replace(self.encode_reference(crops.to(self.device)), references=crops)
         name = str(image) if isinstance(image, (str, Path)) else "the picture"
-        crop = self.crop
         framings = [
-            frame_face(
-                picture, face, size_px=self.crop_size_px, scale=crop.scale, vx=crop.vx, vy=crop.vy, name=name
-            )
-            for picture in as_pictures(image)
+            the_one(self.frame_faces(picture, face, name=name), name) for picture in as_pictures(image)
         ]
+        return self.prepare_framed(framings)
+
+    def frame_faces(self, image: np.ndarray, face: str, *, name: str = "the picture") -> list[Framing]:
+        """The chosen faces of a uint8 RGB picture, framed as the family was trained, by number.
+
+        face: as in `prepare`; also "all", or numbers such as "0,2". Raises FaceError naming `name`.
+        """
+        crop = self.crop
+        return frame_faces(
+            image, face, size_px=self.crop_size_px, scale=crop.scale, vx=crop.vx, vy=crop.vy, name=name
+        )
+
+    def prepare_framed(self, framings: Sequence[Framing]) -> PortraitT:
+        """A Portrait from framed faces of one person."""
         crops = torch.cat([as_reference(framing.cropped) for framing in framings])
         portrait = self.encode_reference(crops.to(self.device))
         return replace(portrait, framing=framings[0], references=crops)
@@ -274,8 +286,20 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         """
         return motion
 
+    def appear(self, state: StateT, portrait: PortraitT) -> None:
+        """The person looks like this from the next frame on: the next frame of a source video."""
+        raise InputError(f"{self.family} animates pictures, not videos; give a picture as the source")
+
     def refer(self, state: StateT, motion: MotionT) -> None:
         """Motion is relative to this one (of one frame), not to the first that comes. Default: nothing."""
+
+    def at_rest(self, state: StateT, motion: MotionT, neutral: MotionT | None) -> MotionT:
+        """What the driver of `motion` (one frame) would say at rest, in the same place: what `refer` takes.
+
+        neutral: the same person at rest, from another picture; None: as the family imagines rest. By default the
+        one that is given: right for families without relative motion.
+        """
+        return motion if neutral is None else neutral
 
     def restart(self, state: StateT) -> None:
         """The driver's next frame begins a new shot: forget what was relative to the last. Default: nothing."""

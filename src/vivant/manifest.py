@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +15,7 @@ from vivant import records
 from vivant.animation import AnimationReport
 from vivant.checkpoint import read_config
 from vivant.engine import Engine, StreamSpec
+from vivant.face.missing import MissingSpan
 from vivant.media.hashing import file_sha256
 from vivant.media.probe import is_pattern
 from vivant.media.sequence import sequence_files
@@ -41,19 +42,11 @@ def describe(
 
 def describe_run(report: AnimationReport, seconds: float) -> dict[str, Any]:
     """What came of it: frames, where no face was seen, and how long each part took."""
-    spans = [
-        {
-            "first_frame": span.first_frame,
-            "last_frame": span.last_frame,
-            "start_seconds": float(span.start),
-            "end_seconds": float(span.end),
-        }
-        for span in report.without_face
-    ]
     return {
         "num_frames": report.num_frames,
         "num_frames_without_face": report.num_without_face,
-        "frames_without_face": spans,
+        "frames_without_face": _spans(report.without_face),
+        "source_frames_without_face": _spans(report.without_source_face),
         "timing": {
             "total_seconds": round(seconds, 3),
             "engine_seconds": round(report.engine.seconds, 3),
@@ -69,6 +62,18 @@ def describe_latency(stream: StreamSpec, frame_rate_hz: float, timing: Timing) -
     step = timing.seconds_per_frame * stream.chunk_frames
     seconds = stream.latency_seconds(frame_rate_hz, step) if timing.frames_out else None
     return {"frames": stream.latency_frames, "live_seconds": seconds and round(seconds, 3)}
+
+
+def _spans(spans: Sequence[MissingSpan]) -> list[dict[str, Any]]:
+    return [
+        {
+            "first_frame": span.first_frame,
+            "last_frame": span.last_frame,
+            "start_seconds": float(span.start),
+            "end_seconds": float(span.end),
+        }
+        for span in spans
+    ]
 
 
 def _describe_weights(name_or_path: str | Path, engine: Engine[Any, Any, Any, Any, Any]) -> dict[str, Any]:

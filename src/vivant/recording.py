@@ -28,6 +28,7 @@ from vivant.media.overlap import BackgroundWriter, prefetch
 from vivant.media.probe import number_field
 from vivant.media.reader import read_clip
 from vivant.media.resample import choose_frame_rate, resample
+from vivant.media.sequence import SEQUENCE_SUFFIXES
 from vivant.media.staging import StagedFile, check_target_file, output_errors
 from vivant.media.types import Clip, Frame
 from vivant.media.writer import DEFAULT_CRF, VIDEO_SUFFIXES, open_writer
@@ -36,7 +37,8 @@ from vivant.settings import Recording
 
 if TYPE_CHECKING:
     from vivant.animation import Animation
-    from vivant.engine import Engine
+    from vivant.engine import Engine, Portrait
+    from vivant.sources import SourceVideo
 
 MAX_VIDEO_PIXELS = 139_264 * 256
 """Largest picture of H.264's highest level (6.2). Encoders take more, and then players show nothing."""
@@ -59,7 +61,9 @@ class _Checked:
     """What the inputs say before anything is computed."""
 
     clip: Clip | None
-    """None where sound alone drives."""
+    """None where sound or saved motion drives."""
+    source: Clip | None
+    """None where a picture is animated."""
     frame_rate: Fraction
     sound: Path | None
 
@@ -120,56 +124,69 @@ def _check(recording: Recording) -> _Checked:
                 raise InputError(f"{made} is the {kind} itself; choose another output.")
     if recording.compare:
         check_target_file(recording.comparison, recording.overwrite)
-    height, width = read_image(recording.source).shape[:2]
+    if recording.source.suffix.lower() in SEQUENCE_SUFFIXES:
+        read_image(recording.source)  # which knows best what is wrong with a picture
+    source = read_clip(recording.source, allow_truncated=recording.allow_truncated)
+    height, width = source.height, source.width
     if is_video and recording.paste_back is not False and height * width > MAX_VIDEO_PIXELS:
         raise InputError(
             f"{recording.source} is {width}x{height}, more than a video holds; make it smaller, or use "
             "--no-paste-back or pictures (-o frames/%05d.png)."
         )
-    if recording.driving.suffix.lower() in SOUND_SUFFIXES:
-        return _check_sound(recording)
-    if recording.driving.suffix.lower() == MOTION_SUFFIX:
-        return _check_motion(recording)
-    clip = read_clip(recording.driving, allow_truncated=recording.allow_truncated)
+    clip, driving_rate, audible = _check_driving(recording)
+    moving = None if source.is_still else source
+    wanted = recording.fps or ("source" if moving is not None and clip is not None else "driving")
+    rate = choose_frame_rate(wanted, moving.frame_rate if moving is not None else None, driving_rate)
+    return _Checked(clip, moving, rate, _sound(recording, moving, audible))
+
+
+def _check_driving(recording: Recording) -> tuple[Clip | None, Fraction, bool]:
+    """The driver, if it can be seen; its frames per second; whether it can be heard."""
+    driving = recording.driving
+    if driving.suffix.lower() in SOUND_SUFFIXES:
+        sound_format(driving)
+        if recording.compare:
+            raise InputError(
+                f"{driving} is sound and cannot be shown beside the result; leave --compare out."
+            )
+        return None, SPOKEN_FRAME_RATE, True
+    if driving.suffix.lower() == MOTION_SUFFIX:
+        from vivant.motion_file import MotionFile
+
+        if not driving.is_file():
+            raise InputError(f"{driving} does not exist; check the path.")
+        if recording.compare:
+            raise InputError(f"{driving} is saved motion and shows nothing; leave --compare out.")
+        return None, MotionFile(driving).header.frame_rate, False
+    clip = read_clip(driving, allow_truncated=recording.allow_truncated)
+    return clip, clip.frame_rate, clip.has_audio
+
+
+def _sound(recording: Recording, source: Clip | None, audible: bool) -> Path | None:
+    """The file whose sound the output carries."""
     if recording.audio == "source":
-        raise InputError(f"{recording.source} is a picture and has no sound; use --audio driving or none.")
-    sound = recording.driving if recording.audio == "driving" and clip.has_audio else None
-    return _Checked(clip, choose_frame_rate(recording.fps, None, clip.frame_rate), sound)
-
-
-def _check_sound(recording: Recording) -> _Checked:
-    """A driver that is only heard."""
-    sound_format(recording.driving)
-    if recording.compare:
-        raise InputError(
-            f"{recording.driving} is sound and cannot be shown beside the result; leave --compare out."
-        )
-    if recording.audio == "source":
-        raise InputError(f"{recording.source} is a picture and has no sound; use --audio driving or none.")
-    rate = choose_frame_rate(recording.fps, None, SPOKEN_FRAME_RATE)
-    return _Checked(None, rate, recording.driving if recording.audio == "driving" else None)
-
-
-def _check_motion(recording: Recording) -> _Checked:
-    """A driver that was recorded."""
-    from vivant.motion_file import MotionFile
-
-    if not recording.driving.is_file():
-        raise InputError(f"{recording.driving} does not exist; check the path.")
-    rate = MotionFile(recording.driving).header.frame_rate
-    if recording.compare:
-        raise InputError(f"{recording.driving} is saved motion and shows nothing; leave --compare out.")
-    if recording.audio == "source":
-        raise InputError(f"{recording.source} is a picture and has no sound; use --audio none.")
-    return _Checked(None, choose_frame_rate(recording.fps, None, rate), None)
+        if source is None:
+            raise InputError(
+                f"{recording.source} is a picture and has no sound; use --audio driving or none."
+            )
+        if not source.has_audio:
+            raise InputError(f"{recording.source} has no sound; use --audio driving or none.")
+        return recording.source
+    return recording.driving if recording.audio == "driving" and audible else None
 
 
 def _animated(
     recording: Recording, checked: _Checked, engine: Engine[Any, Any, Any, Any, Any], options: Any
 ) -> Animation:
     from vivant.animation import animate
+    from vivant.sources import SourceVideo
 
-    portrait = engine.prepare(recording.source, face=_face(recording.face))
+    portrait: Portrait | SourceVideo
+    if checked.source is None:
+        portrait = engine.prepare(recording.source, face=_face(recording.face))
+    else:
+        truncated = recording.allow_truncated
+        portrait = SourceVideo(engine, recording.source, face=recording.face, allow_truncated=truncated)
     return animate(
         engine,
         portrait,
@@ -181,6 +198,7 @@ def _animated(
         reference_frame=_reference(recording.reference_frame),
         driving_face=_face(recording.driving_face),
         paste_back=recording.paste_back,
+        length=recording.length,
         allow_truncated=recording.allow_truncated,
         voice=load_voice(recording.preset, recording.driving)
         if recording.driving.suffix.lower() in SOUND_SUFFIXES
@@ -221,15 +239,15 @@ def _side_by_side(
 ) -> Callable[[np.ndarray], None]:
     """Writes driving, source and result in one row, all of the result's height."""
     height, width = size
-    clip, source = checked.clip, read_image(recording.source)
-    assert clip is not None, "refused where sound alone drives"
-    source = _of_height(source, height)
-    frames = outputs.enter_context(closing(_read_ahead(clip, checked.frame_rate)))
-    driving_width = _width_at(height, clip.width, clip.height)
+    assert checked.clip is not None, "refused where nothing is seen to drive"
+    shown = [
+        _Column(clip, checked.frame_rate, height, outputs)
+        for clip in (checked.clip, checked.source or read_clip(recording.source))
+    ]
     writer = open_writer(
         recording.comparison,
         checked.frame_rate,
-        driving_width + source.shape[1] + width,
+        sum(column.width for column in shown) + width,
         height,
         crf=DEFAULT_CRF if recording.crf is None else recording.crf,
         audio_from=checked.sound,
@@ -238,11 +256,26 @@ def _side_by_side(
     background = outputs.enter_context(BackgroundWriter(writer, _capacity(height, writer.width)))
 
     def write(frame: np.ndarray) -> None:
-        driving = next(frames, None)
-        shown = _of_height(driving.image, height) if driving is not None else np.zeros_like(frame)
-        background.write(np.concatenate([shown, source, frame], axis=1))
+        background.write(np.concatenate([*(column.next() for column in shown), frame], axis=1))
 
     return write
+
+
+class _Column:
+    """A clip beside the result, at its rate and height; the last frame stays."""
+
+    def __init__(self, clip: Clip, rate: Fraction, height: int, outputs: ExitStack) -> None:
+        self.width = max(1, round(clip.width * height / clip.height))
+        self._size = (self.width, height)
+        self._frames = outputs.enter_context(closing(_read_ahead(clip, rate)))
+        self._last = np.zeros((height, self.width, 3), np.uint8)
+
+    def next(self) -> np.ndarray:
+        frame = next(self._frames, None)
+        if frame is not None:
+            image = Image.fromarray(frame.image).resize(self._size, Image.Resampling.BILINEAR)
+            self._last = np.asarray(image)
+        return self._last
 
 
 def _capacity(height: int, width: int) -> int:
@@ -254,20 +287,15 @@ def _read_ahead(clip: Clip, rate: Fraction) -> Generator[Frame, None, None]:
     yield from prefetch(resample(clip, rate, end=clip.duration))
 
 
-def _width_at(height: int, width: int, of_height: int) -> int:
-    return max(1, round(width * height / of_height))
-
-
-def _of_height(image: np.ndarray, height: int) -> np.ndarray:
-    size = (_width_at(height, image.shape[1], image.shape[0]), height)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-
-
-def _reference(choice: str) -> int | Literal["auto"]:
+def _reference(choice: str) -> int | Literal["auto"] | Path:
     cleaned = choice.strip().lower()
-    if cleaned != "auto" and not cleaned.isdigit():
-        raise InputError(f"--reference-frame {choice!r} is not understood: use auto or a number from 0.")
-    return "auto" if cleaned == "auto" else int(cleaned)
+    if cleaned == "auto" or cleaned.isdigit():
+        return "auto" if cleaned == "auto" else int(cleaned)
+    if not Path(choice).is_file():
+        raise InputError(
+            f"--reference-frame {choice!r} is not understood: use auto, a number from 0 or a picture's file."
+        )
+    return Path(choice)
 
 
 def _face(choice: str) -> str | None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from vivant.bookmark import Bookmark
 from vivant.engine import Engine, Portrait, State
 from vivant.errors import InputError
+from vivant.face.framing import Framing
 from vivant.face.window import Similarity
 from vivant.media.types import AudioChunk, Frame
 
@@ -126,6 +127,11 @@ class Session:
         self.close()
 
     @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.engine.frame_size(self._open_state().portrait)
+
+    @property
     def options(self) -> Any:
         """What the user may change between two frames; replaced whole."""
         return self._open_state().options
@@ -177,9 +183,24 @@ class Session:
         given = self._given(item, window, openness)
         return self.engine.see(self._open_state(), given.driving, given.windows, given.openness)
 
-    def refer(self, motion: Any) -> None:
-        """Motion is relative to this Motion of one frame, until a new shot begins."""
+    def appear(self, framing: Framing) -> None:
+        """The person looks like this from the next frame on: the next frame of a source video.
+
+        Raises InputError for a family that animates pictures only.
+        """
+        begin = perf_counter()
+        self.engine.appear(self._open_state(), self.engine.prepare_framed([framing]))
+        self.timing = replace(self.timing, seconds=self.timing.seconds + perf_counter() - begin)
+
+    def refer(self, motion: Any, *, restart: bool = False) -> None:
+        """Motion is relative to this Motion of one frame, until a new shot begins; `restart`: it begins now."""
+        if restart:
+            self.engine.restart(self._open_state())
         self.engine.refer(self._open_state(), motion.to(self.engine.device))
+
+    def at_rest(self, motion: Any, neutral: Any | None = None) -> Any:
+        """The driver of a Motion of one frame at rest: as `neutral` shows, or as the family imagines."""
+        return self.engine.at_rest(self._open_state(), motion, neutral)
 
     def push_motion(self, motion: Any, *, restart: bool = False) -> list[Tensor]:
         """Give the family's Motion of T frames in the place of driving; take the frames that are due."""

@@ -13,17 +13,19 @@ from typing import Literal
 from vivant.face.missing import MissingPolicy
 from vivant.presets import DEFAULT_PRESET
 
+Length = Literal["shortest", "driving", "source"]
+
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A picture, a driving clip, and what to make of them."""
+    """A picture or video, a driving clip, and what to make of them."""
 
     source: Path
-    """Picture of the person to animate."""
+    """Picture or video of the person to animate."""
     driving: Path
-    """What moves it: a video, a GIF, a folder or pattern of pictures, or speech (.wav, .mp3, .flac ...)."""
+    """What moves it: a video, a GIF, a picture, a folder or pattern of pictures, or speech (.wav, .mp3, .flac ...)."""
     output: str | None = None
     """Video (.mp4, .mov), a folder to put it in, or pictures (frames/%05d.png). [default: SOURCE--DRIVING.mp4]"""
     preset: str = DEFAULT_PRESET
@@ -33,13 +35,19 @@ class Recording:
     driving_face: str = "largest"
     """Face of the driving clip, in the same words."""
     reference_frame: str = "auto"
-    """Which driving frame is neutral: auto (the calmest face of the first two seconds), or a number from 0."""
+    """What is neutral: auto (the calmest face of the first two seconds), a driving frame's number from 0, or a picture
+    of the driver."""
     on_missing: MissingPolicy = "hold"
-    """Where the driver's face is not seen: hold the last picture, show the source, or fail."""
+    """Where the driver's face is not seen: hold the last picture (of a source video the last motion), show the source,
+    or fail."""
     paste_back: bool | None = None
     """The whole picture, or only the square around the face. [default: paste-back, if there is a picture]"""
-    fps: str = "driving"
-    """Frames per second of the output: driving, or a number such as 25, 29.97 or 24000/1001."""
+    fps: str | None = None
+    """Frames per second of the output: source, driving, or a number such as 25, 29.97 or 24000/1001. [default: those of
+    a source video, else the driving clip's]"""
+    length: Length = "shortest"
+    """How long a source video is animated: shortest, until one of both ends; driving holds the last frame of a source
+    that ends first; source holds the last motion of a driver that ends first."""
     audio: Literal["driving", "source", "none"] = "driving"
     """Whose sound the output carries."""
     crf: int | None = None

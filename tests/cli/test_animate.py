@@ -200,6 +200,27 @@ def test_a_gif_drives_too(run: Run, here: Path, face: np.ndarray, media: Path, t
     assert "o.mp4: 3 frames" in done.out
 
 
+def test_a_video_is_animated(
+    run: Run, here: Path, face: np.ndarray, media: Path, tiny: Path, singing: Path
+) -> None:
+    """At its own rate, as long as both last, with the sound of whom one likes."""
+    slow = write_driving(here / "slow.mp4", shifted(face, 3), Fraction(12))
+    line = ("animate", "-s", singing, "--preset", tiny)
+    assert run(*line, "-d", slow, "-o", "o.mp4", "--audio", "source", "--compare").code == 0
+    with VideoReader(here / "o.mp4") as clip:
+        assert (clip.width, clip.height, clip.frame_rate) == (240, 240, 25)
+        assert (len(list(clip)), clip.has_audio) == (5, True)
+    assert json.loads((here / "o.json").read_text())["source_frames_without_face"] == []
+    done = run(*line, "-d", slow, "-o", "p.mp4", "--length", "driving", "--fps", "driving")
+    assert "p.mp4: 3 frames" in done.out
+    done = run(*line, "-d", media / "drive.mp4", "-o", "q.mp4", "--face", "5")
+    assert done.code == 2
+    assert "singing.mp4 never shows face 5" in done.err
+    done = run("animate", "-s", media / "drive.mp4", "-d", slow, "--preset", tiny, "--audio", "source")
+    assert "drive.mp4 has no sound; use --audio driving or none." in done.err
+    assert left_in(here) == ["o--compare.mp4", "o.json", "o.mp4", "p.json", "p.mp4", "slow.mp4"]
+
+
 def test_where_the_output_goes(tmp_path: Path) -> None:
     def target(output: str | None) -> Recording:
         return Recording(source=Path("a/me.jpg"), driving=Path("b/you.mov"), output=output)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from vivant import checkpoint
 from vivant.engine import Engine
 from vivant.engines import ENGINES, engine_class
 from vivant.errors import CheckpointError, InputError
+from vivant.face.crop import box_crop
+from vivant.face.framing import Framing
+from vivant.face.points import Landmarks
 from vivant.runtime import precision
 from vivant.session import Session
 
@@ -195,6 +199,26 @@ def test_8_any_size_in_unit_range_out(engine: Engine, size: tuple[int, int]) -> 
     assert frames.dtype == torch.float32
     assert frames.shape[1] == 3
     assert 0 <= float(frames.min()) <= float(frames.max()) <= 1
+
+
+def test_7_the_person_may_be_another_picture_in_each_frame(engine: Engine, portrait: Any) -> None:
+    """Where a family says so: the driver's state goes on, what is drawn is the new portrait."""
+    image = np.ascontiguousarray((picture(8) * 255).byte().permute(1, 2, 0).numpy())
+    landmarks = Landmarks(np.random.default_rng(0).uniform(20, 44, (468, 3)).astype(np.float32), 1.0)
+    framing = Framing(image, box_crop(np.array([0.0, 0.0, 64.0, 64.0]), engine.crop_size_px), landmarks, 0)
+    session = Session(engine, portrait)
+    if not engine.takes_source_video:
+        with pytest.raises(InputError, match=f"{engine.family} animates pictures, not videos"):
+            session.appear(framing)
+        return
+    assert (engine.stream.chunk_frames, engine.stream.delay_frames) == (1, 0), "answers each frame at once"
+    driving = driving_of(engine, 2)
+    frames = session.push(driving[:1])
+    session.appear(framing)
+    frames += session.push(driving[1:])
+    other = run(Session(engine, engine.prepare_framed([framing])), driving)
+    assert torch.equal(frames[1], other[1])
+    assert not torch.equal(frames[1], run(Session(engine, portrait), driving)[1])
 
 
 @pytest.mark.parametrize("case", CASES, ids=["-".join(case) for case in CASES])

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from vivant.errors import FaceError
-from vivant.face.framing import default_detector, default_mesh, frame_face, list_faces
+from vivant.face.framing import Framing, default_detector, default_mesh, frame_faces, list_faces, the_one
 from vivant.face.points import CHIN, EYE_LEFT_OUTER, EYE_RIGHT_OUTER, FOREHEAD_TOP
 
 pytestmark = pytest.mark.usefixtures("face_models")
+
+
+def frame_face(image: np.ndarray, choice: str = "largest", name: str = "image", **crop: Any) -> Framing:
+    return the_one(frame_faces(image, choice, name=name, **crop), name)
 
 
 def test_the_face_fills_the_crop_upright(portrait: np.ndarray) -> None:
@@ -61,6 +66,15 @@ def test_listed_faces_have_the_numbers_of_the_option(portrait: np.ndarray) -> No
         framing = frame_face(both, str(number), size_px=64)
         x0, _, x1, _ = framing.landmarks.box
         assert x0 < face.detection.centre[0] < x1
+
+
+def test_several_faces_have_their_numbers(portrait: np.ndarray) -> None:
+    both = np.concatenate(
+        [cv2.resize(portrait, (300, 300)), cv2.resize(portrait, (300, 300))[:, ::-1]], axis=1
+    )
+    assert [framing.index for framing in frame_faces(both, "all", size_px=64)] == [0, 1]
+    with pytest.raises(FaceError, match="of us, faces 0, 1 are meant and one is needed"):
+        frame_face(both, "all", name="us", size_px=64)
 
 
 def test_each_thread_has_its_own_networks() -> None:

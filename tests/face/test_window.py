@@ -7,7 +7,7 @@ import pytest
 
 from vivant.face import points as names
 from vivant.face.points import Landmarks
-from vivant.face.window import DrivingWindow, Similarity
+from vivant.face.window import PLACE_LAG, DrivingWindow, Similarity, SourceWindow
 
 
 def face(x: float, y: float, size: float = 100.0) -> Landmarks:
@@ -71,3 +71,23 @@ def test_a_cut_starts_over() -> None:
     view = window.update(face(705, 200), cut=True)
     assert view.restarted
     assert view.to_reference == Similarity()
+
+
+def test_the_square_of_a_source_goes_along_without_trembling() -> None:
+    """Noise of landmarks is damped fourfold; a running head is never left behind by more than the lag."""
+    random = np.random.default_rng(0)
+    window = SourceWindow(256, 25.0)
+    still = [window.update(face(*(random.normal(0, 1, 2) + 300))).crop_to_image for _ in range(60)]
+    tremble = np.std([matrix[:, 2] for matrix in still[20:]], axis=0)
+    assert tremble.max() < 0.3, "pixels, of a standard deviation of 1"
+    for step in range(20):
+        crop = window.update(face(300 + 20 * step, 300))
+        target = SourceWindow(256, 25.0).update(face(300 + 20 * step, 300))
+        behind = np.linalg.norm(
+            crop.to_image(np.full((1, 2), 128.0)) - target.to_image(np.full((1, 2), 128.0))
+        )
+        assert behind <= PLACE_LAG * target.side_px * 1.01
+    jumped = window.update(face(50, 60), restart=True)
+    np.testing.assert_array_equal(
+        jumped.crop_to_image, SourceWindow(256, 25.0).update(face(50, 60)).crop_to_image
+    )

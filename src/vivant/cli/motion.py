@@ -42,7 +42,7 @@ def record(
 
     import vivant
     from vivant.cli.progress import progress_of
-    from vivant.drivers import record_motion
+    from vivant.motion_capture import record_motion
 
     engine = vivant.load(preset, device, dtype)
     with progress_of("frames") as progress:

@@ -168,6 +168,11 @@ def crop_transform(
     return _square_crop(square.centre, square.side, square.angle if rotate else 0.0, size_px)
 
 
+def square_crop(square: Square, size_px: int) -> Crop:
+    """The crop of a square."""
+    return _square_crop(square.centre, square.side, square.angle, size_px)
+
+
 def driving_box(
     points: np.ndarray,
     scale: float = DRIVING_SCALE,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from vivant.face.choose import MIN_FACE_PX, FaceChoice, choose_face
+from vivant.errors import FaceError
+from vivant.face.choose import MIN_FACE_PX, FaceChoice, choose_faces
 from vivant.face.crop import Crop, crop_transform
 from vivant.face.detect import Detection, FaceDetector
 from vivant.face.mesh import FaceMesh
@@ -81,7 +83,7 @@ def list_faces(image: np.ndarray) -> list[FoundFace]:
     return [FoundFace(face, landmarks) for face, landmarks in found if landmarks is not None]
 
 
-def frame_face(
+def frame_faces(
     image: np.ndarray,
     choice: FaceChoice | str = "largest",
     *,
@@ -92,13 +94,29 @@ def frame_face(
     rotate: bool = True,
     name: str = "image",
     min_px: float = MIN_FACE_PX,
-) -> Framing:
-    """The chosen face of a uint8 RGB picture with its crop; raises FaceError naming `name`.
+) -> list[Framing]:
+    """The chosen faces of a uint8 RGB picture with their crops, by number; raises FaceError naming `name`.
 
     scale, vx, vy: see `crop_square`. min_px: smallest face that is accepted.
     """
     faces = list_faces(image)
-    index = choose_face([face.detection for face in faces], choice, name=name, min_px=min_px)
-    landmarks = faces[index].landmarks
-    crop = crop_transform(landmarks.points, size_px, scale, vx, vy, rotate)
-    return Framing(image, crop, landmarks, index)
+    numbers = choose_faces([face.detection for face in faces], choice, name=name, min_px=min_px)
+    crops = [
+        crop_transform(face.landmarks.points, size_px, scale, vx, vy, rotate) if number in numbers else None
+        for number, face in enumerate(faces)
+    ]
+    return [
+        Framing(image, crop, faces[number].landmarks, number)
+        for number, crop in enumerate(crops)
+        if crop is not None
+    ]
+
+
+def the_one(framings: Sequence[Framing], name: str) -> Framing:
+    """Of chosen faces, where one is needed. Raises FaceError naming `name`."""
+    if len(framings) > 1:
+        numbers = ", ".join(str(framing.index) for framing in framings)
+        raise FaceError(
+            f"of {name}, faces {numbers} are meant and one is needed here: choose with --face largest, N or x,y"
+        )
+    return framings[0]

@@ -1,8 +1,11 @@
-"""Which square of a driving clip the motion network sees, chosen while the clip streams.
+"""Which square of a clip the networks see, chosen while the clip streams: of the driver, and of a source video.
 
 The published code averages the boxes of all frames, which needs the whole clip and loses a moving head. Here
 the square is placed on the first face and stays put, so that motion inside it is head motion. When the face
 leaves it, it is placed anew, and the step is reported so that it can be taken out of the measured motion.
+
+The person of a source video is drawn and pasted back in each frame, so there the square goes along with the head, as
+the networks were trained, without the tremor of single landmarks.
 """
 
 from __future__ import annotations
@@ -11,13 +14,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vivant.face.crop import DRIVING_SCALE, DRIVING_VY, Crop, box_crop, driving_box
+from vivant.face.crop import (
+    DRIVING_SCALE,
+    DRIVING_VY,
+    Crop,
+    Square,
+    box_crop,
+    crop_square,
+    driving_box,
+    square_crop,
+)
 from vivant.face.points import Landmarks
 
 # The face may come this near to the window's edge, relative to the window.
 MARGIN = 0.06
 # The face may shrink or grow this much before the window is placed anew.
 SMALLEST_FACE, LARGEST_FACE = 0.55, 1.6
+# The square of a source video follows the head with this time constant, and is never further behind than this: its
+# place and size relative to its side, its angle in radians.
+FOLLOW_SECONDS = 0.3
+PLACE_LAG, SIZE_LAG, ANGLE_LAG = 0.04, 0.05, float(np.radians(4))
 
 
 @dataclass(frozen=True)
@@ -100,6 +116,37 @@ class DrivingWindow:
         )
         growth = (wanted[2] - wanted[0]) / side
         return bool(inside and SMALLEST_FACE <= growth <= LARGEST_FACE)
+
+
+@dataclass
+class SourceWindow:
+    """The square of one person in a source video: a state to be stepped once per frame that shows the face."""
+
+    size_px: int
+    frame_rate_hz: float
+    scale: float = 2.3
+    """scale, vx, vy: see `crop_square`."""
+    vx: float = 0.0
+    vy: float = -0.125
+    place: tuple[float, float, float, float] | None = None
+    """x, y, logarithm of the side in pixels, angle in radians; None before the first face."""
+
+    def update(self, landmarks: Landmarks, *, restart: bool = False) -> Crop:
+        """The crop for a frame with this face; `restart` says that the face was not followed to here."""
+        wanted = crop_square(landmarks.points, self.scale, self.vx, self.vy)
+        target = (float(wanted.centre[0]), float(wanted.centre[1]), float(np.log(wanted.side)), wanted.angle)
+        if self.place is None or restart:
+            self.place = target
+        rest = float(np.exp(-1 / (FOLLOW_SECONDS * self.frame_rate_hz)))
+        behind = np.subtract(self.place, target)
+        behind[3] = (behind[3] + np.pi) % (2 * np.pi) - np.pi
+        behind *= rest
+        distance = float(np.hypot(behind[0], behind[1])) / wanted.side
+        behind[:2] *= PLACE_LAG / max(distance, PLACE_LAG)
+        behind[2:] = np.clip(behind[2:], [-SIZE_LAG, -ANGLE_LAG], [SIZE_LAG, ANGLE_LAG])
+        x, y, size, angle = (float(value) for value in np.add(target, behind))
+        self.place = (x, y, size, angle)
+        return square_crop(Square(np.array([x, y]), float(np.exp(size)), angle), self.size_px)
 
 
 def _between(current: np.ndarray, reference: np.ndarray) -> Similarity:

@@ -66,13 +66,8 @@ class Speaker:
         """Sound that the voice has heard and whose pictures are not due yet."""
         framing = portrait.framing
         session = Session(engine, portrait, options, seed, rate)
-        self._animation = Animation(
-            session,
-            portrait,
-            (_ for _ in ()),
-            follow=None,
-            missing=MissingReport(keep=1),
-            pasted=framing is not None,
+        self._animation = Animation.by_hand(
+            session, portrait, MissingReport(keep=1), pasted=framing is not None
         )
         if framing is not None:
             self._animation.show_in(framing.within(side_px))

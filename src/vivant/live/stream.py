@@ -132,13 +132,9 @@ class LiveStream:
         face = settings.driving_face
         self._follow = Follower(engine.crop_size_px, face) if face is not None else None
         self._session = Session(engine, portrait, options, settings.seed, settings.rate_hz)
-        self._animation = Animation(
-            self._session,
-            portrait,
-            (_ for _ in ()),
-            follow=self._follow,
-            missing=MissingReport(settings.on_missing, keep=1),
-            pasted=self._framing is not None,
+        missing = MissingReport(settings.on_missing, keep=1)
+        self._animation = Animation.by_hand(
+            self._session, portrait, missing, pasted=self._framing is not None
         )
         self._level: Level | None = None
         self._fit()

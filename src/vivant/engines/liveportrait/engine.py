@@ -14,7 +14,7 @@ Letters: T frames, K keypoints, S side in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, cast
 
@@ -22,13 +22,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vivant.engine import Engine, Picture, Portrait, State, StreamSpec
+from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines.liveportrait.config import Config, Options, tiny, tiny_published, tiny_whole
 from vivant.engines.liveportrait.motion import Motion, keypoints
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
-from vivant.engines.liveportrait.retargeting import RetargetingNetworks, check_options, place
+from vivant.engines.liveportrait.published_motion import still_reference
+from vivant.engines.liveportrait.retargeting import (
+    RetargetingNetworks,
+    check_options,
+    neutral_reference,
+    place,
+)
 from vivant.engines.liveportrait.steadying import steady
 from vivant.errors import InputError
+from vivant.face.framing import Framing
 from vivant.face.points import eye_openness, lip_openness
 from vivant.runtime import precision
 
@@ -81,6 +88,8 @@ class LivePortraitState(State):
     """
     smoothed: Motion | None = None
     """The last frame's motion as it was used, one frame; None before the first frame."""
+    source_moves: bool | None = None
+    """Whether the portrait is a frame of a source video; None: no."""
 
 
 class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePortraitState]):
@@ -91,6 +100,7 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     options_type = Options
     state_type = LivePortraitState
     motion_type = Motion
+    takes_source_video = True
     network_methods = ("motion", "generate")
     stream = StreamSpec(driving="video", chunk_frames=1, delay_frames=0, frame_rate_hz=None)
 
@@ -118,13 +128,12 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     def crop_size_px(self) -> int:
         return self.config.image_size
 
-    def prepare(self, image: Picture, *, face: str | None = "largest") -> LivePortraitPortrait:
-        portrait = super().prepare(image, face=face)
-        framing = portrait.framing
-        if framing is None or self.config.networks == "compact":
+    def prepare_framed(self, framings: Sequence[Framing]) -> LivePortraitPortrait:
+        portrait = super().prepare_framed(framings)
+        if self.config.networks == "compact":
             # The compact networks read openness from their own points, as they were trained to.
             return portrait
-        points = framing.landmarks
+        points = framings[0].landmarks
         eyes = torch.tensor([eye_openness(points)], dtype=torch.float32, device=self.device)
         lips = torch.tensor([[lip_openness(points)]], dtype=torch.float32, device=self.device)
         return replace(portrait, motion=replace(portrait.motion, eyes_open=eyes, lips_open=lips))
@@ -177,6 +186,7 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
             state.first,
             state.options,
             self.config,
+            source_moves=bool(state.source_moves),
         )
         with precision.computing(self.device, self.dtype):
             frames = self._networks.generate(
@@ -197,8 +207,18 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         known = not bool(openness.isnan().any())
         return replace(motion, eyes_open=openness[:, :2], lips_open=openness[:, 2:]) if known else motion
 
+    def appear(self, state: LivePortraitState, portrait: LivePortraitPortrait) -> None:
+        state.portrait, state.source_moves = portrait, True
+
     def refer(self, state: LivePortraitState, motion: Motion) -> None:
         state.first = motion
+
+    def at_rest(self, state: LivePortraitState, motion: Motion, neutral: Motion | None) -> Motion:
+        if neutral is None and state.options.compatibility == "published":
+            return still_reference(motion, Options() if state.source_moves else state.options)
+        rest = neutral_reference(motion, self.config) if neutral is None else neutral
+        # How large and where a face is in its window depends on the window, so pictures do not share it.
+        return replace(rest, scale=motion.scale, translation=motion.translation)
 
     def restart(self, state: LivePortraitState) -> None:
         state.first = state.smoothed = None

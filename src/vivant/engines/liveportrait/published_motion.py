@@ -91,8 +91,7 @@ def drive_clip(
     source, driving = source[:frames], driving.repeat(frames) if is_image else driving[:frames]
     # A source video compares with N in every region, "eyes" included.
     first = still_reference(driving, Options()) if is_image else driving[0]
-    whole = replace(options, region="all")
-    raw = drive(source, driving, first, whole, config) if options.relative else driving
+    raw = _raw(source, driving, first, options, config)
     if not is_image:
         variances = {"process_variance": PROCESS_VARIANCE, "observation_variance": observation_variance}
         raw = replace(
@@ -100,6 +99,21 @@ def drive_clip(
             rotation=smooth_clip(raw.rotation, **variances),
             expression=smooth_clip(raw.expression, **variances),
         )
+    return _merged(source, raw, driving, options, config)
+
+
+def drive_frames(source: Motion, driving: Motion, first: Motion, options: Options, config: Config) -> Motion:
+    """`drive_clip` as it streams: T frames of a source video, without the smoothing that needs the whole clip."""
+    return _merged(source, _raw(source, driving, first, options, config), driving, options, config)
+
+
+def _raw(source: Motion, driving: Motion, first: Motion, options: Options, config: Config) -> Motion:
+    return (
+        drive(source, driving, first, replace(options, region="all"), config) if options.relative else driving
+    )
+
+
+def _merged(source: Motion, raw: Motion, driving: Motion, options: Options, config: Config) -> Motion:
     mask = expression_mask(options.region, config, whole=False).to(source.expression.device)
     poses = options.region in ("all", "pose")
     return replace(
@@ -118,13 +132,16 @@ def place_published(
     first: Motion,
     options: Options,
     config: Config,
+    *,
+    source_moves: bool = False,
 ) -> tuple[Motion, Tensor]:
-    """Driven motion and keypoints (T, K, 3) of one picture (`source`, one frame), in the published order."""
+    """Driven motion and keypoints (T, K, 3) in the published order; `source` (one frame) a picture, or of a video."""
     if options.relative_to == "neutral":
-        first = still_reference(driving[0], options)
-    driven = drive(source, driving, first, options, config)
+        first = still_reference(driving[0], Options() if source_moves else options)
+    of_video = drive_frames if source_moves else drive
+    driven = of_video(source, driving, first, options, config)
     where = keypoints(driven, driven.canonical, config)
-    if options.relative and options.driving_option == "expression-friendly":
+    if options.relative and options.driving_option == "expression-friendly" and not source_moves:
         begin = drive(source, first, first, options, config)
         where = expression_friendly(source_keypoints, where, keypoints(begin, begin.canonical, config))
     return finish_published(networks, source, source_keypoints, driven, where, driving, options)

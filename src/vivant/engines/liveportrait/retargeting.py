@@ -65,12 +65,19 @@ def place(
     first: Motion,
     options: Options,
     config: Config,
+    *,
+    source_moves: bool = False,
 ) -> tuple[Motion, Tensor]:
-    """Driven motion and keypoints (T, K, 3); source (one frame), driving (T), the driver's first motion (one)."""
+    """Driven motion and keypoints (T, K, 3); source (one frame), driving (T), the driver's first motion (one).
+
+    source_moves: the source is a frame of a video, which only the published program treats in another way.
+    """
     check_options(networks, options)
     check_measured(source, driving, first, options)
     if options.compatibility == "published":
-        return place_published(networks, source, source_keypoints, driving, first, options, config)
+        return place_published(
+            networks, source, source_keypoints, driving, first, options, config, source_moves=source_moves
+        )
     if options.relative and options.relative_to == "neutral":
         first = neutral_reference(driving[0], config)
     start, offset = source, torch.zeros_like(source_keypoints)

@@ -1,0 +1,208 @@
+"""One driver and the faces that it moves, in step: items go in, what each face shows comes out.
+
+    items --> every Session --> drawn faces, one per output frame
+                ^
+    where the faces are in this frame of a source video
+
+What needs no drawing waits its turn behind what an engine with a delay still owes. Nothing here pastes or writes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor
+
+from vivant.drivers import DEFAULT_FRAME_RATE, Driven, Refers, Rests, Seen, Watched
+from vivant.face.framing import Framing
+from vivant.face.missing import MissingReport
+from vivant.media.types import AudioChunk, Frame
+from vivant.motion_file import Entry, Mark
+from vivant.session import Session, Timing
+
+Kind: TypeAlias = Literal["drawn", "held", "rest"]
+
+Shown: TypeAlias = Tensor | Literal["held", "rest"]
+"""A drawn face (3, H, W), or what it showed before, or the face as it was given."""
+
+
+class Performance:
+    """A driver and its faces. One per animation and driver; close it when leaving early."""
+
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        driven: Driven,
+        missing: MissingReport,
+        *,
+        lasts: bool = False,
+    ) -> None:
+        """sessions: one per face, of one engine. lasts: the last item goes on for ever (one picture drives)."""
+        self.sessions = tuple(sessions)
+        self.missing = missing
+        self.place = driven.place
+        self._driven = driven
+        self._lasts = lasts
+        self._shown: deque[Kind] = deque()
+        self._drawn: list[deque[Tensor]] = [deque() for _ in self.sessions]
+        self._before: Any = None
+        self._where: list[Framing | None] = [None for _ in self.sessions]
+        self._moves = False
+        self._ended = False
+
+    @property
+    def face_seconds(self) -> float:
+        """Wall time spent on finding the driver's face."""
+        follow = self._driven.follow
+        return follow.seconds if follow is not None else 0.0
+
+    @property
+    def timing(self) -> Timing:
+        """Counters of the sessions; frames are those of one."""
+        first, *others = (session.timing for session in self.sessions)
+        return replace(first, seconds=first.seconds + sum(timing.seconds for timing in others))
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of a drawn face."""
+        return self.sessions[0].frame_size
+
+    def next(self, people: Sequence[Framing | None] | None = None) -> list[Shown] | None:
+        """What each face shows in the next output frame; None when the driver has ended.
+
+        people: where each face is in this frame of a source video; None for pictures.
+        """
+        if people is not None:
+            self._appear(people)
+        while (shown := self.due()) is None:
+            item = None if self._ended else next(self._driven.items, None)
+            if item is not None:
+                self.push(item)
+            elif not self._ended:
+                self._ended = True
+                self._flush()
+            elif self._lasts:
+                self._hold()
+            else:
+                return None
+        return shown
+
+    def due(self) -> list[Shown] | None:
+        """The same, of what was pushed; None where nothing is due."""
+        if not self._shown or (self._shown[0] == "drawn" and not all(self._drawn)):
+            return None
+        return self._popped()
+
+    @property
+    def waiting(self) -> tuple[Kind, ...] | None:
+        """Frames that wait for what the engine owes; None where something is due, or one cannot go on from here."""
+        shown = self._shown
+        if any(self._drawn) or (shown and shown[0] != "drawn") or not self.place.is_settled or self._ended:
+            return None
+        return tuple(shown)
+
+    def wait_for(self, kinds: Sequence[Kind]) -> None:
+        """Those frames were pushed before this began, and are owed."""
+        self._shown.extend(kinds)
+
+    def again(self) -> list[Shown]:
+        """What each face shows after the driver's end: the last motion, on the picture as it is now."""
+        self._hold()
+        return self._popped()
+
+    def close(self) -> None:
+        """Let go of driver and sessions. Safe to call twice."""
+        self._driven.items.close()
+        for session in self.sessions:
+            session.close()
+
+    def _popped(self) -> list[Shown]:
+        kind = self._shown.popleft()
+        if kind != "drawn":
+            return [kind for _ in self.sessions]
+        faces: list[Shown] = [drawn.popleft() for drawn in self._drawn]
+        if not self._moves:
+            return faces
+        return [face if where is not None else "rest" for face, where in zip(faces, self._where, strict=True)]
+
+    def _appear(self, people: Sequence[Framing | None]) -> None:
+        self._moves = True
+        for session, before, now in zip(self.sessions, self._where, people, strict=True):
+            if now is not None and now is not before:
+                session.appear(now)
+        self._where = list(people)
+
+    def _flush(self) -> None:
+        """What is still owed. Families that take source videos owe nothing, and go on after the driver's end."""
+        if not self._moves:
+            for session, drawn in zip(self.sessions, self._drawn, strict=True):
+                drawn += session.flush()
+
+    def push(self, item: Frame | AudioChunk | Any) -> None:
+        """One item by hand (see `vivant.drivers`)."""
+        if isinstance(item, Refers):
+            for session in self.sessions:
+                session.refer(_see(session, item.seen))
+        elif isinstance(item, Rests):
+            for session in self.sessions:
+                first = _see(session, item.first)
+                neutral = None if item.neutral is None else _see(session, item.neutral)
+                session.refer(session.at_rest(first, neutral), restart=item.first.restart)
+        elif isinstance(item, Watched):
+            self.missing.record(item.time, found=item.seen is not None)
+            self._draw(item.seen)
+        elif isinstance(item, Entry) and item.mark is Mark.REFERS:
+            for session in self.sessions:
+                session.refer(item.motion)
+        elif isinstance(item, Entry):
+            time = self.missing.num_frames / (self._driven.rate or DEFAULT_FRAME_RATE)
+            self.missing.record(time, found=item.motion is not None)
+            self._draw(None if item.motion is None else item)
+        else:
+            self._draw(item)
+
+    def _draw(self, item: Any | None) -> None:
+        """Push to every session. Faces that are not to be seen just now are drawn too, so that nothing gets out of
+        step."""
+        if item is None:
+            self._hold()
+            return
+        self._before = item
+        before = self.sessions[0].timing.frames_in
+        for session, drawn in zip(self.sessions, self._drawn, strict=True):
+            drawn += _push(session, item)
+        self._shown += ["drawn"] * (self.sessions[0].timing.frames_in - before)
+
+    def _hold(self) -> None:
+        """A frame without a driver: the last picture; of a source video, the last motion on the present picture."""
+        if self.missing.policy == "source" or (self._moves and self._before is None):
+            self._shown.append("rest")
+        elif not self._moves:
+            self._shown.append("held")
+        else:
+            self._draw(_repeated(self._before))
+
+
+def _see(session: Session, seen: Seen) -> Any:
+    return session.see(seen.image, window=seen.window, openness=seen.openness)
+
+
+def _push(session: Session, item: Any) -> list[Tensor]:
+    """One drawable item to one session."""
+    if isinstance(item, Seen):
+        return session.push(item.image, window=item.window, openness=item.openness, restart=item.restart)
+    if isinstance(item, Entry):
+        return session.push_motion(item.motion, restart=item.mark is Mark.RESTARTS)
+    if isinstance(item, (Frame, AudioChunk)):
+        return session.push(item)
+    return session.push_motion(item)
+
+
+def _repeated(item: Any) -> Any:
+    """The same item once more, which begins no new shot."""
+    if isinstance(item, Seen):
+        return replace(item, restart=False)
+    return Entry(Mark.MOVES, item.motion) if isinstance(item, Entry) else item

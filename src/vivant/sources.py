@@ -1,0 +1,159 @@
+"""Who is animated, one output frame after another: a picture that stays, or a video whose people are followed.
+
+A video is read twice: once until the first face, so that a Portrait can be made, and once from the beginning while
+it is animated. Memory does not grow with its length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from vivant.engine import Engine, Portrait
+from vivant.errors import FaceError, InputError
+from vivant.face.crop import Crop
+from vivant.face.framing import Framing
+from vivant.face.track import FaceTracker, TrackedFace
+from vivant.face.window import SourceWindow
+from vivant.media.overlap import prefetch
+from vivant.media.reader import read_clip
+from vivant.media.resample import resample, tidy_rate
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is animated in one output frame, as it was given."""
+
+    image: np.ndarray | None
+    """uint8 RGB (H, W, 3); None where the portrait was given as a crop."""
+    faces: tuple[Framing | None, ...]
+    """Where each animated face is; None where it is not seen."""
+
+
+class SourcePicture:
+    """A portrait that stays as it is."""
+
+    moves = False
+    seconds = 0.0
+
+    def __init__(self, portrait: Portrait) -> None:
+        self.portrait = portrait
+        framing = portrait.framing
+        self.scene = Scene(None if framing is None else framing.image, (framing,))
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width of the whole picture; None where the portrait was given as a crop."""
+        image = self.scene.image
+        return None if image is None else (image.shape[0], image.shape[1])
+
+    def portraits(self) -> list[Portrait]:
+        return [self.portrait]
+
+    def scenes(self, rate: Fraction, *, hold: bool) -> Generator[Scene, None, None]:
+        """The same scene for ever."""
+        while True:
+            yield self.scene
+
+    def at_rest(self, scene: Scene, size: tuple[int, int]) -> np.ndarray:
+        """The face's square as it was given, uint8 RGB (*size, 3)."""
+        reference = self.portrait.reference
+        assert reference is not None, "a portrait that is made by `prepare` has its reference"
+        whole = torch.nn.functional.interpolate(reference[None], size, mode="bilinear", antialias=True)
+        return (whole[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+class SourceVideo:
+    """A video whose people are animated. `animate` takes it in the place of a Portrait."""
+
+    moves = True
+
+    def __init__(
+        self,
+        engine: Engine[Any, Any, Any, Any, Any],
+        path: str | Path,
+        *,
+        face: str = "largest",
+        allow_truncated: bool = False,
+    ) -> None:
+        """face: "largest", a number from 0 in the first frame that shows such a face, or "x,y" in pixels.
+
+        Raises InputError for a family that animates pictures only, FaceError where nobody is ever seen.
+        """
+        if not engine.takes_source_video:
+            raise InputError(
+                f"{engine.family} animates pictures, not videos; give a picture instead of {path}."
+            )
+        self.path = Path(path)
+        self.clip = read_clip(path, allow_truncated=allow_truncated)
+        self.frame_rate = tidy_rate(self.clip.frame_rate)
+        self.seconds = 0.0
+        """Wall time spent on following faces."""
+        self._face = face
+        self._engine = engine
+        self._first = self._first_scene()
+        self._crop: Crop | None = None
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.clip.height, self.clip.width
+
+    def portraits(self) -> list[Portrait]:
+        """The people as they are first seen."""
+        return [self._engine.prepare_framed([face]) for face in self._first.faces if face is not None]
+
+    def scenes(self, rate: Fraction, *, hold: bool) -> Generator[Scene, None, None]:
+        """The video at an output rate, its people followed; after its end nothing, or the last frame for ever."""
+        tracker = FaceTracker(self._face)
+        crop = self._engine.crop
+        window = SourceWindow(self._engine.crop_size_px, float(rate), crop.scale, crop.vx, crop.vy)
+        with closing(_frames(self.clip, rate)) as frames:
+            for image in frames:
+                begin = perf_counter()
+                tracked = tracker.update(image)
+                framing = None if tracked is None else _framed(image, tracked, window)
+                self.seconds += perf_counter() - begin
+                scene = Scene(image, (framing,))
+                yield scene
+        while hold:
+            yield scene
+
+    def at_rest(self, scene: Scene, size: tuple[int, int]) -> np.ndarray:
+        """The face's square as it was given, uint8 RGB (*size, 3); where it was last, while it is not seen."""
+        framing = scene.faces[0]
+        if framing is not None:
+            self._crop = framing.crop
+        assert scene.image is not None
+        assert self._first.faces[0] is not None
+        crop = self._crop or self._first.faces[0].crop
+        return crop.resized(size[0]).apply(scene.image)
+
+    def _first_scene(self) -> Scene:
+        with closing(self.scenes(self.frame_rate, hold=False)) as scenes:
+            for scene in scenes:
+                if all(face is not None for face in scene.faces):
+                    return scene
+        raise FaceError(f"{self.path} never shows face {self._face}; choose another video or face.")
+
+
+Source: TypeAlias = SourcePicture | SourceVideo
+
+
+def _framed(image: np.ndarray, tracked: TrackedFace, window: SourceWindow) -> Framing:
+    crop = window.update(tracked.landmarks, restart=tracked.cut)
+    return Framing(image, crop, tracked.landmarks, 0)
+
+
+def _frames(clip: Any, rate: Fraction) -> Generator[np.ndarray, None, None]:
+    with closing(prefetch(resample(clip, rate, end=clip.duration))) as frames:  # type: ignore[type-var]
+        for frame in frames:
+            yield frame.image
