@@ -38,7 +38,11 @@ def test_silence_gives_moving_pictures_and_silent_sound(speaker: Speaker) -> Non
     spoken = [step for step in steps if step is not None]
     assert len(spoken) == 24 - 4  # the look-ahead of the voice
     assert not any(step.speaking or step.samples.any() for step in spoken)
-    assert (spoken[0].image != spoken[-1].image).any()
+    assert spoken[0].image is not None
+    assert not np.array_equal(spoken[0].image, spoken[-1].image)
+    unseen = speaker.step(draw=False)
+    assert unseen is not None
+    assert unseen.image is None
 
 
 def test_sound_comes_back_with_its_pictures_whole_and_in_order(speaker: Speaker) -> None:

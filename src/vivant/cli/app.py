@@ -15,6 +15,7 @@ from vivant.cli.inspect import inspect
 from vivant.cli.licenses import licenses
 from vivant.cli.motion import build_motion
 from vivant.cli.presets import presets
+from vivant.cli.serve import serve
 from vivant.cli.studio import build_studio
 from vivant.cli.train import train
 from vivant.cli.vocabulary import Command
@@ -30,7 +31,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_shared)
-    for command in (animate, inspect, presets, licenses, doctor, convert, train, evaluate, bench):
+    for command in (animate, inspect, presets, licenses, doctor, convert, train, evaluate, bench, serve):
         app.command(cls=Command)(command)
     app.add_typer(build_motion(), name="motion")
     app.add_typer(build_studio(), name="studio")

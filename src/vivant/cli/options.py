@@ -20,6 +20,7 @@ SPELLINGS = {
     "source": ("-s", "--source"),
     "driving": ("-d", "--driving"),
     "output": ("-o", "--output"),
+    "max_latency_ms": ("--max-latency",),
     "paste_back": ("--paste-back/--no-paste-back",),
     "stitching": ("--stitching/--no-stitching",),
     "relative": ("--relative/--absolute",),

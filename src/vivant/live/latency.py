@@ -17,8 +17,8 @@ _FINEST_SECONDS, _STEP, _NUM_STEPS = 0.0005, 1.02, 700
 
 WINDOW = 20
 """Frames that a decision looks at."""
-HASTY = 8
-"""A decision to give something up needs as few frames as this, where a quarter of them is late."""
+HASTY_FRAMES, HASTY_SECONDS = 8, 1.0
+"""To give something up, this many frames are enough, or three in this time, where a quarter of them is late."""
 COMFORT = 0.7
 """Something is taken back when the 95th percentile is below this share of the limit."""
 SETTLE_SECONDS = 0.5
@@ -83,6 +83,7 @@ class LatencyContract:
         self._ladder = ladder
         self._index = 0
         self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._recent_since = 0.0
         self._changed_at = float("-inf")
         self._comfort_since: float | None = None
         self._raised_at = float("-inf")
@@ -96,18 +97,21 @@ class LatencyContract:
         """One frame was displayed; whether `level` or `kept` changed because of it."""
         if now_seconds < self._changed_at + SETTLE_SECONDS:
             return False
+        if not self._recent:
+            self._recent_since = now_seconds
         self._recent.append(latency_seconds)
-        if self._is_late():
+        if self._is_late(now_seconds):
             return self._give_up_something(now_seconds)
         if len(self._recent) < WINDOW:
             return False
         mended, self.kept = not self.kept, True
         return self._take_something_back(now_seconds) or mended
 
-    def _is_late(self) -> bool:
+    def _is_late(self, now: float) -> bool:
         late = sum(latency > self.max_seconds for latency in self._recent)
         seen = len(self._recent)
-        return (seen >= HASTY and late > seen / 4) or (seen == WINDOW and late > WINDOW / 20)
+        enough = seen >= HASTY_FRAMES or (seen >= 3 and now >= self._recent_since + HASTY_SECONDS)
+        return (enough and late > seen / 4) or (seen == WINDOW and late > WINDOW / 20)
 
     def _give_up_something(self, now: float) -> bool:
         self._comfort_since = None

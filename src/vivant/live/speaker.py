@@ -32,8 +32,8 @@ MAX_QUEUED_SECONDS = 60.0
 class Spoken:
     """One picture and the sound to play with it."""
 
-    image: np.ndarray
-    """uint8 RGB (H, W, 3)."""
+    image: np.ndarray | None
+    """uint8 RGB (H, W, 3); None where it was not to be drawn."""
     samples: np.ndarray
     """float32 (samples per frame,) mono; zeros where nothing is said."""
     speaking: bool
@@ -56,6 +56,7 @@ class Speaker:
         rate = voice.stream.frame_rate_hz
         assert rate is not None, "a voice has a rate"
         self.frame_rate_hz = rate
+        self.engine = engine
         self.sample_rate_hz = voice.stream.sample_rate_hz or 0
         self._voice, self._state = voice, voice.start(seed)
         self._block = voice.stream.samples_per_frame
@@ -65,9 +66,9 @@ class Speaker:
         self._ahead: deque[tuple[np.ndarray, bool]] = deque()
         """Sound that the voice has heard and whose pictures are not due yet."""
         framing = portrait.framing
-        session = Session(engine, portrait, options, seed, rate)
+        self._session = Session(engine, portrait, options, seed, rate)
         self._animation = Animation.by_hand(
-            session, portrait, MissingReport(keep=1), pasted=framing is not None
+            self._session, portrait, MissingReport(keep=1), pasted=framing is not None
         )
         if framing is not None:
             self._animation.show_in(framing.within(side_px))
@@ -76,6 +77,15 @@ class Speaker:
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the pictures."""
         return self._animation.frame_size
+
+    @property
+    def options(self) -> Any:
+        """The family's Options; replaced whole."""
+        return self._session.options
+
+    @options.setter
+    def options(self, options: Any) -> None:
+        self._session.options = options
 
     @property
     def queued_seconds(self) -> float:
@@ -105,17 +115,22 @@ class Speaker:
             self._ahead = deque((np.zeros_like(block), False) for block, _ in self._ahead)
         return dropped / self.sample_rate_hz
 
-    def step(self) -> Spoken | None:
-        """The next picture, one per 1 / frame_rate_hz; None only while the first look-ahead fills."""
+    def step(self, *, draw: bool = True) -> Spoken | None:
+        """The next picture, one per 1 / frame_rate_hz; None only while the first look-ahead fills.
+
+        draw: False where there is no time for the picture, so that at least the sound is in time.
+        """
         with self._lock:
             block, said = self._next_block()
             self._ahead.append((block, said))
-        for motion in self._voice.push(self._state, torch.from_numpy(block)):
-            for image in self._animation.push(motion):
-                with self._lock:
-                    samples, was_said = self._ahead.popleft()
-                return Spoken(image, samples, was_said)
-        return None
+        motions = self._voice.push(self._state, torch.from_numpy(block))
+        if not motions:
+            return None
+        (motion,) = motions
+        image = next(iter(self._animation.push(motion)), None) if draw else None
+        with self._lock:
+            samples, was_said = self._ahead.popleft()
+        return Spoken(image, samples, was_said)
 
     def close(self) -> None:
         """Let go of everything. Safe to call twice."""

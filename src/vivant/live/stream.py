@@ -77,7 +77,7 @@ class Shown:
     captured_seconds: float
     """When the frame that drove it was captured, on the clock of whoever captured it."""
     number: int
-    """Of that frame among all offered, from 0."""
+    """Of that frame; by default among all offered, from 0."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,14 @@ class LiveStream:
         """The next face is what motion is relative to."""
         self._restart = True
 
-    def offer(self, image: np.ndarray, captured_seconds: float) -> bool:
-        """Give a frame, uint8 RGB (H, W, 3); False where it is dropped, or, for files, where it has to wait."""
+    def offer(self, image: np.ndarray, captured_seconds: float, number: int | None = None) -> bool:
+        """Give a frame, uint8 RGB (H, W, 3); False where it is dropped, or, for files, where it has to wait.
+
+        number: of the frame, as whoever captured it counts; None: as they are offered.
+        """
         if not math.isfinite(captured_seconds):
             raise InputError(f"a capture time is a number of seconds, got {captured_seconds}")
-        item = _Captured(image, captured_seconds, self._num_offered)
+        item = _Captured(image, captured_seconds, self._num_offered if number is None else number)
         if self.settings.policy == "wait":
             accepted = self._inbox.put(item)
             self._num_offered += accepted

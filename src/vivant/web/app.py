@@ -1,0 +1,229 @@
+"""The server's routes, put together; see docs/protocol.md. Everything here is thin: parse, call, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from pydantic import BaseModel
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+import vivant
+from vivant.errors import VivantError
+from vivant.presets import PRESETS
+from vivant.store import store_folder
+from vivant.web import protocol
+from vivant.web.gate import Gate
+from vivant.web.house import House, Workshop
+from vivant.web.metrics import Metrics
+from vivant.web.settings import Serving
+from vivant.web.uploads import TooLargeError, UnknownUploadError, Uploads
+from vivant.web.viewer import serve_viewer
+
+STATIC = Path(__file__).parent / "static"
+SWEEP_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Face(BaseModel):
+    """One face of a portrait; places are relative to the picture, 0 to 1."""
+
+    number: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class PortraitMade(BaseModel):
+    """What became of an uploaded picture."""
+
+    id: str
+    width: int
+    height: int
+    faces: list[Face]
+    """Largest first; the number is what `face` means."""
+
+
+class ServerSays(BaseModel):
+    """What this server can do."""
+
+    version: str
+    protocol: int
+    preset: str
+    licence: str | None
+    has_voice: bool
+    max_latency_ms: float
+    max_upload_mb: int
+
+
+def build(serving: Serving) -> tuple[ASGIApp, House]:
+    """The application, and what its users share. The engine is loaded when the application starts."""
+    folder = serving.state if serving.state is not None else store_folder() / "serve"
+    gate = Gate(_nothing, serving)
+    house = House(
+        serving, Workshop(serving.preset), Uploads(folder / "uploads", serving), Metrics(), gate.owner
+    )
+    app = FastAPI(
+        title="vivant",
+        version=vivant.__version__,
+        docs_url=None,  # both would load scripts from elsewhere
+        redoc_url=None,
+        lifespan=_lifespan(house),
+    )
+    app.exception_handler(VivantError)(_answer_error)
+    _add_open_routes(app, house)
+    _add_portraits(app, house)
+    app.router.routes.append(Mount("/static", StaticFiles(directory=STATIC), name="static"))
+    gate.app = app
+    return gate, house
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Stands in until the application is made."""
+
+
+def _lifespan(house: House) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await house.workshop.engine()
+        sweeper = asyncio.create_task(_sweep(house))
+        yield
+        house.closing.set()
+        sweeper.cancel()
+        house.metrics.uploads_deleted_total += house.uploads.sweep((), everything=True)
+        await asyncio.to_thread(house.workshop.close)
+
+    return lifespan
+
+
+async def _sweep(house: House) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        house.metrics.uploads_deleted_total += house.uploads.sweep(())
+
+
+async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+    status = (
+        404 if isinstance(error, UnknownUploadError) else 413 if isinstance(error, TooLargeError) else 422
+    )
+    return JSONResponse({"detail": str(error)}, status)
+
+
+def _add_open_routes(app: FastAPI, house: House) -> None:
+    preset = PRESETS.get(house.serving.preset)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the server lives and takes work."""
+        return {"status": "ending" if house.closing.is_set() else "ok"}
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> PlainTextResponse:
+        """Counters for Prometheus."""
+        return PlainTextResponse(house.metrics.text({}), media_type="text/plain; version=0.0.4")
+
+    @app.get("/v1/server")
+    async def server() -> ServerSays:
+        """What this server can do."""
+        return ServerSays(
+            version=vivant.__version__,
+            protocol=protocol.VERSION,
+            preset=preset.name if preset is not None else Path(house.serving.preset).name,
+            licence=preset.licence if preset is not None else None,
+            has_voice=preset is not None and preset.voice is not None,
+            max_latency_ms=house.serving.max_latency_ms,
+            max_upload_mb=house.serving.max_upload_mb,
+        )
+
+    @app.websocket("/v1/live")
+    async def live(socket: WebSocket) -> None:
+        await serve_viewer(socket, house)
+
+
+def owner(request: Request) -> str:
+    """Who asks; the gate has let nobody in without a name."""
+    name = request.scope["state"]["owner"]
+    assert isinstance(name, str)
+    return name
+
+
+def _add_portraits(app: FastAPI, house: House) -> None:
+    @app.post("/v1/portraits", status_code=201, responses=errors(413, 422))
+    async def add_portrait(request: Request) -> PortraitMade:
+        """Upload a picture (the body is the file); its faces are numbered."""
+        upload = await counted(house, house.uploads.receive(owner(request), "picture", request.stream()))
+        _, path = house.uploads.get(owner(request), upload.id, "picture")
+        faces = await house.workshop.run(lambda: _faces(path))
+        return PortraitMade(id=upload.id, faces=faces, **upload.info)
+
+    @app.delete("/v1/portraits/{name}", status_code=204, responses=errors(404))
+    async def delete_portrait(request: Request, name: str) -> Response:
+        """Forget a picture now."""
+        _, path = house.uploads.get(owner(request), name, "picture")
+        house.uploads.delete(owner(request), name, "picture")
+        house.workshop.forget(path)
+        return Response(status_code=204)
+
+
+async def counted(house: House, upload: Awaitable[Any]) -> Any:
+    """The upload, counted with those that came to something or with those refused."""
+    try:
+        made = await upload
+    except VivantError:
+        house.metrics.uploads_refused_total += 1
+        raise
+    house.metrics.uploads_total += 1
+    return made
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Answers that a route may give besides its own, for OpenAPI."""
+    texts = {
+        404: "There is no such thing of yours.",
+        409: "Not now.",
+        413: "Too large.",
+        422: "Cannot be used.",
+    }
+    return {status: {"description": texts[status], "model": Detail} for status in statuses}
+
+
+class Detail(BaseModel):
+    """What is wrong and what to do."""
+
+    detail: str | list[Any]
+
+
+def _faces(path: Path) -> list[Face]:
+    from vivant.face.framing import list_faces
+    from vivant.media.image import read_image
+
+    image = read_image(path)
+    height, width = image.shape[:2]
+    found = []
+    for number, face in enumerate(list_faces(image)):
+        left, top, right, bottom = (float(edge) for edge in face.landmarks.box)
+        found.append(
+            Face(
+                number=number,
+                left=left / width,
+                top=top / height,
+                right=right / width,
+                bottom=bottom / height,
+            )
+        )
+    return found

@@ -1,0 +1,144 @@
+"""What all users of a server share: engines, rooms for sessions, uploads, jobs, counters."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from vivant import records
+from vivant.engine import Engine, Portrait, Voice
+from vivant.errors import InputError
+from vivant.presets import load, load_voice
+from vivant.web.metrics import Metrics
+from vivant.web.settings import Serving
+from vivant.web.uploads import Uploads
+
+T = TypeVar("T")
+
+MAX_PORTRAITS = 32
+
+
+class BusyError(InputError):
+    """No room for another session."""
+
+
+class Rooms:
+    """How many live sessions there are, of whom."""
+
+    def __init__(self, serving: Serving, metrics: Metrics) -> None:
+        self._serving, self._metrics = serving, metrics
+        self._of_owner: Counter[str] = Counter()
+
+    @contextmanager
+    def room(self, owner: str) -> Iterator[None]:
+        """Room for one session while the block runs. Raises BusyError."""
+        serving, metrics = self._serving, self._metrics
+        if metrics.sessions >= serving.max_sessions or self._of_owner[owner] >= serving.max_user_sessions:
+            metrics.refused_total += 1
+            raise BusyError(
+                f"{metrics.sessions} of {serving.max_sessions} sessions are running, "
+                f"{self._of_owner[owner]} of {serving.max_user_sessions} of them yours; close one or come back later"
+            )
+        metrics.sessions += 1
+        metrics.sessions_total += 1
+        self._of_owner[owner] += 1
+        try:
+            yield
+        finally:
+            metrics.sessions -= 1
+            self._of_owner[owner] -= 1
+
+
+class Workshop:
+    """Engines and the threads that step them.
+
+    Each session has one step at work or waiting, and they are served in order: no session can starve another.
+    """
+
+    def __init__(self, preset: str) -> None:
+        self.preset = preset
+        # As many as fit on the cores with torch's threads (OMP_NUM_THREADS): pools that fight are slower than one.
+        num_workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
+        self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="vivant-step")
+        self._engine: Engine | None = None
+        self._voice: Voice | None = None
+        self._portraits: dict[tuple[Path, str], Portrait] = {}
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do it on a worker."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def engine(self) -> Engine:
+        """The engine of live sessions, loaded when first asked for. Raises CheckpointError."""
+        return await self.run(self._load)
+
+    async def voice(self) -> Voice:
+        """What speaks for it. Raises InputError where the preset has none."""
+        return await self.run(self._load_voice)
+
+    async def portrait(self, picture: Path, face: str) -> Portrait:
+        """Made once per picture and face while it is among the last MAX_PORTRAITS. Raises FaceError."""
+        return await self.run(lambda: self._prepare(picture, face))
+
+    def close(self) -> None:
+        """Wait for the steps at work; nothing new begins."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self) -> Engine:
+        if self._engine is None:
+            self._engine = load(self.preset)
+        return self._engine
+
+    def _load_voice(self) -> Voice:
+        if self._voice is None:
+            self._voice = load_voice(self.preset, "the microphone")
+        return self._voice
+
+    def _prepare(self, picture: Path, face: str) -> Portrait:
+        key = (picture, face)
+        if key not in self._portraits:
+            made = self._load().prepare(picture, face=None if face == "none" else face)
+            while len(self._portraits) >= MAX_PORTRAITS:
+                del self._portraits[next(iter(self._portraits))]
+            self._portraits[key] = made
+        return self._portraits[key]
+
+    def forget(self, picture: Path) -> None:
+        """Let go of what was made of a picture that is deleted."""
+        for key in [key for key in self._portraits if key[0] == picture]:
+            del self._portraits[key]
+
+
+@dataclass
+class House:
+    """All of it."""
+
+    serving: Serving
+    workshop: Workshop
+    uploads: Uploads
+    metrics: Metrics
+    owner_of: Callable[[str | None], str | None]
+    """Of a token; None where it is wrong."""
+    rooms: Rooms = field(init=False)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server is about to end."""
+
+    def __post_init__(self) -> None:
+        self.rooms = Rooms(self.serving, self.metrics)
+
+
+def changed_options(options: Any, changes: Mapping[str, Any]) -> Any:
+    """The options with some of them changed. Raises InputError for unknown names and values out of range."""
+    try:
+        return records.from_data(type(options), {**records.to_data(options), **changes})
+    except ValueError as error:
+        raise InputError(f"options: {error}") from error

@@ -1,0 +1,92 @@
+"""Run the server until it is told to stop; then finish what is at work, tell viewers, and delete uploads."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from vivant.errors import InputError
+from vivant.web.app import build
+from vivant.web.house import House
+from vivant.web.protocol import MAX_PACKET_BYTES
+from vivant.web.settings import Serving
+
+SHUTDOWN_SECONDS = 10
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, event, and what was given as `extra`. No addresses, names or tokens."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        told |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            told["error"] = self.formatException(record.exc_info)
+        return json.dumps(told, default=str)
+
+
+def serve(serving: Serving, ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `ready` is called with the page's address. Raises InputError.
+
+    Where port is 0, a free one is chosen.
+    """
+    listener = _listening(serving)
+    host, port = listener.getsockname()[:2]
+    app, house = build(serving)
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # tells addresses at lower levels
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws_max_size=MAX_PACKET_BYTES,
+        ws_max_queue=4,  # what waits there would be lag
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        h11_max_incomplete_event_size=32_768,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    ready(f"http://{shown}:{port}/")
+    with listener:
+        _Server(config, house).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Tells viewers that it ends before it closes their sockets."""
+
+    def __init__(self, config: uvicorn.Config, house: House) -> None:
+        super().__init__(config)
+        self._house = house
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._house.closing.set()
+        super().handle_exit(sig, frame)
+
+
+def _listening(serving: Serving) -> socket.socket:
+    family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((serving.host.strip("[]"), serving.port))
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"port {serving.port} of {serving.host} cannot be opened ({error.strerror}); choose another --port."
+        ) from error
+    return listener

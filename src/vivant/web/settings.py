@@ -1,0 +1,90 @@
+"""What the server is told at its start: where to listen, whom to let in, and how much anyone may take."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vivant.errors import InputError
+from vivant.presets import DEFAULT_PRESET
+
+MIN_TOKEN_LENGTH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """A server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; any but this machine's own needs a token."""
+    port: int = 8710
+    """Port to listen on."""
+    token: str | None = None
+    """Secret that every request must carry. [default: $VIVANT_TOKEN]"""
+    origin: str | None = None
+    """Address of the page where a proxy stands before the server, such as https://faces.example.org."""
+    preset: str = DEFAULT_PRESET
+    """Preset of live sessions: name (see `vivant presets`) or checkpoint folder."""
+    state: Path | None = None
+    """Folder for uploads, jobs and results. [default: serve, in the cache of vivant]"""
+    max_latency_ms: float = 300.0
+    """Promise of live sessions: rate, then size, is given up for it."""
+    max_sessions: int = 4
+    """Live sessions at once, of all users."""
+    max_user_sessions: int = 2
+    """Live sessions at once, of one user."""
+    max_user_jobs: int = 4
+    """Unfinished render jobs of one user."""
+    max_upload_mb: int = 200
+    """Largest upload, in MB; pictures: a quarter of it."""
+    max_megapixels: int = 24
+    """Largest picture or video frame."""
+    max_clip_seconds: float = 600.0
+    """Longest driving clip of a job."""
+    max_session_minutes: float = 60.0
+    """Longest live session."""
+    requests_per_minute: int = 600
+    """Of one address."""
+    keep_minutes: float = 60.0
+    """Uploads and results are deleted this long after they were last used."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise InputError(f"--port is 0 to 65535, got {self.port}.")
+        limits = {
+            "max_latency_ms": self.max_latency_ms,
+            "max_sessions": self.max_sessions,
+            "max_user_sessions": self.max_user_sessions,
+            "max_user_jobs": self.max_user_jobs,
+            "max_upload_mb": self.max_upload_mb,
+            "max_megapixels": self.max_megapixels,
+            "max_clip_seconds": self.max_clip_seconds,
+            "max_session_minutes": self.max_session_minutes,
+            "requests_per_minute": self.requests_per_minute,
+            "keep_minutes": self.keep_minutes,
+        }
+        for name, value in limits.items():
+            if not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} is more than 0, got {value}.")
+        if self.token is not None and len(self.token) < MIN_TOKEN_LENGTH:
+            raise InputError(
+                f"a token has at least {MIN_TOKEN_LENGTH} characters; make one with `openssl rand -hex 16`."
+            )
+        if not is_loopback(self.host) and self.token is None:
+            raise InputError(
+                f"--host {self.host} can be reached by others; set VIVANT_TOKEN (openssl rand -hex 16), or "
+                "listen on 127.0.0.1."
+            )
+        if self.origin is not None and not self.origin.startswith(("http://", "https://")):
+            raise InputError(f"--origin {self.origin} is not an address; write https://faces.example.org.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address; names other than localhost are not looked up."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,138 @@
+"""Mode voice of a live connection: sound drives; pictures and that sound come back in step, without an end.
+
+Pictures give way before sound does: where drawing takes too long, a picture is left out and its sound is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vivant import records
+from vivant.engine import Portrait
+from vivant.errors import InputError
+from vivant.live.speaker import Speaker, Spoken
+from vivant.media.packets import PacketEncoder
+from vivant.web import protocol
+from vivant.web.house import House, changed_options
+
+if TYPE_CHECKING:
+    from vivant.web.viewer import Line
+
+IDLE_SECONDS = 600.0
+"""An agent may be silent for this long."""
+AHEAD_PICTURES = 12
+"""Pictures on their way that were not reported as viewed; then sound alone is sent."""
+
+
+async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Portrait, options: Any) -> None:
+    """The whole session."""
+    engine, voice = await house.workshop.engine(), await house.workshop.voice()
+    speaker = Speaker(engine, portrait, voice, options, seed=hello.seed, side_px=hello.side_px)
+    height, width = speaker.frame_size
+    await line.tell(
+        protocol.Ready(
+            session="voice",
+            preset=house.workshop.preset,
+            width=width,
+            height=height,
+            options=records.to_data(speaker.options),
+            rate_hz=speaker.frame_rate_hz,
+            sample_rate_hz=speaker.sample_rate_hz,
+        )
+    )
+    talk = _Talk(line, house, hello, speaker, portrait)
+    tasks = [asyncio.create_task(part()) for part in (talk.listen, talk.speak, talk.closing)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await house.workshop.run(speaker.close)
+
+
+class _Talk:
+    def __init__(
+        self, line: Line, house: House, hello: protocol.Hello, speaker: Speaker, portrait: Portrait
+    ) -> None:
+        self._line, self._house, self._speaker = line, house, speaker
+        self._engine, self._portrait = speaker.engine, portrait
+        self._encoder = PacketEncoder(hello.receive, speaker.frame_rate_hz)
+        self._seen = self._sent = -1
+
+    async def closing(self) -> None:
+        await self._house.closing.wait()
+        raise InputError("the server is shutting down")
+
+    async def listen(self) -> None:
+        while True:
+            heard = await self._line.hear(IDLE_SECONDS)
+            match heard:
+                case protocol.Binary(kind=protocol.Kind.SOUND):
+                    if len(heard.payload) % 2:
+                        raise InputError("sound is 16-bit samples; this packet has half a sample")
+                    self._speaker.say(np.frombuffer(heard.payload, "<i2").astype(np.float32) / 32768)
+                case protocol.Interrupt():
+                    self._speaker.interrupt()
+                case protocol.Viewed():
+                    self._seen = max(self._seen, heard.number)
+                    self._house.metrics.latency.add(heard.latency_ms / 1000)
+                case protocol.WantKey():
+                    self._encoder.want_key()
+                case protocol.ChangeOptions():
+                    await self._change(heard)
+                case _:
+                    raise InputError("pictures and restarts are not for the mode voice")
+
+    async def _change(self, message: protocol.ChangeOptions) -> None:
+        try:
+            options = changed_options(self._speaker.options, message.options)
+            self._engine.start(self._portrait, options)  # says what this preset cannot do
+            self._speaker.options = options
+        except InputError as error:
+            await self._line.tell(protocol.Trouble(code="options", message=str(error), fatal=False))
+        await self._line.tell(protocol.OptionsNow(options=records.to_data(self._speaker.options)))
+
+    async def speak(self) -> None:
+        clock = asyncio.get_running_loop().time
+        interval = 1 / self._speaker.frame_rate_hz
+        began, number = clock(), 0
+        while True:
+            late = clock() - began - number * interval
+            if late > 1:  # a second behind even without pictures: begin a new beat
+                began += late
+            draw = late < interval and self._sent - self._seen < AHEAD_PICTURES
+            spoken = await self._house.workshop.run(partial(self._speaker.step, draw=draw))
+            if spoken is not None:
+                await self._send(spoken, number, number * interval * 1000)
+            number += 1
+            await asyncio.sleep(max(0.0, began + number * interval - clock()))
+
+    async def _send(self, spoken: Spoken, number: int, time_ms: float) -> None:
+        """Sound first: it may not be late."""
+        sound = (spoken.samples * 32767).astype("<i2").tobytes()
+        await self._line.send(
+            protocol.Binary(protocol.Kind.SOUND, spoken.speaking, number, time_ms, 0, 0, sound)
+        )
+        if spoken.image is None:
+            return
+        packet = await asyncio.to_thread(self._encoder.encode, spoken.image)
+        self._sent = number
+        self._house.metrics.frames_shown_total += 1
+        await self._line.send(
+            protocol.Binary(
+                protocol.Kind.PICTURE,
+                packet.is_key,
+                number,
+                time_ms,
+                packet.width,
+                packet.height,
+                packet.data,
+            )
+        )

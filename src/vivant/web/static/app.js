@@ -1,0 +1,391 @@
+// The page: wires portrait, driver and controls to a LiveClient. All state is here; the other files know nothing of it.
+
+import { LiveClient, supportsH264 } from "/static/client.js";
+import * as capture from "/static/capture.js";
+import { Screen, Recorder } from "/static/screen.js";
+import { Speech } from "/static/speech.js";
+import { Jobs } from "/static/jobs.js";
+
+const byId = (id) => document.getElementById(id);
+const TOKEN = "vivant-token";
+
+const client = new LiveClient(location.origin, sessionStorage.getItem(TOKEN));
+const driver = byId("driver");
+const screen = new Screen(byId("screen"), driver);
+const jobs = new Jobs(client, byId("jobs"), trouble);
+let server = null;
+let portrait = null; // {id, faces, file}
+let face = "largest";
+let session = null; // what to undo at the end: a list of functions
+let recorder = null;
+let cameraStream = null;
+
+function trouble(text) {
+  byId("trouble").textContent = text ?? "";
+  byId("trouble").hidden = !text;
+}
+
+function status(text, light = "") {
+  byId("status-text").textContent = text;
+  byId("light").className = light;
+}
+
+// who we talk to
+
+async function meet() {
+  try {
+    server = await (await client.fetch("/v1/server")).json();
+  } catch (error) {
+    if (error.status === 401) {
+      byId("token-form").hidden = false;
+      byId("token").focus();
+      return;
+    }
+    trouble(`The server does not answer: ${error.message}`);
+    return;
+  }
+  byId("token-form").hidden = true;
+  byId("about").textContent = `vivant ${server.version}, ${server.preset} (${server.licence ?? "your own weights"})`;
+  document.querySelector('[name="drive"][value="microphone"]').disabled = !server.has_voice;
+  enable();
+  jobs.watch();
+}
+
+byId("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  client.token = byId("token").value;
+  sessionStorage.setItem(TOKEN, client.token);
+  meet();
+});
+
+// the portrait
+
+async function choosePortrait(file) {
+  if (!file) return;
+  trouble();
+  status("looking at the picture");
+  try {
+    portrait = { ...(await client.upload(file)), file };
+  } catch (error) {
+    portrait = null;
+    trouble(`That picture cannot be used: ${error.message}`);
+  }
+  status("ready");
+  face = "largest";
+  showPortrait();
+  enable();
+}
+
+function showPortrait() {
+  byId("thumb").hidden = !portrait;
+  byId("drop-text").hidden = Boolean(portrait);
+  if (!portrait) return;
+  const picture = new Image();
+  picture.src = URL.createObjectURL(portrait.file);
+  picture.alt = "your portrait";
+  byId("thumb").replaceChildren(picture, ...portrait.faces.map(faceButton));
+  const count = portrait.faces.length;
+  byId("faces-note").textContent =
+    count === 0
+      ? "No face was found; choose another picture."
+      : count === 1
+        ? "One face. Choose another picture by clicking on this one."
+        : `${count} faces; choose one.`;
+  if (session) stop();
+}
+
+function faceButton(found) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.title = `face ${found.number}`;
+  button.setAttribute("aria-label", `face ${found.number}`);
+  button.setAttribute("aria-pressed", String(found.number === 0));
+  button.append(Object.assign(document.createElement("span"), { textContent: found.number }));
+  Object.assign(button.style, {
+    left: `${found.left * 100}%`,
+    top: `${found.top * 100}%`,
+    width: `${(found.right - found.left) * 100}%`,
+    height: `${(found.bottom - found.top) * 100}%`,
+  });
+  button.addEventListener("click", (event) => {
+    event.preventDefault();
+    face = String(found.number);
+    for (const other of byId("thumb").querySelectorAll("button")) {
+      other.setAttribute("aria-pressed", String(other === button));
+    }
+    if (session) start();
+  });
+  return button;
+}
+
+byId("picture").addEventListener("change", ({ target }) => choosePortrait(target.files[0]));
+for (const name of ["dragenter", "dragover"]) {
+  byId("drop").addEventListener(name, (event) => {
+    event.preventDefault();
+    byId("drop").classList.add("over");
+  });
+}
+for (const name of ["dragleave", "drop"]) {
+  byId("drop").addEventListener(name, () => byId("drop").classList.remove("over"));
+}
+byId("drop").addEventListener("drop", (event) => {
+  event.preventDefault();
+  choosePortrait(event.dataTransfer.files[0]);
+});
+
+// a live session
+
+const drive = () => document.querySelector('[name="drive"]:checked').value;
+
+for (const radio of document.querySelectorAll('[name="drive"]')) {
+  radio.addEventListener("change", () => {
+    byId("drive-file-row").hidden = drive() !== "file";
+    if (session) stop();
+    enable();
+  });
+}
+byId("drive-file").addEventListener("change", enable);
+
+function enable() {
+  const hasDriver = drive() !== "file" || byId("drive-file").files.length > 0;
+  const canAnimate = Boolean(server && portrait?.faces.length);
+  byId("start").disabled = !session && !(canAnimate && hasDriver);
+  byId("start").textContent = session ? "Stop" : "Start";
+  byId("restart").disabled = !session || session.isVoice;
+  byId("record").disabled = !session;
+  byId("render").disabled = !(canAnimate && byId("clip").files.length > 0);
+}
+
+async function start() {
+  stop();
+  trouble();
+  status("starting");
+  byId("start").disabled = true;
+  session = Object.assign([], { isVoice: false });
+  try {
+    await (drive() === "microphone" || isSoundFile() ? startVoice() : startVideo());
+    byId("hint").hidden = true;
+    status("live", "on");
+  } catch (error) {
+    stop();
+    trouble(explained(error));
+  }
+  enable();
+}
+
+function isSoundFile() {
+  return drive() === "file" && byId("drive-file").files[0].type.startsWith("audio/");
+}
+
+function explained(error) {
+  if (error.name === "NotAllowedError") return "The browser may not use the camera or microphone; allow it and start again.";
+  if (error.name === "NotFoundError") return "No camera or microphone was found; plug one in, or drive with a file.";
+  return error.message;
+}
+
+function hello(more) {
+  return { portrait: portrait.id, face, side_px: 512, max_latency_ms: server.max_latency_ms, options: chosenOptions(), ...more };
+}
+
+async function startVideo() {
+  if (drive() === "camera") {
+    cameraStream = await capture.openCamera(driver, { withSound: false });
+  } else {
+    await capture.openVideoFile(driver, byId("drive-file").files[0]);
+  }
+  session.push(() => capture.closeVideo(driver));
+  driver.classList.add("seen");
+  driver.classList.toggle("file", drive() === "file");
+  const codec = (await supportsH264()) ? "h264" : "jpeg";
+  showOptions((await client.start(hello({ mode: "camera", send: codec, receive: codec, rate_hz: 25 }))).options);
+  session.push(
+    capture.everyFrame(driver, (capturedMs) => {
+      if (driver.videoWidth) client.push(driver, capturedMs, ...capture.sentSize(driver));
+    }),
+  );
+}
+
+async function startVoice() {
+  const codec = (await supportsH264()) ? "h264" : "jpeg";
+  const isMicrophone = drive() === "microphone";
+  const speech = new Speech({ silent: isMicrophone, show: showPicture });
+  session.push(() => speech.close());
+  session.isVoice = true;
+  session.speech = speech;
+  const ready = await client.start(hello({ mode: "voice", receive: codec }));
+  showOptions(ready.options);
+  const context = speech.open(ready.sample_rate_hz);
+  const say = (samples) => client.say(samples);
+  session.push(
+    await (isMicrophone
+      ? capture.openMicrophone(context, say)
+      : capture.openSoundFile(context, byId("drive-file").files[0], say)),
+  );
+}
+
+function stop() {
+  if (!session) return;
+  const undo = session;
+  session = null;
+  client.stop();
+  for (const step of undo.reverse()) step();
+  if (recorder) finishRecording();
+  cameraStream = null;
+  driver.classList.remove("seen");
+  screen.clear();
+  byId("promise").textContent = "";
+  status("ready");
+  enable();
+}
+
+function showPicture(detail) {
+  screen.show(detail.image);
+  screen.noteLatency(client.viewed(detail));
+}
+
+client.addEventListener("picture", ({ detail }) => {
+  if (!session) return detail.image.close();
+  if (session.speech) session.speech.picture(detail);
+  else showPicture(detail);
+});
+client.addEventListener("sound", ({ detail }) => session?.speech?.sound(detail));
+client.addEventListener("closed", ({ detail }) => {
+  if (!session) return;
+  stop();
+  if (detail.code !== 1000) trouble(`The session ended: ${detail.reason}.`);
+});
+client.addEventListener("error", ({ detail }) => trouble(detail.message));
+client.addEventListener("options", ({ detail }) => showOptions(detail.options));
+client.addEventListener("pace", ({ detail }) => {
+  const broken = !detail.kept;
+  byId("promise").classList.toggle("broken", broken);
+  byId("promise").textContent = broken
+    ? `This machine cannot hold ${server.max_latency_ms} ms at present; it gives what it can.`
+    : `To hold ${server.max_latency_ms} ms: at most ${Math.round(detail.rate_hz)} pictures a second, ${detail.side_px} px.`;
+  status(broken ? "behind" : "live", broken ? "slow" : "on");
+});
+client.addEventListener("stats", ({ detail }) => {
+  byId("meter-dropped").textContent = detail.dropped + client.dropped;
+});
+setInterval(() => {
+  if (!session) return;
+  const ms = (value) => (value === null ? "–" : `${Math.round(value)} ms`);
+  byId("meter-fps").textContent = screen.rate.toFixed(1);
+  byId("meter-p50").textContent = ms(screen.quantile(0.5));
+  byId("meter-p95").textContent = ms(screen.quantile(0.95));
+}, 500);
+
+byId("start").addEventListener("click", () => (session ? stop() : start()));
+byId("restart").addEventListener("click", () => client.tell({ type: "restart" }));
+byId("beside").addEventListener("change", ({ target }) => {
+  screen.sideBySide = target.checked;
+  driver.classList.toggle("inside", target.checked);
+});
+
+// recording
+
+byId("record").addEventListener("click", () => (recorder ? finishRecording() : beginRecording()));
+
+function beginRecording() {
+  recorder = new Recorder(byId("screen"), cameraStream, (screen.quantile(0.5) ?? 0) / 1000);
+  byId("record").textContent = "Stop recording";
+  byId("record").classList.add("recording");
+}
+
+async function finishRecording() {
+  const finished = recorder;
+  recorder = null;
+  byId("record").textContent = "Record";
+  byId("record").classList.remove("recording");
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await finished.stop());
+  link.download = "vivant.webm";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+// controls
+
+const controls = [...document.querySelectorAll("[data-option]")];
+
+function value(control) {
+  if (control.type === "checkbox") return control.checked;
+  if (control.type !== "range") return control.value;
+  return "auto" in control.dataset && control.valueAsNumber < 0 ? null : control.valueAsNumber;
+}
+
+function chosenOptions() {
+  return Object.fromEntries(controls.filter((control) => !control.disabled).map((c) => [c.dataset.option, value(c)]));
+}
+
+function tell(control) {
+  const output = control.parentElement.querySelector("output");
+  if (!output) return;
+  const chosen = value(control);
+  output.textContent = chosen === null ? "as driven" : `${chosen}${control.dataset.unit ?? ""}`;
+}
+
+// The server's word on what holds now; controls of options that the preset lacks are put aside.
+function showOptions(options) {
+  for (const control of controls) {
+    const name = control.dataset.option;
+    control.disabled = !(name in options);
+    control.closest("label").hidden = control.disabled;
+    if (control.disabled) continue;
+    if (control.type === "checkbox") control.checked = options[name];
+    else control.value = options[name] ?? control.min;
+    tell(control);
+  }
+}
+
+for (const control of controls) {
+  tell(control);
+  control.addEventListener("input", () => {
+    tell(control);
+    trouble();
+    client.tell({ type: "options", options: { [control.dataset.option]: value(control) } });
+  });
+}
+
+// render jobs
+
+byId("clip").addEventListener("change", enable);
+byId("render").addEventListener("click", async () => {
+  trouble();
+  byId("upload-progress").hidden = false;
+  byId("render").disabled = true;
+  try {
+    await jobs.add({
+      portrait: portrait.id,
+      face,
+      clip: byId("clip").files[0],
+      compare: byId("compare").checked,
+      consent: byId("consent").value.trim() || null,
+    });
+  } catch (error) {
+    trouble(`That cannot be rendered: ${error.message}`);
+  }
+  byId("upload-progress").hidden = true;
+  enable();
+});
+
+function go(where) {
+  const isLive = where === "live";
+  byId("go-live").setAttribute("aria-pressed", String(isLive));
+  byId("go-render").setAttribute("aria-pressed", String(!isLive));
+  for (const part of document.querySelectorAll(".live-only")) part.hidden = !isLive;
+  for (const part of document.querySelectorAll(".render-only")) part.hidden = isLive;
+  byId("stage").hidden = !isLive;
+  document.body.classList.toggle("rendering", !isLive);
+  if (!isLive) stop();
+}
+byId("go-live").addEventListener("click", () => go("live"));
+byId("go-render").addEventListener("click", () => go("render"));
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select, button, textarea") || event.ctrlKey || event.metaKey) return;
+  if (event.key === "r" && !byId("record").disabled) byId("record").click();
+  if (event.key === "c" && !byId("restart").disabled) byId("restart").click();
+});
+
+meet();

@@ -1,0 +1,289 @@
+"""One WebSocket: a viewer's messages and packets in, pictures out, and nothing that grows in between.
+
+    hello -> room -> portrait -> ready
+    packets -> decode -> LiveStream.offer ... LiveStream.step (a worker) -> encode -> packets
+    viewed  -> latency contract -> pace
+
+At most IN_FLIGHT pictures are on their way without having been reported as viewed; beyond that a camera's pictures
+are dropped before they are encoded, and a file waits. So a slow line cannot pile up lag either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from time import monotonic
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from vivant import records
+from vivant.engine import Engine, Portrait
+from vivant.errors import InputError, VivantError
+from vivant.live.stream import LiveSettings, LiveStream, Shown
+from vivant.media.packets import PacketDecoder, PacketEncoder
+from vivant.web import protocol
+from vivant.web.house import BusyError, House, changed_options
+from vivant.web.speech import converse
+from vivant.web.uploads import UnknownUploadError
+
+IN_FLIGHT = 6
+HELLO_SECONDS = 20.0
+IDLE_SECONDS = 60.0
+"""A camera that sends nothing for this long is gone."""
+MESSAGES_PER_SECOND = 1000
+
+log = logging.getLogger(__name__)
+
+
+class Line:
+    """The socket, with typed messages and limits."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+        self._second, self._count = 0, 0
+
+    async def tell(self, message: protocol.FromServer) -> None:
+        await self._socket.send_text(message.model_dump_json())
+
+    async def send(self, packet: protocol.Binary) -> None:
+        await self._socket.send_bytes(packet.packed())
+
+    async def hear(self, timeout_seconds: float) -> protocol.FromViewer | protocol.Binary:
+        """The next message. Raises InputError for nonsense, WebSocketDisconnect at the end, TimeoutError."""
+        message = await asyncio.wait_for(self._socket.receive(), timeout_seconds)
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        second = int(monotonic())
+        self._count = self._count + 1 if second == self._second else 1
+        self._second = second
+        if self._count > MESSAGES_PER_SECOND:
+            raise InputError(f"more than {MESSAGES_PER_SECOND} messages a second; send less")
+        if message.get("bytes") is not None:
+            return protocol.parse_binary(message["bytes"])
+        return protocol.parse_viewer(message.get("text") or "")
+
+
+async def serve_viewer(socket: WebSocket, house: House) -> None:
+    """The whole life of one connection."""
+    await socket.accept()
+    line = Line(socket)
+    try:
+        async with asyncio.timeout(house.serving.max_session_minutes * 60):
+            await _serve(line, house)
+        await socket.close(1000)
+    except WebSocketDisconnect:
+        return
+    except TimeoutError:
+        await _end(socket, line, "protocol", "the session lasted too long or was silent for too long")
+    except BusyError as error:
+        await _end(socket, line, "busy", str(error))
+    except UnknownUploadError as error:
+        await _end(socket, line, "portrait", str(error))
+    except VivantError as error:
+        await _end(socket, line, "input", str(error))
+
+
+async def _serve(line: Line, house: House) -> None:
+    hello = await line.hear(HELLO_SECONDS)
+    if not isinstance(hello, protocol.Hello):
+        raise InputError("the first message is hello")
+    if hello.version != protocol.VERSION:
+        raise InputError(
+            f"this server speaks version {protocol.VERSION}, not {hello.version}; reload the page"
+        )
+    owner = house.owner_of(hello.token)
+    if owner is None:
+        raise InputError("the token is missing or wrong")
+    if hello.preset not in (None, house.workshop.preset):
+        raise InputError(f"live sessions of this server use {house.workshop.preset}, not {hello.preset}")
+    _, picture = house.uploads.get(owner, hello.portrait, "picture")
+    with house.rooms.room(owner):
+        engine = await house.workshop.engine()
+        portrait = await house.workshop.portrait(picture, hello.face)
+        options = changed_options(engine.options_type(), hello.options)
+        if hello.mode == "voice":
+            await converse(line, house, hello, portrait, options)
+            return
+        await _Viewer(line, house, hello).run(engine, portrait, options)
+
+
+async def _end(socket: WebSocket, line: Line, code: Any, message: str) -> None:
+    """Say why, and go; the viewer may be gone already."""
+    try:
+        await line.tell(protocol.Trouble(code=code, message=message, fatal=True))
+        await socket.close(4000, message[:100])
+    except (WebSocketDisconnect, RuntimeError):
+        return
+
+
+class _Viewer:
+    """A camera or a file that drives."""
+
+    def __init__(self, line: Line, house: House, hello: protocol.Hello) -> None:
+        self._line, self._house, self._hello = line, house, hello
+        self._is_camera = hello.mode == "camera"
+        self._decoder = PacketDecoder(hello.send)
+        self._encoder = PacketEncoder(hello.receive, hello.rate_hz)
+        self._in_flight: deque[int] = deque()
+        self._num_unsent = 0
+        self._wake, self._room = asyncio.Event(), asyncio.Event()
+        self._pace: protocol.Pace | None = None
+
+    async def run(self, engine: Engine, portrait: Portrait, options: Any) -> None:
+        hello, house = self._hello, self._house
+        self._engine, self._portrait = engine, portrait
+        self._stream = stream = LiveStream(
+            engine,
+            portrait,
+            options,
+            LiveSettings(
+                policy="newest" if self._is_camera else "wait",
+                rate_hz=hello.rate_hz,
+                side_px=hello.side_px,
+                max_latency_ms=min(hello.max_latency_ms, 60_000),
+                driving_face=hello.driving_face,
+                paste_back=hello.paste_back,
+                seed=hello.seed,
+            ),
+        )
+        height, width = stream.frame_size
+        name = secrets.token_hex(4)
+        await self._line.tell(
+            protocol.Ready(
+                session=name,
+                preset=house.workshop.preset,
+                width=width,
+                height=height,
+                options=records.to_data(stream.options),
+                rate_hz=hello.rate_hz,
+                sample_rate_hz=None,
+            )
+        )
+        log.info("session begins", extra={"session": name, "mode": hello.mode})
+        tasks = [
+            asyncio.create_task(part()) for part in (self._listen, self._draw, self._report, self._closing)
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await house.workshop.run(stream.close)
+            counts = stream.counts
+            house.metrics.frames_dropped_total += counts.paced + counts.replaced + self._num_unsent
+            log.info("session ends", extra={"session": name, "shown": counts.shown})
+
+    async def _closing(self) -> None:
+        await self._house.closing.wait()
+        raise InputError("the server is shutting down")
+
+    async def _listen(self) -> None:
+        while True:
+            heard = await self._line.hear(IDLE_SECONDS)
+            match heard:
+                case protocol.Binary():
+                    await self._take(heard)
+                case protocol.Viewed():
+                    self._viewed(heard)
+                case protocol.Restart():
+                    self._stream.restart()
+                case protocol.WantKey():
+                    self._encoder.want_key()
+                case protocol.ChangeOptions():
+                    await self._change(heard)
+                case _:
+                    raise InputError(f"{heard.type} is not for this mode")
+
+    async def _take(self, packet: protocol.Binary) -> None:
+        if packet.kind is not protocol.Kind.PICTURE:
+            raise InputError("sound is for the mode voice")
+        image = await asyncio.to_thread(self._decoder.decode, packet.payload)
+        if image is None:
+            return
+        seconds = packet.captured_ms / 1000
+        while not self._stream.offer(image, seconds, packet.number):
+            if self._is_camera:
+                return
+            self._room.clear()
+            await self._room.wait()
+        self._wake.set()
+
+    def _viewed(self, message: protocol.Viewed) -> None:
+        while self._in_flight and self._in_flight[0] <= message.number:
+            self._in_flight.popleft()
+        self._room.set()
+        self._house.metrics.latency.add(message.latency_ms / 1000)
+        if self._stream.viewed(message.latency_ms / 1000):
+            contract = self._stream.contract
+            level = contract.level
+            self._pace = protocol.Pace(rate_hz=level.rate_hz, side_px=level.side_px, kept=contract.kept)
+
+    async def _change(self, message: protocol.ChangeOptions) -> None:
+        try:
+            options = changed_options(self._stream.options, message.options)
+            self._engine.start(self._portrait, options)  # says what this preset cannot do
+            self._stream.options = options
+        except InputError as error:
+            await self._line.tell(protocol.Trouble(code="options", message=str(error), fatal=False))
+        now = records.to_data(self._stream.options)
+        await self._line.tell(protocol.OptionsNow(options=now))
+
+    async def _draw(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while shown := await self._house.workshop.run(self._stream.step):
+                self._room.set()
+                for picture in shown:
+                    await self._send(picture)
+
+    async def _send(self, picture: Shown) -> None:
+        while len(self._in_flight) >= IN_FLIGHT:
+            if self._is_camera:
+                self._num_unsent += 1
+                return
+            self._room.clear()
+            await self._room.wait()
+        packet = await asyncio.to_thread(self._encoder.encode, picture.image)
+        self._in_flight.append(picture.number)
+        self._house.metrics.frames_shown_total += 1
+        await self._line.send(
+            protocol.Binary(
+                protocol.Kind.PICTURE,
+                packet.is_key,
+                picture.number,
+                picture.captured_seconds * 1000,
+                packet.width,
+                packet.height,
+                packet.data,
+            )
+        )
+
+    async def _report(self) -> None:
+        busy = 0.0
+        while True:
+            await asyncio.sleep(1)
+            stream, meter = self._stream, self._stream.latency
+            if self._pace is not None:
+                pace, self._pace = self._pace, None
+                await self._line.tell(pace)
+            counts = stream.counts
+            p50, p95 = (meter.quantile(share) * 1000 if meter.count else None for share in (0.5, 0.95))
+            await self._line.tell(
+                protocol.Stats(
+                    shown=counts.shown,
+                    dropped=counts.paced + counts.replaced + self._num_unsent,
+                    without_face=counts.without_face,
+                    latency_p50_ms=p50,
+                    latency_p95_ms=p95,
+                    latency_max_ms=meter.max_seconds * 1000 if meter.count else None,
+                    busy=min(1.0, stream.busy_seconds - busy),
+                )
+            )
+            busy = stream.busy_seconds

@@ -1,0 +1,66 @@
+"""Shared by the server's tests: a tiny preset, an application on it, and pictures to send."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from starlette.testclient import TestClient
+
+from vivant import checkpoint
+from vivant.engines.liveportrait.engine import LivePortrait
+from vivant.web.app import build
+from vivant.web.settings import Serving
+
+HOST = "http://127.0.0.1"
+
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the smallest networks, untrained."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    torch.manual_seed(0)
+    config = LivePortrait.tiny_configs()["compact"]
+    networks = LivePortrait.build_networks(config)
+    with torch.no_grad():
+        for parameter in networks.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    checkpoint.save(folder, "liveportrait", config, networks)
+    return folder
+
+
+@pytest.fixture
+def serving(tiny: Path, tmp_path: Path) -> Callable[..., Serving]:
+    def make(**given: Any) -> Serving:
+        return Serving(preset=str(tiny), state=tmp_path / "state", **given)
+
+    return make
+
+
+@pytest.fixture
+def client(serving: Callable[..., Serving]) -> Iterator[TestClient]:
+    """A server without a token, started and ended."""
+    app, _ = build(serving())
+    with TestClient(app, base_url=HOST) as made:
+        yield made
+
+
+def noise(seed: int, side: int = 64) -> np.ndarray:
+    """A smooth picture, uint8 (side, side, 3)."""
+    coarse = torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
+    return np.ascontiguousarray((smooth[0] * 255).byte().permute(1, 2, 0).numpy())
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()

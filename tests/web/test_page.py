@@ -1,0 +1,130 @@
+"""The page in a real headless Chromium with a fake camera: choose a portrait, start, see pictures, change, stop.
+
+Skipped only where Chromium is missing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from skimage.data import astronaut
+
+from vivant.face.models import face_models_available
+from vivant.web.app import build
+from vivant.web.settings import Serving
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
+    pytest.mark.skipif(not face_models_available(), reason="the face models are not on this machine"),
+]
+TOKEN = "a-token-of-some-length"
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def face() -> np.ndarray:
+    return np.ascontiguousarray(astronaut()[:400, 40:440])
+
+
+@pytest.fixture
+def address(serving: Callable[..., Serving]) -> Iterator[str]:
+    """A server on a free port of this machine, which asks for a token."""
+    app, _ = build(serving(token=TOKEN, port=0))
+    config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=3)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        threading.Event().wait(0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory, face: np.ndarray) -> Path:
+    """A clip that Chromium plays as its camera: the face, moving from side to side."""
+    path = tmp_path_factory.mktemp("camera") / "face.y4m"
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W400 H400 F25:1 Ip A1:1 C420jpeg\n")
+        for index in range(25):
+            shifted = np.roll(face, round(8 * np.sin(index / 4)), 1)
+            luma, blue, red = Image.fromarray(shifted).convert("YCbCr").split()
+            half = [np.asarray(plane.resize((200, 200))).tobytes() for plane in (blue, red)]
+            file.write(b"FRAME\n" + np.asarray(luma).tobytes() + b"".join(half))
+    return path
+
+
+@pytest.fixture
+def page(camera: Path) -> Iterator[Any]:
+    flags = [
+        "--no-sandbox",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={camera}",
+    ]
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+        made = browser.new_page()
+        made.set_default_timeout(PATIENCE_MS)
+        yield made
+        browser.close()
+
+
+def until(page: Any, is_so: Callable[[], bool]) -> None:
+    for _ in range(PATIENCE_MS // 100):
+        if is_so():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(page.inner_text("body"))
+
+
+def test_a_camera_drives_a_portrait_on_the_page(
+    page: Any, address: str, face: np.ndarray, tmp_path: Path
+) -> None:
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda request: faults.append(request.url) if address not in request.url else None)
+    Image.fromarray(face).save(tmp_path / "face.png")
+    (tmp_path / "notes.png").write_text("no picture")
+
+    page.goto(address)
+    page.fill("#token", TOKEN)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#token-form", state="hidden")
+    page.set_input_files("#picture", tmp_path / "notes.png")
+    until(page, lambda: "not a picture" in page.inner_text("#trouble"))
+    assert page.is_disabled("#start")
+    page.set_input_files("#picture", tmp_path / "face.png")
+    page.wait_for_selector("#start:enabled")
+    assert page.is_hidden("#trouble")
+    assert page.locator("#thumb button").count() == 1
+
+    page.focus("#start")
+    page.keyboard.press("Enter")
+    until(page, lambda: page.inner_text("#meter-p95").endswith("ms"))
+    first = page.locator("#screen").screenshot()
+    until(page, lambda: page.locator("#screen").screenshot() != first)
+    page.select_option("[data-option=region]", "pose")
+    page.click("#beside")
+    until(page, lambda: page.evaluate("document.getElementById('screen').width") > 512)
+    with page.expect_download() as download:
+        page.click("#record")
+        page.wait_for_timeout(1500)
+        page.click("#record")
+    assert download.value.path().stat().st_size > 1000
+    page.click("#start")
+    assert page.inner_text("#start") == "Start"
+    assert page.is_hidden("#trouble"), page.inner_text("#trouble")
+    assert not [fault for fault in faults if not fault.startswith(("blob:", "data:"))]
