@@ -42,7 +42,8 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("families' training",),  # engines/<family>/{losses, recipes, ...}
     ("evaluation",),
-    ("cli", "web"),
+    ("web",),
+    ("cli",),
 )
 LEVEL = {package: level for level, rung in enumerate(RUNGS) for package in rung}
 

@@ -17,10 +17,11 @@ DECODE_SECONDS = 40.0
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIVANT_HOME", "XDG_CACHE_HOME", "SYSTEMROOT", "HF_HUB_OFFLINE")
 
 
-def surroundings(**more: str) -> dict[str, str]:
+def surroundings() -> dict[str, str]:
     """Environment for a child: no secrets of the server, the same modules."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)} | more
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return kept | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
 
 async def decoded(kind: str, source: Path, target: Path, limits: Limits) -> dict[str, Any]:
@@ -36,7 +37,7 @@ async def decoded(kind: str, source: Path, target: Path, limits: Limits) -> dict
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env=surroundings(OMP_NUM_THREADS="1"),
+        env=surroundings(),
     )
     try:
         out, _ = await asyncio.wait_for(child.communicate(), DECODE_SECONDS)
