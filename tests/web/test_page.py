@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not face_models_available(), reason="the face models are not on this machine"),
 ]
 TOKEN = "a-token-of-some-length"
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 
 
 @pytest.fixture(scope="module")
