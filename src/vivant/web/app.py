@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,11 @@ from vivant.store import store_folder
 from vivant.web import protocol
 from vivant.web.gate import Gate
 from vivant.web.house import House, Workshop
+from vivant.web.job_routes import add_jobs
+from vivant.web.jobs import NotNowError, UnknownJobError
 from vivant.web.metrics import Metrics
+from vivant.web.routes import counted, errors, owner
+from vivant.web.runner import Runner
 from vivant.web.settings import Serving
 from vivant.web.uploads import TooLargeError, UnknownUploadError, Uploads
 from vivant.web.viewer import serve_viewer
@@ -71,9 +75,9 @@ def build(serving: Serving) -> tuple[ASGIApp, House]:
     """The application, and what its users share. The engine is loaded when the application starts."""
     folder = serving.state if serving.state is not None else store_folder() / "serve"
     gate = Gate(_nothing, serving)
-    house = House(
-        serving, Workshop(serving.preset), Uploads(folder / "uploads", serving), Metrics(), gate.owner
-    )
+    uploads, metrics = Uploads(folder / "uploads", serving), Metrics()
+    runner = Runner(folder / "jobs", serving, uploads, metrics)
+    house = House(serving, Workshop(serving.preset), uploads, metrics, runner, gate.owner)
     app = FastAPI(
         title="vivant",
         version=vivant.__version__,
@@ -84,6 +88,7 @@ def build(serving: Serving) -> tuple[ASGIApp, House]:
     app.exception_handler(VivantError)(_answer_error)
     _add_open_routes(app, house)
     _add_portraits(app, house)
+    add_jobs(app, house)
     app.router.routes.append(Mount("/static", StaticFiles(directory=STATIC), name="static"))
     gate.app = app
     return gate, house
@@ -97,11 +102,15 @@ def _lifespan(house: House) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await house.workshop.engine()
-        sweeper = asyncio.create_task(_sweep(house))
+        tasks = [asyncio.create_task(_sweep(house)), asyncio.create_task(house.runner.run())]
         yield
         house.closing.set()
-        sweeper.cancel()
-        house.metrics.uploads_deleted_total += house.uploads.sweep((), everything=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        needed = house.runner.store.needed_uploads()
+        house.metrics.uploads_deleted_total += house.uploads.sweep(needed, everything=True)
+        house.runner.store.close()
         await asyncio.to_thread(house.workshop.close)
 
     return lifespan
@@ -110,13 +119,14 @@ def _lifespan(house: House) -> Callable[[FastAPI], Any]:
 async def _sweep(house: House) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
-        house.metrics.uploads_deleted_total += house.uploads.sweep(())
+        house.runner.sweep()
+        needed = house.runner.store.needed_uploads()
+        house.metrics.uploads_deleted_total += house.uploads.sweep(needed)
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
-    status = (
-        404 if isinstance(error, UnknownUploadError) else 413 if isinstance(error, TooLargeError) else 422
-    )
+    statuses = {UnknownUploadError: 404, UnknownJobError: 404, TooLargeError: 413, NotNowError: 409}
+    status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 422)
     return JSONResponse({"detail": str(error)}, status)
 
 
@@ -135,7 +145,9 @@ def _add_open_routes(app: FastAPI, house: House) -> None:
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         """Counters for Prometheus."""
-        return PlainTextResponse(house.metrics.text({}), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(
+            house.metrics.text(house.runner.store.counts()), media_type="text/plain; version=0.0.4"
+        )
 
     @app.get("/v1/server")
     async def server() -> ServerSays:
@@ -155,13 +167,6 @@ def _add_open_routes(app: FastAPI, house: House) -> None:
         await serve_viewer(socket, house)
 
 
-def owner(request: Request) -> str:
-    """Who asks; the gate has let nobody in without a name."""
-    name = request.scope["state"]["owner"]
-    assert isinstance(name, str)
-    return name
-
-
 def _add_portraits(app: FastAPI, house: House) -> None:
     @app.post("/v1/portraits", status_code=201, responses=errors(413, 422))
     async def add_portrait(request: Request) -> PortraitMade:
@@ -178,34 +183,6 @@ def _add_portraits(app: FastAPI, house: House) -> None:
         house.uploads.delete(owner(request), name, "picture")
         house.workshop.forget(path)
         return Response(status_code=204)
-
-
-async def counted(house: House, upload: Awaitable[Any]) -> Any:
-    """The upload, counted with those that came to something or with those refused."""
-    try:
-        made = await upload
-    except VivantError:
-        house.metrics.uploads_refused_total += 1
-        raise
-    house.metrics.uploads_total += 1
-    return made
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Answers that a route may give besides its own, for OpenAPI."""
-    texts = {
-        404: "There is no such thing of yours.",
-        409: "Not now.",
-        413: "Too large.",
-        422: "Cannot be used.",
-    }
-    return {status: {"description": texts[status], "model": Detail} for status in statuses}
-
-
-class Detail(BaseModel):
-    """What is wrong and what to do."""
-
-    detail: str | list[Any]
 
 
 def _faces(path: Path) -> list[Face]:

@@ -19,6 +19,7 @@ from vivant.engine import Engine, Portrait, Voice
 from vivant.errors import InputError
 from vivant.presets import load, load_voice
 from vivant.web.metrics import Metrics
+from vivant.web.runner import Runner
 from vivant.web.settings import Serving
 from vivant.web.uploads import Uploads
 
@@ -126,6 +127,7 @@ class House:
     workshop: Workshop
     uploads: Uploads
     metrics: Metrics
+    runner: Runner
     owner_of: Callable[[str | None], str | None]
     """Of a token; None where it is wrong."""
     rooms: Rooms = field(init=False)

@@ -16,6 +16,7 @@ const jobs = new Jobs(client, byId("jobs"), trouble);
 let server = null;
 let portrait = null; // {id, faces, file}
 let face = "largest";
+let clip = null; // of a render job
 let session = null; // what to undo at the end: a list of functions
 let recorder = null;
 let cameraStream = null;
@@ -153,7 +154,7 @@ function enable() {
   byId("start").textContent = session ? "Stop" : "Start";
   byId("restart").disabled = !session || session.isVoice;
   byId("record").disabled = !session;
-  byId("render").disabled = !(canAnimate && byId("clip").files.length > 0);
+  byId("render").disabled = !(canAnimate && clip);
 }
 
 async function start() {
@@ -349,24 +350,36 @@ for (const control of controls) {
 
 // render jobs
 
-byId("clip").addEventListener("change", enable);
-byId("render").addEventListener("click", async () => {
+byId("clip").addEventListener("change", async ({ target }) => {
+  clip = null;
+  enable();
   trouble();
+  byId("plan").textContent = "";
+  if (!target.files.length) return;
   byId("upload-progress").hidden = false;
-  byId("render").disabled = true;
   try {
-    await jobs.add({
-      portrait: portrait.id,
-      face,
-      clip: byId("clip").files[0],
-      compare: byId("compare").checked,
-      consent: byId("consent").value.trim() || null,
-    });
+    clip = await jobs.upload(target.files[0]);
+    byId("plan").textContent = planned(clip);
   } catch (error) {
-    trouble(`That cannot be rendered: ${error.message}`);
+    trouble(`That clip cannot be used: ${error.message}`);
   }
   byId("upload-progress").hidden = true;
   enable();
+});
+
+function planned({ seconds, num_frames, seconds_estimate }) {
+  if (!num_frames) return "";
+  const takes = seconds_estimate ? `, about ${Math.max(1, Math.round(seconds_estimate))} s of work here` : "";
+  return `${seconds.toFixed(1)} s, ${num_frames} frames${takes}`;
+}
+
+byId("render").addEventListener("click", async () => {
+  trouble();
+  try {
+    await jobs.add({ portrait: portrait.id, face, clip: clip.id, compare: byId("compare").checked });
+  } catch (error) {
+    trouble(`That cannot be rendered: ${error.message}`);
+  }
 });
 
 function go(where) {

@@ -14,12 +14,15 @@ export class Jobs {
     this.#trouble = trouble;
   }
 
-  async add({ portrait, face, clip, compare, consent }) {
-    const sent = await (await this.#client.fetch("/v1/clips", { method: "POST", body: clip })).json();
+  async upload(file) {
+    return (await this.#client.fetch("/v1/clips", { method: "POST", body: file })).json();
+  }
+
+  async add(order) {
     await this.#client.fetch("/v1/jobs", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ portrait, clip: sent.id, face, compare, consent }),
+      body: JSON.stringify(order),
     });
     await this.watch();
   }

@@ -1,0 +1,160 @@
+"""The routes of render jobs: clips up, orders in, progress, cancel, retry, results down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from vivant.presets import PRESETS
+from vivant.web.house import House
+from vivant.web.jobs import Job, NotNowError, State
+from vivant.web.routes import counted, errors, owner
+
+EVENT_SECONDS = 0.3
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
+
+
+class ClipMade(BaseModel):
+    """What became of an uploaded clip or sound."""
+
+    id: str
+    kind: Literal["clip", "sound"]
+    seconds: float | None
+    width: int | None = None
+    height: int | None = None
+    frame_rate: float | None = None
+    has_sound: bool = True
+    num_frames: int | None = None
+    """What a job would render."""
+    seconds_estimate: float | None = None
+    """How long that would take, from this server's last job; None where there was none."""
+
+
+class Order(BaseModel):
+    """A picture, a clip, and what to make of them; see `vivant animate --help`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    portrait: Name
+    clip: Name
+    face: Annotated[str, Field(max_length=40)] = "largest"
+    driving_face: Annotated[str, Field(max_length=40)] = "largest"
+    paste_back: bool | None = None
+    compare: bool = False
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    crf: Annotated[int, Field(ge=0, le=51)] | None = None
+    options: dict[str, Any] = {}
+
+
+class JobNow(BaseModel):
+    """How far a job is."""
+
+    id: str
+    state: State
+    done: int
+    """Frames."""
+    total: int | None
+    error: str | None
+    created: float
+    """Seconds since 1970."""
+
+
+def add_jobs(app: FastAPI, house: House) -> None:
+    """All routes of this file."""
+    _add_clips(app, house)
+    _add_orders(app, house)
+    _add_watching(app, house)
+
+
+def _add_clips(app: FastAPI, house: House) -> None:
+    @app.post("/v1/clips", status_code=201, responses=errors(413, 422))
+    async def add_clip(request: Request) -> ClipMade:
+        """Upload a driving clip or speech (the body is the file)."""
+        upload = await counted(house, house.uploads.receive(owner(request), "clip", request.stream()))
+        made = ClipMade(id=upload.id, **upload.info)
+        if made.seconds is not None:
+            made.num_frames = round(made.seconds * (made.frame_rate or 25))
+            speed = house.runner.frames_per_second
+            made.seconds_estimate = made.num_frames / speed if speed is not None else None
+        return made
+
+
+def _add_orders(app: FastAPI, house: House) -> None:
+    runner = house.runner
+
+    @app.post("/v1/jobs", status_code=201, responses=errors(404, 409, 422))
+    async def add_job(request: Request, order: Order) -> JobNow:
+        """Order a render job."""
+        house.uploads.get(owner(request), order.portrait, "picture")
+        clip, _ = house.uploads.get(owner(request), order.clip, "clip")
+        preset = PRESETS.get(house.serving.preset)
+        if clip.info["kind"] == "sound" and (preset is None or preset.voice is None):
+            raise NotNowError(f"{house.serving.preset} has no voice; drive with a video")
+        made = runner.store.add(owner(request), order.model_dump(), house.serving.max_user_jobs)
+        return _now(made)
+
+    @app.post("/v1/jobs/{name}/cancel", responses=errors(404, 409))
+    async def cancel_job(request: Request, name: str) -> JobNow:
+        """Stop a job that waits or runs; nothing of it is kept."""
+        return _now(runner.store.cancel(owner(request), name))
+
+    @app.post("/v1/jobs/{name}/retry", responses=errors(404, 409))
+    async def retry_job(request: Request, name: str) -> JobNow:
+        """Queue a failed or cancelled job again, while its uploads are kept."""
+        job = runner.store.get(owner(request), name)
+        house.uploads.get(job.owner, job.ordered["portrait"], "picture")
+        house.uploads.get(job.owner, job.ordered["clip"], "clip")
+        return _now(runner.store.retry(owner(request), name))
+
+
+def _add_watching(app: FastAPI, house: House) -> None:
+    store = house.runner.store
+
+    @app.get("/v1/jobs")
+    async def list_jobs(request: Request) -> list[JobNow]:
+        """Your jobs, newest first."""
+        return [_now(job) for job in store.of_owner(owner(request))]
+
+    @app.get("/v1/jobs/{name}", responses=errors(404))
+    async def get_job(request: Request, name: str) -> JobNow:
+        """How far it is."""
+        return _now(store.get(owner(request), name))
+
+    @app.get("/v1/jobs/{name}/events", responses=errors(404), response_class=StreamingResponse)
+    async def watch_job(request: Request, name: str) -> StreamingResponse:
+        """The same as server-sent events, one for each change, until it is finished."""
+        store.get(owner(request), name)
+        events = _events(house, owner(request), name)
+        return StreamingResponse(events, media_type="text/event-stream")
+
+    @app.get("/v1/jobs/{name}/result", responses=errors(404, 409), response_class=FileResponse)
+    async def get_result(request: Request, name: str) -> Response:
+        """The video of a job that is done."""
+        job = store.get(owner(request), name)
+        if job.state != "done":
+            raise NotNowError(f"the job is {job.state}; there is no result")
+        return FileResponse(house.runner.result(job), media_type="video/mp4", filename="vivant.mp4")
+
+
+async def _events(house: House, name_of_owner: str, name: str) -> AsyncIterator[str]:
+    last = None
+    while not house.closing.is_set():
+        now = _now(house.runner.store.get(name_of_owner, name))
+        if now != last:
+            yield f"data: {json.dumps(now.model_dump())}\n\n"
+        if now.state not in ("queued", "running"):
+            return
+        last = now
+        await asyncio.sleep(EVENT_SECONDS)
+
+
+def _now(job: Job) -> JobNow:
+    return JobNow(
+        id=job.id, state=job.state, done=job.done, total=job.total, error=job.error, created=job.created
+    )

@@ -1,0 +1,47 @@
+"""What the routes of the server share: who asks, how uploads are counted, how errors are described."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from vivant.errors import VivantError
+from vivant.web.house import House
+
+
+def owner(request: Request) -> str:
+    """Who asks; the gate has let nobody in without a name."""
+    name = request.scope["state"]["owner"]
+    assert isinstance(name, str)
+    return name
+
+
+async def counted(house: House, upload: Awaitable[Any]) -> Any:
+    """The upload, counted with those that came to something or with those refused."""
+    try:
+        made = await upload
+    except VivantError:
+        house.metrics.uploads_refused_total += 1
+        raise
+    house.metrics.uploads_total += 1
+    return made
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Answers that a route may give besides its own, for OpenAPI."""
+    texts = {
+        404: "There is no such thing of yours.",
+        409: "Not now.",
+        413: "Too large.",
+        422: "Cannot be used.",
+    }
+    return {status: {"description": texts[status], "model": Detail} for status in statuses}
+
+
+class Detail(BaseModel):
+    """What is wrong and what to do."""
+
+    detail: str | list[Any]

@@ -1,0 +1,135 @@
+"""Does the jobs, one after another, each in a process of its own, and keeps their files for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+from vivant.web.jobs import Job, JobStore
+from vivant.web.metrics import Metrics
+from vivant.web.sandbox import surroundings
+from vivant.web.settings import Serving
+from vivant.web.uploads import Uploads
+from vivant.web.worker import RESULT
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """One per server."""
+
+    def __init__(self, folder: Path, serving: Serving, uploads: Uploads, metrics: Metrics) -> None:
+        self.folder, self._serving, self._uploads, self._metrics = folder, serving, uploads, metrics
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.store = JobStore(folder / "jobs.sqlite3")
+        self.frames_per_second: float | None = None
+        """Of the last job, loading included; None before the first."""
+
+    def result(self, job: Job) -> Path:
+        return self._folder_of(job.id) / RESULT
+
+    async def run(self) -> None:
+        """Until cancelled; what is at work then is queued again."""
+        if count := self.store.recover():
+            log.info("jobs queued again", extra={"count": count})
+        while True:
+            job = self.store.begin_next()
+            if job is None:
+                await asyncio.sleep(POLL_SECONDS)
+                continue
+            log.info("job begins", extra={"job": job.id[:8], "attempt": job.attempts})
+            try:
+                began = monotonic()
+                await self._do(job)
+                done = self.store.get(job.owner, job.id)
+                if done.state == "done" and done.done:
+                    self.frames_per_second = done.done / (monotonic() - began)
+            except asyncio.CancelledError:
+                self.store.requeue(job.id)
+                raise
+            log.info("job ends", extra={"job": job.id[:8], "state": self.store.get(job.owner, job.id).state})
+
+    def sweep(self) -> None:
+        """Delete results that nobody fetched for long."""
+        for name in self.store.forget_before(time() - self._serving.keep_minutes * 60):
+            shutil.rmtree(self._folder_of(name), ignore_errors=True)
+
+    async def _do(self, job: Job) -> None:
+        folder = self._folder_of(job.id)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / "order.json").write_text(json.dumps(self._order(job)), encoding="utf-8")
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "vivant.web.worker",
+            str(folder),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=surroundings(),
+        )
+        reading = asyncio.create_task(self._read(job, child))
+        try:
+            while not reading.done():
+                await asyncio.wait([reading], timeout=POLL_SECONDS)
+                if self.store.get(job.owner, job.id).state == "cancelled":
+                    break
+            else:
+                self._conclude(job, reading.result())
+        finally:
+            reading.cancel()
+            await _end(child)
+        if self.store.get(job.owner, job.id).state == "cancelled":
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _order(self, job: Job) -> dict[str, Any]:
+        ordered = dict(job.ordered)
+        _, picture = self._uploads.get(job.owner, ordered.pop("portrait"), "picture")
+        _, clip = self._uploads.get(job.owner, ordered.pop("clip"), "clip")
+        options = ordered.pop("options")
+        recording = ordered | {"source": str(picture), "driving": str(clip), "preset": self._serving.preset}
+        return {"recording": recording, "options": options}
+
+    async def _read(self, job: Job, child: asyncio.subprocess.Process) -> dict[str, Any]:
+        """The worker's last word; its progress goes into the store."""
+        assert child.stdout is not None
+        last: dict[str, Any] = {}
+        async for line in child.stdout:
+            last = json.loads(line)
+            if "done" in last:
+                self.store.progress(job.id, last["done"], last["total"])
+        return last
+
+    def _conclude(self, job: Job, last: dict[str, Any]) -> None:
+        if last.get("finished"):
+            self.store.progress(job.id, last["frames"], last["frames"])
+            self.store.finish(job.id, "done")
+            self._metrics.jobs_finished_total += 1
+            return
+        self.store.finish(
+            job.id, "failed", last.get("error", "the render process ended without a word; try again")
+        )
+        self._metrics.jobs_failed_total += 1
+
+    def _folder_of(self, name: str) -> Path:
+        return self.folder / name
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """End the worker, politely at first, and let go of its pipes."""
+    if child.returncode is None:
+        child.terminate()
+        try:
+            await asyncio.wait_for(child.wait(), GRACE_SECONDS)
+        except TimeoutError:
+            child.kill()
+    await child.communicate()

@@ -1,0 +1,177 @@
+"""Render jobs: the store survives what may come, and a job through the whole server gives what the command gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from vivant.media.reader import read_clip
+from vivant.media.writer import VideoWriter
+from vivant.web.app import build
+from vivant.web.jobs import MAX_ATTEMPTS, JobStore, NotNowError, UnknownJobError
+from vivant.web.sandbox import surroundings
+from vivant.web.settings import Serving
+
+from .conftest import HOST, noise, png
+
+ORDER = {"portrait": "p" * 22, "clip": "c" * 22}
+PATIENCE_SECONDS = 200
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    return JobStore(tmp_path / "jobs.sqlite3")
+
+
+def test_jobs_run_in_order_and_belong_to_their_owner(store: JobStore) -> None:
+    first, second = (store.add("me", ORDER, 5) for _ in range(2))
+    assert store.needed_uploads() == {ORDER["portrait"], ORDER["clip"]}
+    running = store.begin_next()
+    assert running is not None
+    assert (running.id, running.state, running.attempts) == (first.id, "running", 1)
+    store.progress(first.id, 3, 10)
+    assert (store.get("me", first.id).done, store.get("me", first.id).total) == (3, 10)
+    for owner, name in (
+        ("you", first.id),
+        ("me", "x" * 22),
+        ("me", "'; DROP TABLE jobs --"),
+        ("me", "../" * 7),
+    ):
+        with pytest.raises(UnknownJobError):
+            store.get(owner, name)
+    store.finish(first.id, "done")
+    assert [job.id for job in store.of_owner("me")] == [second.id, first.id]
+    assert store.counts() == {"queued": 1, "running": 0, "done": 1, "failed": 0, "cancelled": 0}
+    assert store.forget_before(time.time() + 1) == [first.id]
+
+
+def test_a_user_has_so_many_jobs(store: JobStore) -> None:
+    for _ in range(2):
+        store.add("me", ORDER, 2)
+    with pytest.raises(NotNowError, match="most allowed"):
+        store.add("me", ORDER, 2)
+    store.add("you", ORDER, 2)
+
+
+def test_what_may_be_done_depends_on_the_state(store: JobStore) -> None:
+    job = store.add("me", ORDER, 5)
+    with pytest.raises(NotNowError, match="only failed and cancelled"):
+        store.retry("me", job.id)
+    assert store.begin_next() is not None
+    assert store.cancel("me", job.id).state == "cancelled"
+    store.finish(job.id, "done")  # the worker was too late
+    assert store.get("me", job.id).state == "cancelled"
+    with pytest.raises(NotNowError, match="already"):
+        store.cancel("me", job.id)
+    assert store.retry("me", job.id).state == "queued"
+
+
+def test_a_store_that_was_killed_knows_its_jobs_and_queues_what_ran(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, signal; from pathlib import Path; from vivant.web.jobs import JobStore\n"
+        f"store = JobStore(Path(sys.argv[1])); order = {ORDER!r}\n"
+        "a, b = store.add('me', order, 5), store.add('me', order, 5)\n"
+        "store.begin_next(); store.progress(a.id, 7, 9)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    path = tmp_path / "jobs.sqlite3"
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        if attempt == 1:
+            ended = subprocess.run(
+                [sys.executable, "-c", program, str(path)], env=surroundings(), check=False
+            )
+            assert ended.returncode == -signal.SIGKILL
+        store = JobStore(path)
+        ran = [job for job in store.of_owner("me") if job.state == "running"]
+        assert [(job.done, job.attempts) for job in ran] == [(7, attempt)] if attempt == 1 else True
+        assert store.recover() == (1 if attempt < MAX_ATTEMPTS else 0)
+        if attempt < MAX_ATTEMPTS:
+            assert store.begin_next() is not None
+        store.close()
+    store = JobStore(path)
+    assert {job.state for job in store.of_owner("me")} == {"failed", "queued"}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    with VideoWriter(path, Fraction(25), 64, 64, crf=0) as writer:
+        for index in range(6):
+            writer.write(noise(index))
+    return path.read_bytes()
+
+
+def ordered(client: TestClient, clip: bytes) -> dict[str, Any]:
+    portrait = client.post("/v1/portraits", content=png(noise(1))).json()
+    made = client.post("/v1/clips", content=clip).json()
+    assert (made["kind"], made["num_frames"], made["width"]) == ("clip", 6, 64)
+    order = {"portrait": portrait["id"], "clip": made["id"], "face": "none", "driving_face": "none"}
+    answer = client.post("/v1/jobs", json=order)
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def finished(client: TestClient, name: str) -> dict[str, Any]:
+    """The job's last event; its events are server-sent ones, in order."""
+    with client.stream("GET", f"/v1/jobs/{name}/events") as stream:
+        events = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
+    assert [event["done"] for event in events] == sorted(event["done"] for event in events)
+    return dict(events[-1])
+
+
+def test_a_job_goes_through_the_whole_server(client: TestClient, clip: bytes, tmp_path: Path) -> None:
+    job = ordered(client, clip)
+    assert client.get(f"/v1/jobs/{job['id']}/result").status_code == 409
+    last = finished(client, job["id"])
+    assert (last["state"], last["done"], last["total"], last["error"]) == ("done", 6, 6, None)
+    answer = client.get(f"/v1/jobs/{job['id']}/result")
+    assert answer.headers["content-type"] == "video/mp4"
+    (tmp_path / "result.mp4").write_bytes(answer.content)
+    assert len(list(read_clip(tmp_path / "result.mp4"))) == 6
+    assert 'vivant_jobs{state="done"} 1' in client.get("/metrics").text
+
+
+def test_a_job_that_cannot_be_done_says_why_without_naming_folders(client: TestClient, clip: bytes) -> None:
+    portrait = client.post("/v1/portraits", content=png(noise(1))).json()["id"]
+    other = client.post("/v1/clips", content=clip).json()["id"]
+    order = {"portrait": portrait, "clip": other, "face": "3", "driving_face": "none"}
+    last = finished(client, client.post("/v1/jobs", json=order).json()["id"])
+    assert last["state"] == "failed"
+    assert "face" in last["error"]
+    assert os.sep not in last["error"]
+    for wrong in ({"portrait": "x" * 22}, {"crf": 99}, {"output": "/etc/passwd"}, {"face": "f" * 99}):
+        assert client.post("/v1/jobs", json={**order, **wrong}).status_code in (404, 422)
+
+
+def test_a_cancelled_job_leaves_nothing(serving: Callable[..., Serving], clip: bytes) -> None:
+    app, house = build(serving())
+    with TestClient(app, base_url=HOST) as client:
+        job = ordered(client, clip)
+        assert client.post(f"/v1/jobs/{job['id']}/cancel").json()["state"] == "cancelled"
+        assert client.get(f"/v1/jobs/{job['id']}/result").status_code == 409
+        done = threading.Event()
+        for _ in range(PATIENCE_SECONDS * 10):
+            if not (house.runner.folder / job["id"]).exists():
+                break
+            done.wait(0.1)
+        assert not (house.runner.folder / job["id"]).exists()
+
+
+def test_a_job_survives_the_end_of_the_server(serving: Callable[..., Serving], clip: bytes) -> None:
+    """The first server ends while the job waits or runs; the second, on the same folder, does it."""
+    with TestClient(build(serving())[0], base_url=HOST) as client:
+        job = ordered(client, clip)
+    with TestClient(build(serving())[0], base_url=HOST) as client:
+        assert finished(client, job["id"])["state"] == "done"
