@@ -8,9 +8,10 @@ import typer
 
 import vivant
 from vivant.cli.animate import animate
+from vivant.cli.bench import bench
 from vivant.cli.convert import convert
 from vivant.cli.doctor import doctor
-from vivant.cli.evaluate import bench, evaluate
+from vivant.cli.evaluate import evaluate
 from vivant.cli.inspect import inspect
 from vivant.cli.licenses import licenses
 from vivant.cli.motion import build_motion

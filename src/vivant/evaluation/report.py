@@ -86,6 +86,10 @@ class Report:
     notes: tuple[str, ...] = ()
     sheets: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Contact sheets by name, uint8 RGB."""
+    curves: Mapping[str, list[list[float]]] = field(default_factory=dict)
+    """Values over a clip by name: pairs of frame index and value."""
+    plots: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Drawings of them by name, uint8 RGB."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -99,7 +103,7 @@ class Report:
         return all(result == "pass" for result in results) if results else None
 
     def to_json(self) -> str:
-        data = {
+        data: dict[str, Any] = {
             "protocol": self.protocol,
             "title": self.title,
             "vivant": __version__,
@@ -127,6 +131,11 @@ class Report:
             ],
             "notes": list(self.notes),
         }
+        if self.curves:
+            data["curves"] = {
+                name: [[_rounded(value) for value in point] for point in points]
+                for name, points in self.curves.items()
+            }
         return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
     def to_markdown(self) -> str:
@@ -146,11 +155,12 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def write(self, folder: str | Path, name: str, *, overwrite: bool = False) -> list[Path]:
-        """Write NAME.json, NAME.md and NAME_<sheet>.jpg. Raises InputError where one exists already."""
+        """Write NAME.json, NAME.md, NAME_<sheet>.jpg, NAME_<plot>.png. Raises InputError where one exists already."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         texts = {folder / f"{name}.json": self.to_json(), folder / f"{name}.md": self.to_markdown()}
         sheets = {folder / f"{name}_{sheet}.jpg": image for sheet, image in self.sheets.items()}
+        sheets |= {folder / f"{name}_{plot}.png": image for plot, image in self.plots.items()}
         taken = [path for path in (*texts, *sheets) if path.exists()]
         if taken and not overwrite:
             raise InputError(f"{taken[0]} exists already; choose another name or allow overwriting")

@@ -1,0 +1,298 @@
+"""Reenactment protocols end to end on tiny engines: same numbers again, going on, nothing left out in silence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vivant.engines.liveportrait.engine import LivePortrait
+from vivant.engines.refvae.engine import RefVae
+from vivant.engines.refvae.sync_expert import SyncExpert
+from vivant.errors import InputError
+from vivant.evaluation import protocol, reenactment
+from vivant.evaluation.catalogue import CATALOGUE, measured_in
+from vivant.evaluation.driving import driven, found_files, open_driving
+from vivant.evaluation.gauges.change import ChangeGauge
+from vivant.evaluation.gauges.drift import DriftGauge
+from vivant.evaluation.gauges.faces import FaceGauge
+from vivant.evaluation.items import Item, ItemFolder
+from vivant.evaluation.judges.given import Judges
+from vivant.evaluation.judges.perceptual import Lpips
+from vivant.evaluation.judges.recognition import aligned, five_points
+from vivant.evaluation.judges.scripted import Scripted
+from vivant.evaluation.plot import PAPER, plot
+from vivant.evaluation.reenactment import Request, measure_reenactment
+from vivant.evaluation.report import Report
+from vivant.evaluation.shown import Shown
+from vivant.face.identity import IdentityNetwork
+from vivant.face.points import Landmarks
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protocols as they are, on fewer frames."""
+    for name, frames in (("self", 5), ("cross", 25), ("long", 9)):
+        plan = replace(protocol.REENACTMENTS[name], max_frames=frames)
+        monkeypatch.setitem(protocol.REENACTMENTS, name, plan)
+
+
+class _First(nn.Module):
+    """Some numbers of each row, and the mean of the row."""
+
+    def __init__(self, count: int, *, pair: bool = False) -> None:
+        super().__init__()
+        self.count, self.pair = count, pair
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        rows = x.flatten(1)
+        made = rows[:, :: rows.shape[1] // self.count][:, : self.count] + rows.mean(1, keepdim=True)
+        return (made, made[:, :2]) if self.pair else made
+
+
+@pytest.fixture(scope="module")
+def judges() -> Judges:
+    torch.manual_seed(0)
+    return Judges(
+        lpips_alex=Lpips("alex").eval().requires_grad_(False),
+        identity=IdentityNetwork((4, 4, 4, 4), 8).eval(),
+        coefficients=Scripted(_First(6, pair=True), "coefficients"),
+        gaze=Scripted(_First(3), "gaze"),
+        clips=Scripted(_First(4), "clips"),
+        sync_expert=SyncExpert((2, 3, 4, 5, 6)).eval().requires_grad_(False),
+        fingerprints={"gaze": "0123456789ab"},
+    )
+
+
+def named(report: Report, title: str) -> list[str]:
+    (table,) = [table for table in report.tables if table.title == title]
+    return [str(row[0]).split("/")[0] for row in table.rows]
+
+
+def test_self_reenactment_gives_the_same_numbers_again(
+    compact: LivePortrait, driving: Path, face_models: None, tmp_path: Path
+) -> None:
+    calls: list[tuple[int, int | None]] = []
+    request = Request(protocol="self", clips=[driving], items=tmp_path / "items")
+    report = measure_reenactment(compact, request, lambda done, of: calls.append((done, of)))
+    assert calls[-1] == (5, 5)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    again = measure_reenactment(compact, replace(request, items=None))
+    kept = measure_reenactment(compact, request)
+    assert again.to_json() == report.to_json() == kept.to_json()
+    # Whatever the protocol names is measured or said not to be.
+    wanted = {metric.name for metric in measured_in("self")}
+    assert set(named(report, "Measured")) | set(named(report, "Not measured")) == wanted
+    assert {"psnr", "ssim", "l1", "apd_mesh", "lmd_mesh", "gaze_mesh", "tl1"} <= set(
+        named(report, "Measured")
+    )
+    assert "needs --weights arcface=PATH" in report.to_markdown()
+    assert {path.name for path in report.write(tmp_path, "self")} == {
+        "self.json",
+        "self.md",
+        "self_sheet.jpg",
+    }
+    assert str(driving.parent) not in report.to_json()
+
+
+def test_a_stopped_run_goes_on(
+    compact: LivePortrait, driving: Path, face_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(driving, clips / name)
+    (clips / "notes.txt").write_text("not a clip")
+    request = Request(protocol="self", clips=[clips], items=tmp_path / "items")
+    started: list[str] = []
+
+    def watched(*args: object, **options: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        started.append(args[2].path.stem)  # type: ignore[attr-defined]
+        if started == ["a", "b"]:
+            raise KeyboardInterrupt
+        return driven(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reenactment, "driven", watched)
+    with pytest.raises(KeyboardInterrupt):
+        measure_reenactment(compact, request)
+    report = measure_reenactment(compact, request)
+    assert started == ["a", "b", "b"]
+    assert [row[0] for row in report.tables[-1].rows] == ["a", "b"]
+    item = next((tmp_path / "items").iterdir())
+    item.write_bytes(b"torn")
+    with pytest.raises(InputError, match="remove it to measure it again"):
+        measure_reenactment(compact, request)
+
+
+def test_cross_reenactment_with_every_judge(
+    compact: LivePortrait, astronaut: Path, driving: Path, face_models: None, judges: Judges
+) -> None:
+    request = Request(protocol="cross", clips=[driving], portraits=[astronaut], judges=judges)
+    report = measure_reenactment(compact, request)
+    measured = set(named(report, "Measured"))
+    assert {"aed", "apd", "mae", "csim_own", "tlp", "texture", "jitter_over_driver"} <= measured
+    assert not {"psnr", "lmd_mesh"} & (measured | set(named(report, "Not measured")))
+    # One clip of 25 frames has no spread.
+    assert "fvd25" in named(report, "Not measured")
+    assert report.settings["weights"] == "gaze 0123456789ab"
+    assert [row[0] for row in report.tables[-1].rows] == ["astronaut x driving"]
+    json.loads(report.to_json())
+
+
+def test_long_clips_give_curves(
+    compact: LivePortrait, driving: Path, face_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(protocol.REENACTMENTS["long"], every=1, drift_seconds=0.08)
+    monkeypatch.setitem(protocol.REENACTMENTS, "long", plan)
+    report = measure_reenactment(compact, Request(protocol="long", clips=[driving]))
+    assert {"sharpness_drift", "colour_drift", "texture_drift"} <= set(named(report, "Measured"))
+    curve = report.curves["driving x driving: sharpness"]
+    assert [point[0] for point in curve] == list(range(8))
+    names = {path.name for path in report.write(tmp_path, "long")}
+    assert {"long_sharpness.png", "long_colour.png", "long_texture.png"} <= names
+    assert '"curves"' in (tmp_path / "long.json").read_text()
+
+
+def test_a_family_that_listens_is_driven_by_the_clips_sound(driving: Path, astronaut: Path) -> None:
+    torch.manual_seed(0)
+    name, config = next(iter(RefVae.tiny_configs().items()))
+    engine = RefVae(config, RefVae.build_networks(config))
+    clip = open_driving(driving, engine, 20)
+    assert clip.rate == engine.stream.frame_rate_hz, name
+    portrait = engine.prepare(torch.rand(3, 64, 64), face=None)
+    pairs = list(driven(engine, portrait, clip, options=None, seed=0))
+    assert len(pairs) == 20
+    frames = list(clip.frames())
+    assert all(np.array_equal(frame, pair[1]) for frame, pair in zip(frames, pairs, strict=True))
+
+
+def test_wrong_requests_are_refused(
+    compact: LivePortrait, astronaut: Path, driving: Path, tmp_path: Path
+) -> None:
+    def refused(match: str, **parts: object) -> None:
+        request = Request(**({"protocol": "self", "clips": [driving]} | parts))  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=match):
+            measure_reenactment(compact, request)
+
+    refused("--protocol is self, cross, long, got best", protocol="best")
+    refused("needs clips", clips=[])
+    refused("leave --portrait out", portraits=[astronaut])
+    refused("needs portraits", protocol="cross")
+    refused("holds no clip", clips=[tmp_path])
+    refused("does not exist", clips=[tmp_path / "none.mp4"])
+    with pytest.raises(InputError, match="more than one clip is called driving"):
+        found_files([driving, driving], "video", "clip")
+
+
+def test_items_come_back_as_they_were(tmp_path: Path) -> None:
+    folder = ItemFolder(tmp_path / "items")
+    item = Item(
+        source="a",
+        clip="b",
+        numbers={"psnr": 30.5, "csim": float("nan")},
+        num_frames=7,
+        features={"clips_output": np.eye(3, dtype=np.float32)},
+        thumbs={"source": np.zeros((1, 4, 4, 3), np.uint8)},
+    )
+    assert folder.read("key") is None
+    folder.write("key", item)
+    read = folder.read("key")
+    assert read is not None
+    assert read.numbers["psnr"] == 30.5
+    assert np.isnan(read.numbers["csim"])
+    np.testing.assert_array_equal(read.features["clips_output"], np.eye(3))
+    assert [path.suffix for path in folder.folder.iterdir()] == [".safetensors"]  # type: ignore[union-attr]
+
+
+MakeShown = Callable[..., Shown]
+
+
+@pytest.fixture
+def shown() -> MakeShown:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    points = np.float32(20 + 30 * rng.random((478, 3)))
+
+    def make(index: int, brighter: int = 0, moved: float = 0.0) -> Shown:
+        made = (np.clip(picture.astype(int) + brighter, 0, 255)).astype(np.uint8)
+        face = Landmarks(points, 1.0)
+        return Shown(index, made, picture, picture, Landmarks(points + np.float32(moved), 1.0), face, face)
+
+    return make
+
+
+def test_the_same_face_has_no_error(shown: MakeShown) -> None:
+    for mode in ("self", "cross"):
+        gauge = FaceGauge(mode)  # type: ignore[arg-type]
+        for index in range(4):
+            gauge.update(shown(index))
+        gauge.update(replace(shown(4), output_face=None))
+        numbers = gauge.numbers()
+        assert numbers.pop("share_without_face") == pytest.approx(0.2)
+        numbers.pop("jitter_over_driver")
+        assert all(value == pytest.approx(0, abs=1e-4) for value in numbers.values())
+    moved = FaceGauge("self")
+    moved.update(shown(0, moved=3.0))
+    assert moved.numbers()["lmd_mesh"] == pytest.approx(3 * np.sqrt(2), rel=1e-3)
+    assert moved.numbers()["apd_mesh"] == pytest.approx(0, abs=1e-3)
+
+
+def test_flicker_and_chunks_are_seen(shown: MakeShown) -> None:
+    gauge = ChangeGauge("self", Judges(), chunk_frames=2)
+    for index, brighter in enumerate((0, 1, 5, 6, 10)):
+        gauge.update(shown(index, brighter=brighter))
+    numbers = gauge.numbers()
+    assert numbers["tl1"] == pytest.approx(100 * 2.5 / 255, rel=0.1)
+    assert numbers["border_ratio"] == pytest.approx(4, rel=0.1)
+    assert "border_ratio" not in ChangeGauge("self", Judges(), chunk_frames=1).numbers()
+
+
+def test_drift_compares_the_ends(shown: MakeShown) -> None:
+    gauge = DriftGauge(Judges(), window_frames=2)
+    for index, brighter in enumerate((0, 0, 20, 60, 60)):
+        gauge.update(shown(index, brighter=brighter))
+    numbers = gauge.numbers()
+    assert numbers["colour_drift"] > 5
+    assert numbers["sharpness_drift"] < 0  # clipped at white
+    assert numbers["texture_drift"] == pytest.approx(0, abs=0.2)
+    assert len(gauge.curves["colour"]) == 5
+    assert np.isnan(DriftGauge(Judges(), window_frames=2).numbers()["colour_drift"])
+
+
+def test_aligned_faces_lie_on_the_template() -> None:
+    from vivant.evaluation.judges.arcface import TEMPLATE
+
+    points = np.full((478, 3), 50, np.float32)
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]]) * 2
+    for index, at in zip((468, 473, 1, 61, 291), np.array(TEMPLATE) @ turn.T + [100, 90], strict=True):
+        points[index, :2] = at
+    face = Landmarks(points, 1.0)
+    picture = np.zeros((400, 400, 3), np.uint8)
+    for x, y in five_points(face):
+        picture[round(y) - 4 : round(y) + 5, round(x) - 4 : round(x) + 5] = 255
+    square = aligned(picture, face)
+    assert all(square[round(y), round(x)].min() > 200 for x, y in TEMPLATE)
+
+
+def test_plots_draw_lines_and_gaps() -> None:
+    rising = np.stack([np.arange(50), np.arange(50.0)], 1)
+    broken = rising.copy()
+    broken[20:30, 1] = np.nan
+    drawn = [plot(lines, title="t") for lines in ({"a": rising}, {"a": broken}, {"a": np.zeros((0, 2))})]
+    ink = [(picture != PAPER).any(2).sum() for picture in drawn]
+    assert ink[0] > ink[1] > ink[2] > 0
+
+
+def test_the_documentation_names_every_metric() -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    for metric in CATALOGUE:
+        assert f"| `{metric.name}` |" in text, metric.name
