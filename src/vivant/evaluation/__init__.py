@@ -15,8 +15,8 @@ Entry points (all return a `report.Report`; `Report.write` makes JSON, Markdown 
         Pictures of people (paths) x driving clips (paths), relative motion; output and driver are measured with
         the same 468-point mesh.
     measure_reenactment(engine, Request(protocol="self", clips=[...], portraits, judges, ...), progress=None)
-        The protocols of the papers (self, cross, long), any preset; frames are measured and forgotten, and a stopped run goes on. What
-        needs published networks is measured where `judges.given.load_judges` was given them, else reported missing.
+        The papers' protocols (self, cross, long), any preset; frames are measured and forgotten, a stopped run goes
+        on. What needs published networks is measured where `judges.given.load_judges` read them, else listed.
     measure_speed(name_or_path, portrait, clip, *, dtypes=("bfloat16", "float32"), device="auto", num_threads=2,
                   num_frames=60, rounds=3, progress=None)
         Frames per second of the networks and end to end (file to file), first-frame latency, memory; the dtypes
