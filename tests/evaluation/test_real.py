@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 from skimage.data import astronaut as astronaut_picture
 
+from vivant.animation import animate
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import InputError
-from vivant.evaluation import protocol
-from vivant.evaluation.faces import QUANTITIES, FaceFinder, follow_faces, mouth_opening
+from vivant.evaluation import protocol, real
+from vivant.evaluation.faces import QUANTITIES, FaceFinder, FaceWatch, mouth_opening
 from vivant.evaluation.real import real_drive
 from vivant.evaluation.real_report import Driven, Followed, report_of
 from vivant.face.points import LIP_INNER_BOTTOM, LIP_INNER_TOP, Landmarks
@@ -74,12 +77,17 @@ def test_mouth_opening_is_relative_to_the_eyes() -> None:
 
 def test_faces_are_found_or_marked_missing(face_models: None) -> None:
     picture = np.ascontiguousarray(astronaut_picture()[:300, 80:380])
-    for series in (FaceFinder().faces([picture, picture * 0]), follow_faces([picture, picture * 0])):
-        assert series.found.tolist() == [True, False]
+    watch = FaceWatch()
+    followed = [watch.update(each) is not None for each in (picture, picture * 0, picture, picture, picture)]
+    assert followed == watch.series.found.tolist() == [True, False, True, True, True]
+    assert len(watch) == 5
+    assert 0 < watch.jitter < 20  # the mesh settles on a still picture
+    found = FaceFinder().faces([picture, picture * 0])
+    for series in (watch.series, found):
         assert abs(series.quantities["yaw"][0]) < 40
         assert np.isnan(series.quantities["mouth"][1])
-        assert np.isnan(series.meshes[1]).all()
-        assert series.eye_distance[0] > 20
+    assert np.isnan(found.meshes[1]).all()
+    assert found.eye_distance[0] > 20
 
 
 def test_examples_go_through(
@@ -98,6 +106,28 @@ def test_examples_go_through(
     assert "/" not in report.settings["clips"]
     (read,) = [table for table in report.tables if "read from the driver" in table.title]
     assert [row[0] for row in read.rows] == ["driving, correlation", "driving, amplitude"]
+
+
+def test_no_frame_is_kept(
+    compact: LivePortrait, astronaut: Path, driving: Path, face_models: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+    most: list[int] = []
+
+    def counted(*args: Any, **options: Any) -> Iterator[np.ndarray]:
+        def frames() -> Iterator[np.ndarray]:
+            for frame in args[2]:
+                alive.append(weakref.ref(frame))
+                most.append(sum(each() is not None for each in alive))
+                yield frame
+
+        return animate(*args[:2], frames(), **options)
+
+    monkeypatch.setattr(real, "animate", counted)
+    monkeypatch.setattr(protocol, "NUM_SHEET_COLUMNS", 3)
+    real_drive(compact, [astronaut], [driving], max_frames=10)
+    assert len(most) == 10
+    assert max(most) <= 4
 
 
 def test_wrong_input_is_refused(compact: LivePortrait, astronaut: Path, driving: Path) -> None:

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from vivant.cli.reenact import Given, reenacted
 from vivant.cli.reports import DeviceOption, OutOption, OverwriteOption, PresetOption, show
 from vivant.presets import DEFAULT_PRESET
 
-if TYPE_CHECKING:
-    from vivant.evaluation.report import Report
-
 _HOW = "self, cross or long: reenactment as in the papers (docs/evaluation.md)."
+_RETARGETING = "Measure stitching and retargeting on --data and --portrait."
 _WEIGHTS = "NAME=PATH of a published network that a measure needs; may be repeated."
 
 
 def evaluate(
     preset: PresetOption = DEFAULT_PRESET,
-    data: Annotated[
-        Path | None, typer.Option(help="Rendered sessions: measure on their held-out people.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Rendered sessions, whose held-out people count.")] = None,
     protocol: Annotated[str | None, typer.Option(help=_HOW)] = None,
-    portrait: Annotated[
-        list[Path] | None, typer.Option(help="Picture to drive, or folder of such; may be repeated.")
-    ] = None,
-    clip: Annotated[
-        list[Path] | None, typer.Option(help="Clip that drives, or folder of such; may be repeated.")
-    ] = None,
+    portrait: Annotated[list[Path] | None, typer.Option(help="Picture (or folder); may be repeated.")] = None,
+    clip: Annotated[list[Path] | None, typer.Option(help="Clip (or folder); may be repeated.")] = None,
     weights: Annotated[list[str] | None, typer.Option(help=_WEIGHTS)] = None,
     real: Annotated[Path | None, typer.Option(help="Folder of real pictures that FID compares with.")] = None,
-    retargeting: Annotated[
-        bool,
-        typer.Option("--retargeting", help="Measure stitching and retargeting on --data and --portrait."),
-    ] = False,
+    retargeting: Annotated[bool, typer.Option("--retargeting", help=_RETARGETING)] = False,
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     out: OutOption = None,
@@ -55,20 +45,8 @@ def evaluate(
 
     engine = vivant.load(preset, device, dtype)
     if protocol is not None:
-        from vivant.evaluation.judges.given import load_judges, parse_weights
-        from vivant.evaluation.reenactment import Request
-
-        judges = load_judges(parse_weights(weights or ()))
-        items = None if out is None else out / f"{protocol}_items"
-        request = Request(
-            protocol=protocol,
-            clips=clip or (),
-            portraits=portrait or (),
-            real=real,
-            judges=judges,
-            items=items,
-        )
-        show(_reenacted(engine, request, out, overwrite), out, protocol, overwrite)
+        given = Given(protocol, clip or [], portrait or [], real, weights or [])
+        show(reenacted(engine, given, out, overwrite), out, protocol, overwrite)
         return
     if retargeting:
         from vivant.evaluation.retargeting import measure_retargeting
@@ -89,15 +67,3 @@ def evaluate(
         with progress_of("frames") as progress:
             report = real_drive(engine, portrait, clip, progress=progress)
         show(report, out, "real", overwrite)
-
-
-def _reenacted(engine: Any, request: Any, out: Path | None, overwrite: bool) -> Report:
-    from vivant.cli.progress import progress_of
-    from vivant.errors import InputError
-    from vivant.evaluation.reenactment import measure_reenactment
-
-    report = None if out is None else out / f"{request.protocol}.json"
-    if report is not None and report.exists() and not overwrite:
-        raise InputError(f"{report} exists already; use --overwrite to replace it or choose another folder")
-    with progress_of("frames") as progress:
-        return measure_reenactment(engine, request, progress)

@@ -1,16 +1,17 @@
 """What the 468-point mesh says about the face in each of many pictures: the same ruler for driver and output.
 
-The mesh is an outside judge: it took no part in training and knows nothing of the engine.
+The mesh is an outside judge: it took no part in training and knows nothing of the engine. Of a clip a few numbers per
+picture are kept, never pictures or meshes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vivant.evaluation.metrics import rigid_pose
+from vivant.evaluation.metrics import jitter, rigid_pose
 from vivant.face import points as mesh_points
 from vivant.face.detect import FaceDetector
 from vivant.face.mesh import FaceMesh
@@ -31,19 +32,86 @@ class FaceSeries:
     """bool (T,)."""
     quantities: dict[str, np.ndarray]
     """(T,) each, see QUANTITIES."""
-    meshes: np.ndarray
-    """(T, 468, 2), pixels."""
-    eye_distance: np.ndarray
-    """(T,) pixels between the outer eye corners, depth included."""
+
+
+@dataclass(frozen=True)
+class FoundFaces(FaceSeries):
+    """Few pictures, with the faces themselves."""
+
     landmarks: tuple[Landmarks | None, ...]
     """T, as they were found."""
 
+    @property
+    def meshes(self) -> np.ndarray:
+        """(T, 468, 2), pixels."""
+        none = np.full((mesh_points.NUM_MESH, 2), np.nan, np.float32)
+        return np.stack(
+            [none if face is None else face.xy[: mesh_points.NUM_MESH] for face in self.landmarks]
+        )
 
-def follow_faces(pictures: Iterable[np.ndarray]) -> FaceSeries:
-    """The largest face of a clip, followed from picture to picture; uint8 RGB (H, W, 3) each."""
-    tracker = FaceTracker("largest")
-    tracked = [tracker.update(picture) for picture in pictures]
-    return _series([None if face is None else face.landmarks for face in tracked])
+    @property
+    def eye_distance(self) -> np.ndarray:
+        """(T,) pixels between the outer eye corners, depth included."""
+        return np.array(
+            [float("nan") if face is None else mesh_points.interocular(face) for face in self.landmarks]
+        )
+
+
+class FaceWatch:
+    """Follows the largest face of a clip from picture to picture."""
+
+    def __init__(self) -> None:
+        self._tracker = FaceTracker("largest")
+        self._rows: list[tuple[float, ...]] = []
+        self._jitter = Jitter()
+
+    def update(self, picture: np.ndarray) -> Landmarks | None:
+        """The face in the next picture, uint8 RGB (H, W, 3); None where there is none."""
+        tracked = self._tracker.update(picture)
+        face = None if tracked is None else tracked.landmarks
+        self._rows.append(measured(face))
+        self._jitter.update(face)
+        return face
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def series(self) -> FaceSeries:
+        return series_of(self._rows)
+
+    @property
+    def jitter(self) -> float:
+        """See Jitter."""
+        return self._jitter.value
+
+
+class Jitter:
+    """Second difference of the mesh in thousandths of the outer eye distance, over three faces in a row."""
+
+    def __init__(self) -> None:
+        self._last: list[np.ndarray] = []
+        self._sum, self._distance = 0.0, 0.0
+        self._count = self._num_faces = 0
+
+    def update(self, face: Landmarks | None) -> None:
+        if face is None:
+            self._last.clear()
+            return
+        self._last.append(face.xy[: mesh_points.NUM_MESH].astype(np.float64))
+        self._distance += mesh_points.interocular(face)
+        self._num_faces += 1
+        if len(self._last) == 3:
+            self._sum += jitter(np.stack(self._last))
+            self._count += 1
+            self._last.pop(0)
+
+    @property
+    def value(self) -> float:
+        """nan where no three faces came in a row."""
+        if not self._count:
+            return float("nan")
+        return 1000 * (self._sum / self._count) / (self._distance / self._num_faces)
 
 
 class FaceFinder:
@@ -52,11 +120,14 @@ class FaceFinder:
     def __init__(self) -> None:
         self._detector, self._mesh = FaceDetector(), FaceMesh()
 
-    def faces(self, pictures: Sequence[np.ndarray]) -> FaceSeries:
+    def faces(self, pictures: Sequence[np.ndarray]) -> FoundFaces:
         """The largest face of each picture, uint8 RGB (H, W, 3), looked for anew in each."""
-        return _series([self._face(picture) for picture in pictures])
+        found = [self.find(picture) for picture in pictures]
+        series = series_of([measured(face) for face in found])
+        return FoundFaces(series.found, series.quantities, tuple(found))
 
-    def _face(self, picture: np.ndarray) -> Landmarks | None:
+    def find(self, picture: np.ndarray) -> Landmarks | None:
+        """The face in an uint8 RGB picture (H, W, 3); None where there is none."""
         faces = self._detector.detect(picture, tiles=False)
         if not faces:
             return None
@@ -70,27 +141,20 @@ def mouth_opening(landmarks: Landmarks) -> float:
     return float(gap) / max(mesh_points.interocular(landmarks), mesh_points.SHORTEST_PX)
 
 
-def _series(faces: Sequence[Landmarks | None]) -> FaceSeries:
-    def each(measure: Callable[[Landmarks], float]) -> np.ndarray:
-        return np.array([float("nan") if face is None else measure(face) for face in faces])
+def measured(face: Landmarks | None) -> tuple[float, ...]:
+    """The values of QUANTITIES, nan without a face."""
+    if face is None:
+        return (float("nan"),) * len(QUANTITIES)
+    yaw, pitch, roll = rigid_pose(face.points[None])[0].tolist()
+    eyes = float(np.mean(mesh_points.eye_openness(face)))
+    yaw_mesh, pitch_mesh, _ = mesh_points.head_angles(face)
+    return (yaw, pitch, roll, mouth_opening(face), eyes, yaw_mesh, pitch_mesh)
 
-    meshes = np.full((len(faces), mesh_points.NUM_MESH, 3), np.nan, np.float32)
-    for index, face in enumerate(faces):
-        if face is not None:
-            meshes[index] = face.points[: mesh_points.NUM_MESH]
-    yaw, pitch, roll = rigid_pose(meshes).T
+
+def series_of(rows: Sequence[tuple[float, ...]]) -> FaceSeries:
+    """T rows of `measured`."""
+    values = np.array(rows, np.float64).reshape(-1, len(QUANTITIES))
     return FaceSeries(
-        found=np.array([face is not None for face in faces]),
-        quantities={
-            "yaw": yaw,
-            "pitch": pitch,
-            "roll": roll,
-            "mouth": each(mouth_opening),
-            "eyes": each(lambda face: float(np.mean(mesh_points.eye_openness(face)))),
-            "yaw_mesh": each(lambda face: mesh_points.head_angles(face)[0]),
-            "pitch_mesh": each(lambda face: mesh_points.head_angles(face)[1]),
-        },
-        meshes=meshes[..., :2],
-        eye_distance=each(mesh_points.interocular),
-        landmarks=tuple(faces),
+        found=np.asarray(np.isfinite(values).all(1)),
+        quantities={name: values[:, column] for column, name in enumerate(QUANTITIES)},
     )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from vivant.evaluation.report import Target
 
 SYNTHETIC = "synthetic-self-reenactment/1"
-REAL = "real-drive/2"
-"""2: yaw, pitch and roll are those of the rigid part of the face; 1 took them from the whole mesh."""
+REAL = "real-drive/3"
+"""2: yaw, pitch and roll are those of the rigid part of the face; 1 took them from the whole mesh. 3: jitter over three
+faces in a row, texture and background on frames spread over all; other only where faces are missing."""
 SPEED = "speed/1"
 
 

@@ -5,43 +5,45 @@ Following a driver has two halves, seeing and drawing. Where the output does not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
 from vivant.engine import Engine
 from vivant.engines.liveportrait import points
 from vivant.engines.liveportrait.engine import LivePortrait
-from vivant.evaluation.faces import FaceSeries
+from vivant.evaluation.faces import QUANTITIES, measured, series_of
 from vivant.evaluation.reenact import Seen, look_at
+from vivant.face.points import Landmarks
 from vivant.face.window import DrivingWindow
 
 
-def read_driver(
-    engine: Engine, frames: Sequence[np.ndarray], faces: FaceSeries
-) -> dict[str, np.ndarray] | None:
-    """The quantities of `faces.QUANTITIES`, (T,) each, nan without a face, from the crops that `animate` would cut.
+class DriverReading:
+    """Reads the quantities of `faces.QUANTITIES` from the crops that `animate` would cut, frame after frame."""
 
-    None for engines whose keypoints have no names.
-    """
-    if not isinstance(engine, LivePortrait):
-        return None
-    window = DrivingWindow(engine.crop_size_px)
-    rows: list[dict[str, float] | None] = []
-    for frame, landmarks in zip(frames, faces.landmarks, strict=True):
-        if landmarks is None:
-            rows.append(None)
-            continue
-        crop = window.update(landmarks).crop.apply(frame)
-        seen = look_at(engine, torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine if isinstance(engine, LivePortrait) else None
+        self._window = DrivingWindow(engine.crop_size_px)
+        self._rows: list[tuple[float, ...]] = []
+
+    def update(self, frame: np.ndarray, face: Landmarks | None) -> None:
+        """The next frame, uint8 RGB (H, W, 3), with the face found in it."""
+        if self._engine is None:
+            return
+        if face is None:
+            self._rows.append(measured(None))
+            return
+        crop = self._window.update(face).crop.apply(frame)
+        seen = look_at(self._engine, torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255)
         if not seen.is_named:
-            return None
-        rows.append(_quantities(seen))
-    return {
-        name: np.array([float("nan") if row is None else row[name] for row in rows])
-        for name in faces.quantities
-    }
+            self._engine = None
+            return
+        named = _quantities(seen)
+        self._rows.append(tuple(named[name] for name in QUANTITIES))
+
+    @property
+    def quantities(self) -> dict[str, np.ndarray] | None:
+        """(T,) each, nan without a face; None for engines whose keypoints have no names."""
+        return None if self._engine is None else series_of(self._rows).quantities
 
 
 def _quantities(seen: Seen) -> dict[str, float]:

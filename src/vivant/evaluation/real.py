@@ -2,7 +2,7 @@
 
 There is no true picture, so driver and output are measured with the same 468-point mesh, an outside judge.
 Motion is relative to the driver's first frame, as users get it. What is compared is change over time: correlation
-and standard deviation, never absolute values.
+and standard deviation, never absolute values. Memory does not grow with the clip, but for seven numbers a frame.
 """
 
 from __future__ import annotations
@@ -16,31 +16,43 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from vivant.animation import animate
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.evaluation import metrics, protocol
-from vivant.evaluation.faces import QUANTITIES, FaceFinder, FaceSeries, follow_faces
+from vivant.evaluation.faces import QUANTITIES, FaceFinder, FaceSeries, FaceWatch
 from vivant.evaluation.piecewise import PiecewiseAffine
-from vivant.evaluation.reading import read_driver
+from vivant.evaluation.reading import DriverReading
 from vivant.evaluation.real_report import Driven, Followed, report_of
 from vivant.evaluation.report import Report
 from vivant.evaluation.sheet import evenly, sheet
+from vivant.evaluation.shown import Means, as_tensor
+from vivant.face.points import NUM_MESH, Landmarks
 from vivant.media.reader import read_clip
 
 TEXTURE_FRAMES = 12
-"""Frames per animation in which the texture is compared."""
+"""Frames per animation, evenly spread, in which texture and background are compared where they show a face."""
 
 
 @dataclass(frozen=True)
 class _Driver:
-    """A clip as the protocol uses it."""
+    """A clip as the protocol uses it; its frames are read again for every portrait, never kept."""
 
     name: str
-    frames: list[np.ndarray]
+    path: Path
+    every: int
+    max_frames: int | None
     faces: FaceSeries
+    jitter: float
+    shown: dict[int, np.ndarray]
+    """The frames of the contact sheet, by index."""
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return _frames(self.path, self.every, self.max_frames)
+
+    def __len__(self) -> int:
+        return len(self.faces.found)
 
 
 def real_drive(
@@ -73,16 +85,17 @@ def real_drive(
     sheets = {}
     seen: dict[str, dict[str, Followed]] = {}
     for path in clips:
-        driver = _driver(Path(path), every, max_frames)
-        read = read_driver(engine, driver.frames, driver.faces)
+        driver, read = _driver(Path(path), every, max_frames, engine)
         if read is not None:
             seen[driver.name] = _followed_all(driver.faces, read, driver.faces.found)
-        chosen = evenly(len(driver.frames), protocol.NUM_SHEET_COLUMNS - 1)
-        rows: list[list[np.ndarray | None]] = [[None, *(driver.frames[i] for i in chosen)]]
+        rows: list[list[np.ndarray | None]] = [[None, *driver.shown.values()]]
         for name, portrait in people:
-            outputs = list(animate(engine, portrait, iter(driver.frames), options=options, paste_back=False))
-            found.append(_measure(name, portrait, driver, outputs))
-            rows.append([_reference(portrait), *(outputs[i] for i in chosen)])
+            measure = _Measure(portrait, driver)
+            with animate(engine, portrait, driver.frames(), options=options, paste_back=False) as outputs:
+                for output in outputs:
+                    measure.update(output)
+            found.append(measure.result(name))
+            rows.append([reference_of(portrait), *measure.shown])
             if progress is not None:
                 progress(len(found), len(people) * len(clips))
         labels = [f"driver: {driver.name}", *(name for name, _ in people)]
@@ -97,36 +110,81 @@ def real_drive(
     return report_of(found, engine, settings, sheets, seen)
 
 
-def _driver(path: Path, every: int, max_frames: int | None) -> _Driver:
+def _frames(path: Path, every: int, max_frames: int | None) -> Iterator[np.ndarray]:
     with read_clip(path) as clip:
-        frames = [
-            frame.image
-            for frame in islice(clip, 0, None if max_frames is None else every * max_frames, every)
-        ]
-    faces = follow_faces(frames)
-    if int(faces.found.sum()) < 3:
+        for frame in islice(clip, 0, None if max_frames is None else every * max_frames, every):
+            yield frame.image
+
+
+def _driver(
+    path: Path, every: int, max_frames: int | None, engine: Engine
+) -> tuple[_Driver, dict[str, np.ndarray] | None]:
+    """The driver, and what the engine's networks read from it (see DriverReading)."""
+    watch, reading = FaceWatch(), DriverReading(engine)
+    for frame in _frames(path, every, max_frames):
+        reading.update(frame, watch.update(frame))
+    series = watch.series
+    if int(series.found.sum()) < 3:
         raise InputError(f"{path} shows a face in fewer than three of the frames used; choose another clip")
-    return _Driver(path.stem, frames, faces)
+    wanted = set(evenly(len(watch), protocol.NUM_SHEET_COLUMNS - 1))
+    shown = {i: frame for i, frame in enumerate(_frames(path, every, max_frames)) if i in wanted}
+    return _Driver(path.stem, path, every, max_frames, series, watch.jitter, shown), reading.quantities
 
 
-def _measure(name: str, portrait: Portrait, driver: _Driver, outputs: list[np.ndarray]) -> Driven:
-    output = follow_faces(outputs)
-    both = driver.faces.found & output.found
-    followed = _followed_all(driver.faces, output.quantities, both)
-    reference = _reference(portrait, len(outputs[0]))
-    home = FaceFinder().faces([reference])
-    return Driven(
-        portrait=name,
-        clip=driver.name,
-        num_frames=len(outputs),
-        num_without_face=int((driver.faces.found & ~output.found).sum()),
-        followed=followed,
-        jitter_driver=_jitter(driver.faces, both),
-        jitter_output=_jitter(output, both),
-        background=_background(reference, home, outputs, output),
-        texture=_texture(reference, home, outputs, output),
-        rest_psnr=_rest(reference, outputs[0]),
-    )
+class _Measure:
+    """One animation, measured picture by picture."""
+
+    def __init__(self, portrait: Portrait, driver: _Driver) -> None:
+        self._portrait, self._driver = portrait, driver
+        self._watch = FaceWatch()
+        self._chosen = set(evenly(len(driver), TEXTURE_FRAMES))
+        self._reference: np.ndarray | None = None
+        self._home: Landmarks | None = None
+        self._laid_back: PiecewiseAffine | None = None
+        self._rest = float("nan")
+        self._means = Means()
+        self.shown: list[np.ndarray] = []
+        """Of the contact sheet."""
+
+    def update(self, output: np.ndarray) -> None:
+        index = len(self._watch)
+        face = self._watch.update(output)
+        if self._reference is None:
+            self._reference = reference_of(self._portrait, len(output))
+            self._home = FaceFinder().find(self._reference)
+            if self._home is not None:
+                self._laid_back = PiecewiseAffine(self._home.xy[:NUM_MESH], len(output))
+            # Nothing has moved yet.
+            self._rest = metrics.psnr(as_tensor(output), as_tensor(self._reference)).item()
+        if index in self._driver.shown:
+            self.shown.append(output)
+        if index in self._chosen and face is not None and self._home is not None:
+            self._compare(output, self._reference, face, self._home)
+
+    def _compare(self, output: np.ndarray, reference: np.ndarray, face: Landmarks, home: Landmarks) -> None:
+        meshes = (home.xy[:NUM_MESH], face.xy[:NUM_MESH])
+        outside = torch.from_numpy(metrics.outside_heads(meshes, len(reference)))[None]
+        error = metrics.background_error(as_tensor(output), as_tensor(reference), outside).item()
+        self._means.add("background", error)
+        assert self._laid_back is not None
+        self._means.add("texture", metrics.texture_kept(output, reference, self._laid_back, meshes[1]))
+
+    def result(self, name: str) -> Driven:
+        driver, output = self._driver, self._watch.series
+        both = driver.faces.found & output.found
+        means = self._means.values
+        return Driven(
+            portrait=name,
+            clip=driver.name,
+            num_frames=len(self._watch),
+            num_without_face=int((driver.faces.found & ~output.found).sum()),
+            followed=_followed_all(driver.faces, output.quantities, both),
+            jitter_driver=driver.jitter,
+            jitter_output=self._watch.jitter,
+            background=means.get("background", float("nan")),
+            texture=means.get("texture", float("nan")),
+            rest_psnr=self._rest,
+        )
 
 
 def _followed_all(
@@ -143,52 +201,7 @@ def _followed(driver: np.ndarray, output: np.ndarray, both: np.ndarray) -> Follo
     )
 
 
-def _jitter(faces: FaceSeries, both: np.ndarray) -> float:
-    """Of the mesh, in thousandths of the outer eye distance, over frames with faces in both clips."""
-    meshes = faces.meshes[both]
-    return (
-        1000 * metrics.jitter(meshes) / float(np.mean(faces.eye_distance[both]))
-        if len(meshes)
-        else float("nan")
-    )
-
-
-def _background(
-    reference: np.ndarray, home: FaceSeries, outputs: list[np.ndarray], faces: FaceSeries
-) -> float:
-    """Mean background_error over the frames with a face, outside the heads of portrait and output."""
-    errors = []
-    for index in _with_face(home, faces):
-        meshes = (home.meshes[0], faces.meshes[index])
-        outside = torch.from_numpy(metrics.outside_heads(meshes, len(reference)))[None]
-        errors.append(metrics.background_error(_frame(outputs[index]), _frame(reference), outside).item())
-    kept = [error for error in errors if np.isfinite(error)]
-    return float(np.mean(kept)) if kept else float("nan")
-
-
-def _texture(reference: np.ndarray, home: FaceSeries, outputs: list[np.ndarray], faces: FaceSeries) -> float:
-    chosen = list(_with_face(home, faces))
-    if not chosen:
-        return float("nan")
-    laid_back = PiecewiseAffine(home.meshes[0], len(reference))
-    return float(
-        np.mean([metrics.texture_kept(outputs[i], reference, laid_back, faces.meshes[i]) for i in chosen])
-    )
-
-
-def _with_face(home: FaceSeries, faces: FaceSeries) -> Iterator[int]:
-    """Some frames that show a face, where the portrait's own face is found in its crop."""
-    if home.found[0]:
-        indices = np.flatnonzero(faces.found)
-        yield from (int(indices[i]) for i in evenly(len(indices), TEXTURE_FRAMES) if len(indices))
-
-
-def _rest(reference: np.ndarray, first: np.ndarray) -> float:
-    """PSNR of the first frame, in which nothing has moved yet, against the portrait."""
-    return metrics.psnr(_frame(first), _frame(reference)).item()
-
-
-def _reference(portrait: Portrait, size_px: int | None = None) -> np.ndarray:
+def reference_of(portrait: Portrait, size_px: int | None = None) -> np.ndarray:
     """The portrait's crop, uint8 (S, S, 3)."""
     assert portrait.reference is not None, "a portrait that is made by `prepare` has its reference"
     pixels = (portrait.reference.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
@@ -196,7 +209,3 @@ def _reference(portrait: Portrait, size_px: int | None = None) -> np.ndarray:
         return pixels
     way = cv2.INTER_AREA if size_px < len(pixels) else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(pixels, (size_px, size_px), interpolation=way), np.uint8)
-
-
-def _frame(picture: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255

@@ -22,7 +22,7 @@ from vivant.engines.liveportrait.losses import masked_l1, opening_masks, shoulde
 from vivant.engines.liveportrait.motion import Motion
 from vivant.errors import InputError
 from vivant.evaluation import protocol
-from vivant.evaluation.faces import FaceFinder, FaceSeries
+from vivant.evaluation.faces import FaceFinder, FoundFaces
 from vivant.evaluation.people import held_out_people
 from vivant.evaluation.reenact import as_liveportrait, as_picture
 from vivant.evaluation.report import Report, Row, Table, describe_engine
@@ -172,7 +172,7 @@ def _pasted(engine: LivePortrait, portrait: LivePortraitPortrait, frames: Tensor
     return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float() / 255
 
 
-def _openness(faces: FaceSeries, what: str) -> np.ndarray:
+def _openness(faces: FoundFaces, what: str) -> np.ndarray:
     """(T,) of the mesh, nan without a face."""
     measure = {"eyes": lambda face: float(np.mean(eye_openness(face))), "lips": lip_openness}[what]
     return np.array([np.nan if face is None else measure(face) for face in faces.landmarks])

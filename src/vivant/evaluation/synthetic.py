@@ -22,7 +22,7 @@ from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.engines.liveportrait.motion import Motion
 from vivant.evaluation import metrics, protocol
 from vivant.evaluation.baselines import copy_source, landmark_affine, true_flow_warp
-from vivant.evaluation.faces import FaceFinder, FaceSeries
+from vivant.evaluation.faces import FaceFinder, FoundFaces
 from vivant.evaluation.people import Person, held_out_people
 from vivant.evaluation.reenact import Seen, as_liveportrait, as_picture, draw, look_at, resized
 from vivant.evaluation.report import Report
@@ -189,7 +189,7 @@ def _signals(at: Tensor, weights: Tensor, names: tuple[str, ...]) -> Iterator[tu
     yield "eye opening", (right + left) / 2
 
 
-def _score_mesh(truth: FaceSeries, output: FaceSeries, findings: Findings) -> None:
+def _score_mesh(truth: FoundFaces, output: FoundFaces, findings: Findings) -> None:
     """The same by the outside judge: the source comes first in `truth`, then the driving pictures."""
     source, driving = truth.meshes[0], truth.meshes[1:]
     eyes = float(truth.eye_distance[0])

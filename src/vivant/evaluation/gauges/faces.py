@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 
 from vivant.evaluation import metrics
-from vivant.evaluation.faces import mouth_opening
+from vivant.evaluation.faces import Jitter, mouth_opening
 from vivant.evaluation.shown import Means, Shown, mesh_of
-from vivant.face.points import NUM_MESH, Landmarks, eye_openness, interocular
+from vivant.face.points import NUM_MESH, Landmarks, eye_openness
 
 Mode = Literal["self", "cross"]
 
@@ -99,31 +99,3 @@ def _since(now: _Reading, then: _Reading) -> _Reading:
         eyes=now.eyes - then.eyes,
         lips=now.lips - then.lips,
     )
-
-
-class Jitter:
-    """Second difference of the mesh in thousandths of the outer eye distance, over three faces in a row."""
-
-    def __init__(self) -> None:
-        self._last: list[np.ndarray] = []
-        self._sum, self._distance = 0.0, 0.0
-        self._count = self._num_faces = 0
-
-    def update(self, face: Landmarks | None) -> None:
-        if face is None:
-            self._last.clear()
-            return
-        self._last.append(face.xy[:NUM_MESH].astype(np.float64))
-        self._distance += interocular(face)
-        self._num_faces += 1
-        if len(self._last) == 3:
-            self._sum += metrics.jitter(np.stack(self._last))
-            self._count += 1
-            self._last.pop(0)
-
-    @property
-    def value(self) -> float:
-        """nan where no three faces came in a row."""
-        if not self._count:
-            return float("nan")
-        return 1000 * (self._sum / self._count) / (self._distance / self._num_faces)
