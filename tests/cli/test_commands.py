@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vivant.cli.studio import parse_numbers
+from vivant.evaluation.reenactment import Request
 from vivant.evaluation.report import Report
 from vivant.presets import PRESETS
 
@@ -162,6 +163,29 @@ def test_evaluate(run: Run, here: Path, tiny: Path, report: Report, monkeypatch:
     assert written == ["reports/synthetic.json", "reports/synthetic.md", "reports/synthetic_pairs.jpg"]
     assert run(*line).code == 2
     assert run(*line, "--overwrite").code == 0
+
+
+def test_evaluate_by_protocol(
+    run: Run, here: Path, tiny: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+
+    def measured(engine: object, request: Request, progress: object) -> Report:
+        asked.append(request)
+        return report
+
+    monkeypatch.setattr("vivant.evaluation.reenactment.measure_reenactment", measured)
+    line = ("evaluate", "--preset", tiny, "--protocol", "cross", "--clip", "a.mp4", "--clip", "b.mp4")
+    assert run(*line, "--portrait", "p.png", "--real", "faces", "-o", "out").code == 0
+    assert asked[0].clips == [Path("a.mp4"), Path("b.mp4")]
+    assert asked[0].items == Path("out/cross_items")
+    assert asked[0].judges.fingerprints == {}
+    refused = run(*line, "-o", "out")
+    assert refused.code == 2
+    assert "out/cross.json exists already; use --overwrite" in refused.err
+    assert len(asked) == 1
+    assert "knows no 'vgg'" in run(*line, "--weights", "vgg=a.pth").err
+    assert "belong to --protocol" in run("evaluate", "--preset", tiny, "--weights", "gaze=a").err
 
 
 def test_evaluate_refuses(run: Run, here: Path, tiny: Path) -> None:

@@ -38,7 +38,7 @@ from vivant.evaluation.sheet import evenly
 from vivant.evaluation.shown import Gauge, Shown, as_tensor
 from vivant.face.crop import Crop
 from vivant.face.detect import FaceDetector
-from vivant.face.framing import frame_face
+from vivant.face.framing import frame_faces, the_one
 from vivant.face.mesh import FaceMesh
 from vivant.face.points import Landmarks
 from vivant.face.track import FaceTracker
@@ -217,7 +217,7 @@ class _Faces:
 
 def _square(picture: np.ndarray, path: Path) -> _Square:
     spec = CropSpec()
-    framing = frame_face(
+    framings = frame_faces(
         picture,
         "largest",
         size_px=protocol.REENACTMENT_PX,
@@ -226,6 +226,7 @@ def _square(picture: np.ndarray, path: Path) -> _Square:
         vy=spec.vy,
         name=str(path),
     )
+    framing = the_one(framings, str(path))
     inside = framing.cropped
     found = FaceTracker("largest").update(inside)
     return _Square(framing.crop, None if found is None else found.landmarks, inside)
