@@ -36,7 +36,7 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("performance", "motion_capture"),
     ("animation",),
     ("live",),
-    ("manifest",),
+    ("manifest", "outputs"),
     ("recording",),
     ("studio",),
     ("training",),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ def describe(
     """What is known before the first frame."""
     return {
         "format": FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": {role: _describe_input(path) for role, path in inputs.items()},
         "weights": _describe_weights(preset, engine),
         "options": records.to_data(options),

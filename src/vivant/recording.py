@@ -10,34 +10,34 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from PIL import Image
-
 from vivant.errors import InputError
 from vivant.media.audio import sound_format
+from vivant.media.h264 import encode_threads
 from vivant.media.image import read_image
-from vivant.media.overlap import BackgroundWriter, prefetch
-from vivant.media.probe import number_field
+from vivant.media.overlap import BackgroundWriter
+from vivant.media.parts import Move, Parts, waits_to_be_moved
 from vivant.media.reader import read_clip
-from vivant.media.resample import choose_frame_rate, resample
+from vivant.media.resample import choose_frame_rate
 from vivant.media.sequence import SEQUENCE_SUFFIXES
-from vivant.media.staging import StagedFile, check_target_file, output_errors
-from vivant.media.types import Clip, Frame
-from vivant.media.writer import DEFAULT_CRF, VIDEO_SUFFIXES, open_writer
+from vivant.media.staging import check_target_file, check_target_folder
+from vivant.media.types import Clip
+from vivant.media.writer import output_kind, picture_names
 from vivant.presets import load_voice
 from vivant.settings import Recording
 
 if TYPE_CHECKING:
     from vivant.animation import Animation
+    from vivant.bookmark import Bookmark
     from vivant.engine import Engine, Portrait
+    from vivant.outputs import Drawn, Outputs, Progressed
     from vivant.sources import SourceVideo
 
 MAX_VIDEO_PIXELS = 139_264 * 256
@@ -67,6 +67,13 @@ class _Checked:
     frame_rate: Fraction
     sound: Path | None
 
+    def shown(self, recording: Recording) -> list[Clip]:
+        """What is seen beside the result, if that is wanted."""
+        if not recording.compare:
+            return []
+        assert self.clip is not None, "refused where nothing is seen to drive"
+        return [self.clip, self.source or read_clip(recording.source)]
+
 
 def record(
     recording: Recording,
@@ -80,50 +87,137 @@ def record(
         load_engine: called once the inputs and the place of the output have been found usable.
         make_options: called with the family's Options type.
 
-    Raises VivantError for what a user can mend. Whatever is raised, no output is left behind.
+    Raises VivantError for what a user can mend. Whatever is raised, no output is left behind, but with `resume` what
+    is needed to go on, in a hidden folder.
     """
     checked = _check(recording)
-    staged = StagedFile(recording.manifest, overwrite=recording.overwrite)
+    made = recording.manifest
+    parts = Parts.open(recording.whole)
+    keep = True  # until it is known to be ours
     try:
         engine = load_engine()
         options = make_options(engine.options_type)
         # Late, so that bad input is refused before torch is imported.
-        from vivant.manifest import describe, describe_latency, describe_run
+        from vivant.manifest import describe
 
-        manifest = describe(
+        job = describe(
             {"source": recording.source, "driving": recording.driving}, recording.preset, engine, options
         )
-        manifest |= {"seed": recording.seed, "settings": _settings(recording)}
-        began = perf_counter()
-        with _animated(recording, checked, engine, options) as animation, ExitStack() as outputs:
-            write, output = _open_outputs(recording, checked, animation, outputs)
-            for index, frame in enumerate(animation, 1):
-                write(frame)
-                if progress is not None:
-                    progress(index, animation.num_frames_estimate)
-            manifest |= {"output": output, **describe_run(animation.report, perf_counter() - began)}
-            rate, timing = float(checked.frame_rate), animation.report.engine
-            manifest["latency"] = describe_latency(engine.stream, rate, timing)
-            with output_errors(recording.manifest):
-                staged.temporary.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        staged.commit()
-        return manifest
+        job |= {"seed": recording.seed, "settings": _settings(recording), "encode_threads": encode_threads()}
+        parts.begin(job, resume=recording.resume, overwrite=recording.overwrite)
+        keep = recording.resume
+        moves = None
+        if parts.moves is None:
+            moves = _make(recording, checked, engine, options, parts, job, progress)
+        parts.finish(moves, overwrite=recording.overwrite)
+        return dict(json.loads(made.read_text("utf-8")))
     finally:
-        staged.discard()
+        parts.close(keep=keep)
+
+
+def _make(
+    recording: Recording,
+    checked: _Checked,
+    engine: Engine[Any, Any, Any, Any, Any],
+    options: Any,
+    parts: Parts,
+    job: dict[str, Any],
+    progress: Progress | None,
+) -> list[Move]:
+    """Everything, complete in the folder of parts; from where an earlier run was stopped, if it was."""
+    from vivant.bookmark import Bookmark
+    from vivant.manifest import describe_latency, describe_run
+    from vivant.outputs import Outputs, Progressed, Shape
+
+    mark = None if parts.mark is None else Bookmark.load(parts.mark)
+    before = Progressed() if mark is None else mark.part("recording", Progressed)
+    if mark is not None:
+        before = replace(before, num_resumed=before.num_resumed + 1)
+    clock = _Clock(before.seconds)
+    with _animated(recording, checked, engine, options, mark) as animation:
+        height, width = animation.frame_size
+        shape = Shape(width, height, checked.frame_rate)
+        outputs = Outputs(recording, parts, shape, checked.shown(recording), checked.sound, before)
+        with BackgroundWriter(outputs, _capacity(height, width)) as background:
+            for drawn in _drawn(recording, animation, checked.frame_rate, before, clock):
+                background.write(drawn)
+                if progress is not None:
+                    progress(animation.report.num_frames, animation.num_frames_estimate)
+            if not animation.report.num_frames:
+                raise InputError(
+                    f"no frame was written to {recording.target}; check that the input has frames."
+                )
+        manifest = {"created": datetime.now(UTC).isoformat(timespec="seconds"), **job}
+        manifest |= {"output": _described(recording, checked, outputs), "num_resumed": before.num_resumed}
+        manifest |= describe_run(animation.report, clock.seconds)
+        timing = animation.report.engine
+        manifest["latency"] = describe_latency(engine.stream, float(checked.frame_rate), timing)
+    text = json.dumps(manifest, indent=2) + "\n"
+    parts.put("manifest.json", lambda path: path.write_text(text, encoding="utf-8"))
+    # The output last: from then on a folder is where further outputs go, and not one that waits to be replaced.
+    return [Move("manifest.json", recording.manifest), *outputs.moves]
+
+
+class _Clock:
+    """Wall time of all runs together."""
+
+    def __init__(self, seconds_before: float) -> None:
+        self._began = perf_counter() - seconds_before
+
+    @property
+    def seconds(self) -> float:
+        return perf_counter() - self._began
+
+
+def _drawn(
+    recording: Recording, animation: Animation, rate: Fraction, before: Progressed, clock: _Clock
+) -> Iterator[Drawn]:
+    """Frames, and where a segment is long enough, with what is needed to go on from there."""
+    from vivant.outputs import Drawn
+
+    last, num_segments = before.num_frames, before.num_segments
+    for index, frame in enumerate(animation, before.num_frames + 1):
+        mark = None
+        if index - last >= rate * Fraction(recording.segment_seconds):
+            mark = animation.bookmark()
+        if mark is not None:
+            last, num_segments = index, num_segments + 1
+            now = replace(before, num_frames=index, num_segments=num_segments, seconds=clock.seconds)
+            mark.keep("recording", now)
+        yield Drawn(frame, mark)
+
+
+def _described(recording: Recording, checked: _Checked, outputs: Outputs) -> dict[str, Any]:
+    is_video = output_kind(recording.target) == "video"
+    return {
+        "name": recording.target.name,
+        "width": outputs.main.width,
+        "height": outputs.main.height,
+        "frame_rate": str(checked.frame_rate),
+        "has_audio": is_video and checked.sound is not None,
+    }
 
 
 def _check(recording: Recording) -> _Checked:
     """Refuse at once what cannot work. Imports no network library and decodes one frame at most."""
     output = recording.target
-    is_video = number_field(output) is None and output.suffix.lower() in VIDEO_SUFFIXES
-    if is_video:
-        StagedFile(output, overwrite=recording.overwrite).discard()
+    is_video = output_kind(output) == "video"
+    if recording.segment_seconds <= 0:
+        raise InputError(f"--segment-seconds is more than 0, got {recording.segment_seconds}.")
     for kind, given in (("source", recording.source), ("driving file", recording.driving)):
         for made in (output, recording.manifest, recording.comparison):
             if os.path.exists(made) and os.path.exists(given) and made.samefile(given):
                 raise InputError(f"{made} is the {kind} itself; choose another output.")
+    # What a run that was stopped at its very end has moved already is not in the way.
+    free = recording.overwrite or (recording.resume and waits_to_be_moved(recording.whole))
+    if is_video:
+        check_target_file(output, free)
+    elif not free:
+        folder, name = picture_names(output)
+        check_target_folder(folder, Path(name).suffix.lower(), overwrite=False)
+    check_target_file(recording.manifest, free)
     if recording.compare:
-        check_target_file(recording.comparison, recording.overwrite)
+        check_target_file(recording.comparison, free)
     if recording.source.suffix.lower() in SEQUENCE_SUFFIXES:
         read_image(recording.source)  # which knows best what is wrong with a picture
     source = read_clip(recording.source, allow_truncated=recording.allow_truncated)
@@ -176,7 +270,11 @@ def _sound(recording: Recording, source: Clip | None, audible: bool) -> Path | N
 
 
 def _animated(
-    recording: Recording, checked: _Checked, engine: Engine[Any, Any, Any, Any, Any], options: Any
+    recording: Recording,
+    checked: _Checked,
+    engine: Engine[Any, Any, Any, Any, Any],
+    options: Any,
+    resume: Bookmark | None,
 ) -> Animation:
     from vivant.animation import animate
     from vivant.sources import SourceVideo
@@ -203,88 +301,13 @@ def _animated(
         voice=load_voice(recording.preset, recording.driving)
         if recording.driving.suffix.lower() in SOUND_SUFFIXES
         else None,
+        resume=resume,
     )
-
-
-def _open_outputs(
-    recording: Recording, checked: _Checked, animation: Animation, outputs: ExitStack
-) -> tuple[Callable[[np.ndarray], None], dict[str, Any]]:
-    """What each frame is handed to, and a description of the output. All is finished, or undone, by `outputs`."""
-    height, width = animation.frame_size
-    rate = checked.frame_rate
-    beside = _side_by_side(recording, checked, animation.frame_size, outputs) if recording.compare else None
-    # Entered last, so closed first: if the output itself fails, the comparison is undone with it.
-    writer = open_writer(
-        recording.target,
-        rate,
-        width,
-        height,
-        crf=DEFAULT_CRF if recording.crf is None else recording.crf,
-        audio_from=checked.sound,
-        overwrite=recording.overwrite,
-    )
-    background = outputs.enter_context(BackgroundWriter(writer, _capacity(height, writer.width)))
-
-    def write(frame: np.ndarray) -> None:
-        background.write(frame)
-        if beside is not None:
-            beside(frame)
-
-    described = {"name": recording.target.name, "width": writer.width, "height": writer.height}
-    return write, {**described, "frame_rate": str(rate), "has_audio": writer.has_audio}
-
-
-def _side_by_side(
-    recording: Recording, checked: _Checked, size: tuple[int, int], outputs: ExitStack
-) -> Callable[[np.ndarray], None]:
-    """Writes driving, source and result in one row, all of the result's height."""
-    height, width = size
-    assert checked.clip is not None, "refused where nothing is seen to drive"
-    shown = [
-        _Column(clip, checked.frame_rate, height, outputs)
-        for clip in (checked.clip, checked.source or read_clip(recording.source))
-    ]
-    writer = open_writer(
-        recording.comparison,
-        checked.frame_rate,
-        sum(column.width for column in shown) + width,
-        height,
-        crf=DEFAULT_CRF if recording.crf is None else recording.crf,
-        audio_from=checked.sound,
-        overwrite=recording.overwrite,
-    )
-    background = outputs.enter_context(BackgroundWriter(writer, _capacity(height, writer.width)))
-
-    def write(frame: np.ndarray) -> None:
-        background.write(np.concatenate([*(column.next() for column in shown), frame], axis=1))
-
-    return write
-
-
-class _Column:
-    """A clip beside the result, at its rate and height; the last frame stays."""
-
-    def __init__(self, clip: Clip, rate: Fraction, height: int, outputs: ExitStack) -> None:
-        self.width = max(1, round(clip.width * height / clip.height))
-        self._size = (self.width, height)
-        self._frames = outputs.enter_context(closing(_read_ahead(clip, rate)))
-        self._last = np.zeros((height, self.width, 3), np.uint8)
-
-    def next(self) -> np.ndarray:
-        frame = next(self._frames, None)
-        if frame is not None:
-            image = Image.fromarray(frame.image).resize(self._size, Image.Resampling.BILINEAR)
-            self._last = np.asarray(image)
-        return self._last
 
 
 def _capacity(height: int, width: int) -> int:
     """How many pictures may wait for the encoder."""
     return max(2, min(8, _QUEUED_BYTES // (height * width * 3)))
-
-
-def _read_ahead(clip: Clip, rate: Fraction) -> Generator[Frame, None, None]:
-    yield from prefetch(resample(clip, rate, end=clip.duration))
 
 
 def _reference(choice: str) -> int | Literal["auto"] | Path:
@@ -304,5 +327,5 @@ def _face(choice: str) -> str | None:
 
 def _settings(recording: Recording) -> dict[str, Any]:
     """What was asked for beyond the family's options; paths are described elsewhere."""
-    elsewhere = {"source", "driving", "output", "preset", "seed", "overwrite"}
+    elsewhere = {"source", "driving", "output", "preset", "seed", "overwrite", "resume"}
     return {f.name: getattr(recording, f.name) for f in fields(recording) if f.name not in elsewhere}

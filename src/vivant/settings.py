@@ -56,6 +56,10 @@ class Recording:
     """Same seed, same video."""
     compare: bool = False
     """Also write driving, source and result side by side."""
+    resume: bool = False
+    """Go on with a run that was killed, and keep what is done if this one is; see docs/long_runs.md."""
+    segment_seconds: float = 10.0
+    """A killed run loses at most this much of the output and what it was working on, in seconds of the output."""
     overwrite: bool = False
     """Replace outputs that exist."""
     allow_truncated: bool = False
@@ -71,6 +75,12 @@ class Recording:
         return path / name if os.path.isdir(path) or self.output.endswith(("/", os.sep)) else path
 
     @property
+    def whole(self) -> Path:
+        """The file, or the folder, that the output is."""
+        target = self.target
+        return target.parent if "%" in target.name else target
+
+    @property
     def manifest(self) -> Path:
         """Beside the output: how it was made."""
         return self._beside(".json")
@@ -84,5 +94,4 @@ class Recording:
         target = self.target
         if target.suffix.lower() in VIDEO_SUFFIXES:
             return target.with_name(target.stem + ending)
-        folder = target.parent if "%" in target.name else target
-        return folder.with_name(folder.name + ending)
+        return self.whole.with_name(self.whole.name + ending)

@@ -27,15 +27,24 @@ def animate(
 
     import vivant
     from vivant.cli.progress import progress_of
+    from vivant.media.parts import is_kept
     from vivant.recording import record
 
-    with progress_of("frames", quiet=quiet) as progress:
-        manifest = record(
-            wanted,
-            lambda: vivant.load(wanted.preset, device, dtype),
-            lambda options_type: make_options(options_type, options),
-            progress,
-        )
+    try:
+        with progress_of("frames", quiet=quiet) as progress:
+            manifest = record(
+                wanted,
+                lambda: vivant.load(wanted.preset, device, dtype),
+                lambda options_type: make_options(options_type, options),
+                progress,
+            )
+    except KeyboardInterrupt:
+        if is_kept(wanted.whole):
+            typer.echo(
+                f"vivant: what is done of {wanted.target} is kept; the same command with --resume goes on.",
+                err=True,
+            )
+        raise
     if quiet:
         return
     output, timing = manifest["output"], manifest["timing"]

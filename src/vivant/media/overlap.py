@@ -13,13 +13,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition
 from types import TracebackType
-from typing import Generic, Self, TypeVar
-
-import numpy as np
-
-from vivant.media.types import FrameWriter
+from typing import Generic, Protocol, Self, TypeVar
 
 T = TypeVar("T")
+Taken = TypeVar("Taken", contravariant=True)
 
 
 def prefetch(iterable: Iterable[T], capacity: int = 4) -> Iterator[T]:
@@ -39,24 +36,37 @@ def prefetch(iterable: Iterable[T], capacity: int = 4) -> Iterator[T]:
             channel.abandon()
 
 
-class BackgroundWriter:
-    """A FrameWriter whose work is done by a thread that is at most `capacity` pictures behind.
+class Sink(Protocol[Taken]):
+    """What takes items, one after another: a FrameWriter, say, takes pictures."""
+
+    def write(self, item: Taken, /) -> None:
+        """Take the next one."""
+
+    def close(self) -> None:
+        """Finish."""
+
+    def abort(self) -> None:
+        """Throw the unfinished away."""
+
+
+class BackgroundWriter(Generic[T]):
+    """A sink whose work is done by a thread that is at most `capacity` items behind.
 
     Pictures are not copied: do not change one after handing it over. An error of the wrapped writer is
     raised by the next `write` or by `close`, and the wrapped writer is then aborted.
     """
 
-    def __init__(self, writer: FrameWriter, capacity: int = 4) -> None:
+    def __init__(self, writer: Sink[T], capacity: int = 4) -> None:
         self._writer = writer
-        self._channel: _Channel[np.ndarray] = _Channel(capacity)
+        self._channel: _Channel[T] = _Channel(capacity)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vivant-writer")
         # Started by the first picture: an interrupt between making this and entering its context must not leave
         # a thread behind that nobody tells to end.
         self._worker: Future[None] | None = None
 
-    def write(self, image: np.ndarray) -> None:
-        """Hand over one picture, uint8 RGB (height, width, 3); waits while the queue is full."""
-        if not self._channel.put(image):
+    def write(self, item: T) -> None:
+        """Hand over one picture (or what the sink takes); waits while the queue is full."""
+        if not self._channel.put(item):
             if self._worker is not None:
                 self._worker.result()
             raise ValueError("write after close")
@@ -111,10 +121,10 @@ def _fill(channel: _Channel[T], iterable: Iterable[T]) -> None:
             close()
 
 
-def _drain(channel: _Channel[np.ndarray], writer: FrameWriter) -> None:
+def _drain(channel: _Channel[T], writer: Sink[T]) -> None:
     try:
-        for image in channel:
-            writer.write(image)
+        for item in channel:
+            writer.write(item)
     finally:
         channel.abandon()
 

@@ -98,45 +98,51 @@ class StagedFolder:
         self.path = Path(path)
         self._suffix = suffix
         self._overwrite = overwrite
-        self._target = self.path.resolve()
-        self._check_target()
+        self._target = check_target_folder(self.path, suffix, overwrite)
         self.temporary = self._target.with_name(f".vivant-{secrets.token_hex(6)}")
         self._remove = weakref.finalize(self, shutil.rmtree, self.temporary, ignore_errors=True)
         with output_errors(self.path):
             self.temporary.mkdir()
 
-    def _check_target(self) -> None:
-        with output_errors(self.path):
-            if not os.path.lexists(self._target):
-                return
-            if not self._target.is_dir():
-                raise InputError(f"{self.path} exists already and is a file; choose another name.")
-            entries = [entry.name for entry in os.scandir(self._target)]
-        if entries and not self._overwrite:
-            raise InputError(
-                f"{self.path} exists already; use --overwrite to replace it or choose another name."
-            )
-        foreign = [name for name in entries if Path(name).suffix.lower() != self._suffix]
-        if foreign:
-            raise InputError(
-                f"{self.path} holds other files ({sorted(foreign)[0]}) and is not replaced; choose another folder."
-            )
-
     def commit(self) -> None:
         """Give the folder its final name; an allowed predecessor is moved aside first and then deleted."""
-        self._check_target()
+        check_target_folder(self.path, self._suffix, self._overwrite)
         predecessor = self.temporary.with_name(f"{self.temporary.name}-old")
         with output_errors(self.path):
-            if self._target.is_dir():
-                os.rename(self._target, predecessor)
-            try:
-                os.rename(self.temporary, self._target)
-            except OSError:
-                if predecessor.is_dir():
-                    os.rename(predecessor, self._target)
-                raise
+            replace_folder(self.temporary, self._target, predecessor)
         shutil.rmtree(predecessor, ignore_errors=True)
 
     def discard(self) -> None:
         """Remove the temporary folder. Does nothing after `commit`. Happens by itself when the object is forgotten."""
         self._remove()
+
+
+def check_target_folder(path: Path, suffix: str, overwrite: bool) -> Path:
+    """Return `path` (links followed) when a folder of `suffix` files may take its place. Raises InputError."""
+    target = path.resolve()
+    with output_errors(path):
+        if not os.path.lexists(target):
+            return target
+        if not target.is_dir():
+            raise InputError(f"{path} exists already and is a file; choose another name.")
+        entries = [entry.name for entry in os.scandir(target)]
+    if entries and not overwrite:
+        raise InputError(f"{path} exists already; use --overwrite to replace it or choose another name.")
+    foreign = [name for name in entries if Path(name).suffix.lower() != suffix]
+    if foreign:
+        raise InputError(
+            f"{path} holds other files ({sorted(foreign)[0]}) and is not replaced; choose another folder."
+        )
+    return target
+
+
+def replace_folder(source: Path, target: Path, predecessor: Path) -> None:
+    """Give a folder its final name, moving one that has it to `predecessor`."""
+    if target.is_dir():
+        os.rename(target, predecessor)
+    try:
+        os.rename(source, target)
+    except OSError:
+        if predecessor.is_dir():
+            os.rename(predecessor, target)
+        raise

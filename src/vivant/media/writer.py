@@ -6,43 +6,36 @@ leaves nothing.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
-from av.video.reformatter import (
-    ColorPrimaries,
-    ColorRange,
-    Colorspace,
-    ColorTrc,
-    Interpolation,
-    VideoReformatter,
-)
 
 from vivant.errors import InputError
+from vivant.media.h264 import (
+    DEFAULT_CRF,
+    PictureEncoder,
+    check_picture,
+    close_quietly,
+    encoding,
+    even_size,
+)
 from vivant.media.image import check_image_suffix, check_pixels, save_image
 from vivant.media.probe import number_field
 from vivant.media.soundtrack import Soundtrack, carried_sound
 from vivant.media.staging import StagedFile, StagedFolder, output_errors
 
-DEFAULT_CRF = 18
-"""H.264 constant rate factor: 0 is lossless (and plays in few players), 18 looks like the input, 51 is
-worst."""
+__all__ = ["DEFAULT_CRF", "VIDEO_SUFFIXES", "ImageSequenceWriter", "VideoWriter", "open_writer"]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
 """File names that `VideoWriter` accepts."""
 
 _DEFAULT_PICTURE_NAME = "%05d.png"
-_MAX_ENCODE_THREADS = 4
-_FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
 
 def open_writer(
@@ -61,12 +54,19 @@ def open_writer(
     the writers refuse.
     """
     path = Path(path)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+    if output_kind(path) == "video":
         return VideoWriter(
             path, frame_rate, width, height, crf=crf, audio_from=audio_from, overwrite=overwrite
         )
+    return ImageSequenceWriter(path, width, height, overwrite=overwrite)
+
+
+def output_kind(path: Path) -> Literal["video", "pictures"]:
+    """What an output of that name is. Raises InputError where it can be neither."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return "video"
     if number_field(path) or path.is_dir() or not path.suffix:
-        return ImageSequenceWriter(path, width, height, overwrite=overwrite)
+        return "pictures"
     raise InputError(
         f"{path} is neither a video nor a picture sequence; name it .mp4 or .mov, "
         "or use a folder or folder/%05d.png."
@@ -101,45 +101,31 @@ class VideoWriter:
         overwrite: bool = False,
     ) -> None:
         self.path = Path(path)
-        _check_video_arguments(self.path, frame_rate, width, height, crf)
+        check_video(self.path, frame_rate, width, height, crf)
         self.frame_rate = frame_rate
-        self._given_size = (height, width)
-        self.width, self.height = width + width % 2, height + height % 2
-        self.num_frames = 0
-        self._reformatter = VideoReformatter()
+        self.width, self.height = even_size(width, height)
         self._is_finished = False
         self._cleanup = ExitStack()
         with ExitStack() as stack:
             self._staged = StagedFile(self.path, overwrite=overwrite)
             stack.callback(self._staged.discard)
-            self._open({"crf": str(crf), "preset": preset}, audio_from, stack)
+            with encoding(self.path, self.width, self.height):
+                self._container = open_container(self._staged.temporary, self.path)
+                stack.callback(close_quietly, self._container)
+                self._encoder = PictureEncoder(
+                    self._container, frame_rate, width, height, crf=crf, preset=preset
+                )
+            self._sound: Soundtrack | None = None
+            if audio_from is not None:
+                self._sound = carried_sound(Path(audio_from), self._container, stack)
+            with encoding(self.path, self.width, self.height):
+                self._container.start_encoding()
             self._cleanup = stack.pop_all()
 
-    def _open(self, options: dict[str, str], audio_from: str | Path | None, stack: ExitStack) -> None:
-        muxer = "mov" if self.path.suffix.lower() == ".mov" else "mp4"
-        with self._encoding():
-            self._container = av.open(
-                f"file:{self._staged.temporary}",
-                "w",
-                format=muxer,
-                container_options={"movflags": "+faststart"},
-            )
-            stack.callback(_close_quietly, self._container)
-            self._stream = self._container.add_stream(
-                "libx264", rate=self.frame_rate, width=self.width, height=self.height, options=options
-            )
-            context = self._stream.codec_context
-            context.time_base = 1 / self.frame_rate
-            context.thread_count = min(_MAX_ENCODE_THREADS, os.cpu_count() or 1)
-            context.color_range = ColorRange.MPEG
-            context.colorspace = Colorspace.ITU709
-            context.color_primaries = ColorPrimaries.BT709
-            context.color_trc = ColorTrc.BT709
-        self._sound: Soundtrack | None = None
-        if audio_from is not None:
-            self._sound = carried_sound(Path(audio_from), self._container, stack)
-        with self._encoding():
-            self._container.start_encoding()
+    @property
+    def num_frames(self) -> int:
+        """Frames written so far."""
+        return self._encoder.num_frames
 
     @property
     def has_audio(self) -> bool:
@@ -155,11 +141,8 @@ class VideoWriter:
         """Append one picture, uint8 RGB of the size given at the start, and the sound up to its end."""
         if self._is_finished:
             raise ValueError(f"{self.path}: write after close")
-        frame = self._to_yuv(image)
-        frame.pts, frame.time_base = self.num_frames, 1 / self.frame_rate
-        self.num_frames += 1
-        with self._encoding():
-            self._container.mux(self._stream.encode(frame))
+        with encoding(self.path, self.width, self.height):
+            self._encoder.write(image)
             if self._sound is not None:
                 self._sound.write_until(self.duration)
 
@@ -172,8 +155,8 @@ class VideoWriter:
         with self._cleanup:
             if self.num_frames == 0:
                 raise InputError(f"no frame was written to {self.path}; check that the input has frames.")
-            with self._encoding():
-                self._container.mux(self._stream.encode(None))
+            with encoding(self.path, self.width, self.height):
+                self._encoder.finish()
                 if self._sound is not None:
                     self._sound.close()
                 self._container.close()
@@ -195,34 +178,6 @@ class VideoWriter:
         else:
             self.abort()
 
-    def _to_yuv(self, image: np.ndarray) -> VideoFrame:
-        _check_picture(image, self._given_size)
-        extra_rows, extra_columns = self.height - image.shape[0], self.width - image.shape[1]
-        if extra_rows or extra_columns:
-            image = np.pad(image, ((0, extra_rows), (0, extra_columns), (0, 0)), mode="edge")
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        return self._reformatter.reformat(
-            frame,
-            format="yuv420p",
-            src_color_range=ColorRange.JPEG,
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_FLAGS,
-            threads=1,
-        )
-
-    @contextmanager
-    def _encoding(self) -> Iterator[None]:
-        """Name the output in the errors of disk and encoder."""
-        try:
-            with output_errors(self.path):
-                yield
-        except av.error.ExternalError as error:
-            raise InputError(
-                f"{self.path}: H.264 cannot hold {self.width}x{self.height} frames; use a smaller picture "
-                "or a picture sequence."
-            ) from error
-
 
 class ImageSequenceWriter:
     """A folder of numbered pictures, without sound: `frames` (then 00000.png, ...) or `frames/shot_%04d.jpg`.
@@ -235,14 +190,7 @@ class ImageSequenceWriter:
 
     def __init__(self, path: str | Path, width: int, height: int, *, overwrite: bool = False) -> None:
         self.path = Path(path)
-        is_pattern = number_field(self.path) is not None
-        folder = self.path.parent if is_pattern else self.path
-        self._name = self.path.name if is_pattern else _DEFAULT_PICTURE_NAME
-        check_image_suffix(Path(self._name))
-        if not re.fullmatch(r"[^%]*%0?\d*d[^%]*", self._name):
-            raise InputError(f"{self.path} needs exactly one number field; use a name such as %05d.png.")
-        if folder.resolve() in (Path.cwd(), folder.resolve().parent):
-            raise InputError(f"{self.path} would replace the current folder; name a new folder.")
+        folder, self._name = picture_names(self.path)
         _check_size(self.path, width, height)
         self.width, self.height = width, height
         self.num_frames = 0
@@ -253,7 +201,7 @@ class ImageSequenceWriter:
         """Append one picture, uint8 RGB of the size given at the start."""
         if self._is_finished:
             raise ValueError(f"{self.path}: write after close")
-        _check_picture(image, (self.height, self.width))
+        check_picture(image, (self.height, self.width))
         with output_errors(self.path):
             save_image(self._staged.temporary / (self._name % self.num_frames), image)
         self.num_frames += 1
@@ -287,7 +235,21 @@ class ImageSequenceWriter:
             self.abort()
 
 
-def _check_video_arguments(path: Path, frame_rate: Fraction, width: int, height: int, crf: int) -> None:
+def picture_names(path: Path) -> tuple[Path, str]:
+    """The folder of a picture sequence and the pattern of names in it. Raises InputError."""
+    is_pattern = number_field(path) is not None
+    folder = path.parent if is_pattern else path
+    name = path.name if is_pattern else _DEFAULT_PICTURE_NAME
+    check_image_suffix(Path(name))
+    if not re.fullmatch(r"[^%]*%0?\d*d[^%]*", name):
+        raise InputError(f"{path} needs exactly one number field; use a name such as %05d.png.")
+    if folder.resolve() in (Path.cwd(), folder.resolve().parent):
+        raise InputError(f"{path} would replace the current folder; name a new folder.")
+    return folder, name
+
+
+def check_video(path: Path, frame_rate: Fraction, width: int, height: int, crf: int) -> None:
+    """Raise InputError where a video of that name, rate, size or quality cannot be."""
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         raise InputError(f"{path} is not a video name; use one of {', '.join(VIDEO_SUFFIXES)}.")
     if not 0 <= crf <= 51:
@@ -299,20 +261,13 @@ def _check_video_arguments(path: Path, frame_rate: Fraction, width: int, height:
     _check_size(path, width, height)
 
 
+def open_container(file: Path, path: Path) -> av.container.OutputContainer:
+    """A new MP4 or MOV, as `path` says, with its index at the front once it is closed."""
+    muxer = "mov" if path.suffix.lower() == ".mov" else "mp4"
+    return av.open(f"file:{file}", "w", format=muxer, container_options={"movflags": "+faststart"})
+
+
 def _check_size(path: Path, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise ValueError(f"a picture has at least one pixel, got {width}x{height}")
     check_pixels(path, width, height)
-
-
-def _check_picture(image: np.ndarray, size: tuple[int, int]) -> None:
-    if image.dtype != np.uint8 or image.shape != (*size, 3):
-        raise ValueError(f"expected uint8 {(*size, 3)}, got {image.dtype} {image.shape}")
-
-
-def _close_quietly(container: av.container.OutputContainer) -> None:
-    """Let go of an unfinished file; its own complaints no longer matter."""
-    try:
-        container.close()
-    except (av.FFmpegError, OSError):
-        return
