@@ -30,6 +30,7 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("checkpoint", "runtime"),
     ("engine", "published"),
     ("motion_file", "engines"),
+    ("export",),
     ("presets", "session", "montage"),
     ("place",),
     ("drivers", "sources", "settings"),

@@ -108,13 +108,18 @@ def load(
     weights = folder / WEIGHTS
     check_weights_file(weights)
     _check_hash(weights, {header["weights_sha256"], sha256 or header["weights_sha256"]})
-    with _Unfilled():
-        networks = build(config)
+    networks = unfilled(config, build)
     expected = networks.state_dict()
     check_same_tensors(weights, expected)
     networks.load_state_dict(_read_tensors(weights, expected, str(device)), strict=True, assign=True)
     # Files may hold half precision to be small; what computes in it is decided later, by runtime.precision.
     return config, networks.to(device).float().eval()
+
+
+def unfilled(config: Config, build: Callable[[Config], nn.Module]) -> nn.Module:
+    """Networks whose parameters are not initialised: for whoever fills or drops them."""
+    with _Unfilled():
+        return build(config)
 
 
 def _read_tensors(path: Path, expected: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:

@@ -180,6 +180,18 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     def fold_networks(networks: nn.Module) -> None:
         """Merge in place what is constant at inference: same numbers up to rounding. Nothing by default."""
 
+    @classmethod
+    def fold_networks_for_export(cls, networks: nn.Module) -> None:
+        """The same, as far as other runtimes profit from it."""
+        cls.fold_networks(networks)
+
+    def network_calls(self, seed: int) -> Mapping[str, tuple[Any, ...]]:
+        """Methods of the networks by dotted name, each with the arguments of a call for one frame, for exporting.
+
+        Together they hold all weights. Empty where a family cannot be exported. Seeds give different numbers.
+        """
+        return {}
+
     @staticmethod
     @abstractmethod
     def tiny_configs() -> Mapping[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,10 @@ from vivant.errors import CheckpointError, InputError
 from vivant.store import embedded_weights, store_folder
 
 DEFAULT_PRESET = "liveportrait-mini"
+EXPORT_MANIFEST = "onnx.json"
+"""What makes a folder one of ONNX files; as `export.MANIFEST`, which imports torch."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +97,17 @@ def load(
     name_or_path: str | Path,
     device: str = "auto",
     dtype: str = "auto",
-    runtime: Literal["eager", "compile"] = "eager",
+    runtime: Literal["eager", "compile", "onnx"] = "eager",
 ) -> Any:
     """An Engine, ready to animate.
 
     Args:
-        name_or_path: a name in PRESETS, or a folder with model.safetensors and config.json.
+        name_or_path: a name in PRESETS, or a folder with model.safetensors and config.json, or one that
+            `vivant export` wrote.
         device: "auto" (CUDA, else CPU), or anything torch.device takes.
         dtype: "auto" (bfloat16 where the device computes it fast), "float32", "bfloat16" or "float16".
-        runtime: "eager", or "compile" for torch.compile (slow first frame, then faster on a GPU).
+        runtime: "eager", "compile" for torch.compile (slow first frame, then faster on a GPU), or "onnx" for
+            onnxruntime on the CPU in float32 (a checkpoint is exported into the user's store the first time).
 
     Raises CheckpointError where weights are missing or wrong, InputError for an unknown name or setting.
     """
@@ -109,8 +116,14 @@ def load(
     from vivant.runtime import precision
     from vivant.runtime.compile import compile_methods
 
+    if runtime not in ("eager", "compile", "onnx"):
+        raise InputError(f"{runtime!r} is not a runtime; there are eager, compile and onnx")
     preset = PRESETS.get(str(name_or_path))
     folder = find_checkpoint(name_or_path)
+    if runtime == "onnx":
+        return _load_onnx(folder, preset, device, dtype)
+    if (folder / EXPORT_MANIFEST).is_file():
+        raise InputError(f"{folder} holds ONNX files; they need the runtime onnx")
     target = precision.choose_device(device)
     family = engine_class(checkpoint.read_config(folder)["family"])
     config, networks = checkpoint.load(
@@ -126,6 +139,26 @@ def load(
     if runtime == "compile":
         compile_methods(networks, family.network_methods)
     return family(config, networks, chosen)
+
+
+def _load_onnx(folder: Path, preset: Preset | None, device: str, dtype: str) -> Any:
+    """An Engine on onnxruntime, from an exported folder, or from a checkpoint by way of the user's store."""
+    from vivant import __version__, checkpoint
+    from vivant.export import export, load_exported
+
+    if device not in ("auto", "cpu"):
+        raise InputError(f"the runtime onnx computes on the CPU, not on {device}; leave the device out")
+    if dtype not in ("auto", "float32"):
+        raise InputError(f"the runtime onnx computes in float32, not in {dtype}; leave the precision out")
+    if not (folder / EXPORT_MANIFEST).is_file():
+        digest = checkpoint.read_config(folder)["weights_sha256"]
+        stored = store_folder() / "onnx" / f"{digest[:16]}-{__version__}"
+        if not (stored / EXPORT_MANIFEST).is_file():
+            log.info("exporting %s to %s, once", folder, stored)
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            export(folder, stored, sha256=preset.sha256 if preset is not None else None)
+        folder = stored
+    return load_exported(folder)
 
 
 def load_voice(name: str | Path, what: str | Path = "sound") -> Any:

@@ -214,7 +214,7 @@ def _check(recording: Recording) -> _Checked:
         check_target_file(output, free)
     elif not free:
         folder, name = picture_names(output)
-        check_target_folder(folder, Path(name).suffix.lower(), overwrite=False)
+        check_target_folder(folder, (Path(name).suffix.lower(),), overwrite=False)
     check_target_file(recording.manifest, free)
     if recording.compare:
         check_target_file(recording.comparison, free)

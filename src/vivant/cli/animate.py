@@ -18,6 +18,7 @@ def animate(
     options: Mapping[str, Any],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="eager, compile, or onnx for onnxruntime.")] = "eager",
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Say nothing unless something is wrong.")
     ] = False,
@@ -34,7 +35,7 @@ def animate(
         with progress_of("frames", quiet=quiet) as progress:
             manifest = record(
                 wanted,
-                lambda: vivant.load(wanted.preset, device, dtype),
+                lambda: vivant.load(wanted.preset, device, dtype, runtime),  # type: ignore[arg-type]  # checked there
                 lambda options_type: make_options(options_type, options),
                 progress,
             )

@@ -12,6 +12,7 @@ from vivant.cli.bench import bench
 from vivant.cli.convert import convert
 from vivant.cli.doctor import doctor
 from vivant.cli.evaluate import evaluate
+from vivant.cli.export import export
 from vivant.cli.inspect import inspect
 from vivant.cli.licenses import licenses
 from vivant.cli.motion import build_motion
@@ -32,7 +33,19 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_shared)
-    for command in (animate, inspect, presets, licenses, doctor, convert, train, evaluate, bench, serve):
+    for command in (
+        animate,
+        inspect,
+        presets,
+        licenses,
+        doctor,
+        convert,
+        export,
+        train,
+        evaluate,
+        bench,
+        serve,
+    ):
         app.command(cls=Command)(command)
     app.add_typer(build_motion(), name="motion")
     app.add_typer(build_studio(), name="studio")

@@ -156,7 +156,7 @@ class SegmentedPictures:
         self._target = target
         self._final, self._pattern = picture_names(target)
         check_pixels(target, width, height)
-        check_target_folder(self._final, Path(self._pattern).suffix.lower(), overwrite)
+        check_target_folder(self._final, (Path(self._pattern).suffix.lower(),), overwrite)
         self.width, self.height = width, height
         self._folder = parts.folder / "pictures"
         self._num_frames = self._num_settled = num_frames

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,17 +88,17 @@ class StagedFile:
 
 
 class StagedFolder:
-    """A folder of `suffix` files under a temporary hidden name.
+    """A folder of files with certain suffixes under a temporary hidden name.
 
     An existing folder is only ever replaced when it is empty, or with `overwrite` when it holds nothing but
-    files of that suffix: nobody's other files are deleted.
+    files of those suffixes: nobody's other files are deleted.
     """
 
-    def __init__(self, path: str | Path, suffix: str, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *suffixes: str, overwrite: bool = False) -> None:
         self.path = Path(path)
-        self._suffix = suffix
+        self._suffixes = suffixes
         self._overwrite = overwrite
-        self._target = check_target_folder(self.path, suffix, overwrite)
+        self._target = check_target_folder(self.path, suffixes, overwrite)
         self.temporary = self._target.with_name(f".vivant-{secrets.token_hex(6)}")
         self._remove = weakref.finalize(self, shutil.rmtree, self.temporary, ignore_errors=True)
         with output_errors(self.path):
@@ -106,7 +106,7 @@ class StagedFolder:
 
     def commit(self) -> None:
         """Give the folder its final name; an allowed predecessor is moved aside first and then deleted."""
-        check_target_folder(self.path, self._suffix, self._overwrite)
+        check_target_folder(self.path, self._suffixes, self._overwrite)
         predecessor = self.temporary.with_name(f"{self.temporary.name}-old")
         with output_errors(self.path):
             replace_folder(self.temporary, self._target, predecessor)
@@ -117,8 +117,11 @@ class StagedFolder:
         self._remove()
 
 
-def check_target_folder(path: Path, suffix: str, overwrite: bool) -> Path:
-    """Return `path` (links followed) when a folder of `suffix` files may take its place. Raises InputError."""
+def check_target_folder(path: Path, suffixes: Collection[str], overwrite: bool) -> Path:
+    """Return `path` (links followed) when a folder of files with these suffixes may take its place.
+
+    Raises InputError.
+    """
     target = path.resolve()
     with output_errors(path):
         if not os.path.lexists(target):
@@ -128,7 +131,7 @@ def check_target_folder(path: Path, suffix: str, overwrite: bool) -> Path:
         entries = [entry.name for entry in os.scandir(target)]
     if entries and not overwrite:
         raise InputError(f"{path} exists already; use --overwrite to replace it or choose another name.")
-    foreign = [name for name in entries if Path(name).suffix.lower() != suffix]
+    foreign = [name for name in entries if Path(name).suffix.lower() not in suffixes]
     if foreign:
         raise InputError(
             f"{path} holds other files ({sorted(foreign)[0]}) and is not replaced; choose another folder."

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,9 @@ class Networks(RetargetingNetworks, Protocol):
 
     def fold(self) -> None:
         """Merge what is constant at inference into the convolutions."""
+
+    def retargeting_calls(self, source: Tensor, driven: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """See Engine.network_calls: those of the networks of Algorithm 1, by keypoints (1, K, 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,30 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     @staticmethod
     def fold_networks(networks: nn.Module) -> None:
         cast("Networks", networks).fold()
+
+    @classmethod
+    def fold_networks_for_export(cls, networks: nn.Module) -> None:
+        if isinstance(networks, CompactNetworks):
+            networks.fold()
+            return
+        from vivant.engines.liveportrait.networks import PublishedNetworks
+
+        assert isinstance(networks, PublishedNetworks)
+        networks.fold(generator=False)
+
+    def network_calls(self, seed: int) -> Mapping[str, tuple[Any, ...]]:
+        side = self.config.image_size
+        image, other = torch.rand(2, 1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+        portrait = self.encode_reference(image)
+        driving = self._networks.motion(other)
+        opened = {"eyes_open": image.new_full((1, 2), 0.3), "lips_open": image.new_full((1, 1), 0.1)}
+        source, driving = replace(portrait.motion, **opened), replace(driving, **opened)
+        driven = keypoints(driving, driving.canonical, self.config)
+        return {
+            "appearance": (image,),
+            "motion": (image,),
+            "generate": (portrait.appearance, portrait.keypoints, driven, source, driving),
+        } | self._networks.retargeting_calls(portrait.keypoints, driven)
 
     @staticmethod
     def tiny_configs() -> Mapping[str, Config]:

@@ -85,6 +85,17 @@ class CompactNetworks(nn.Module):
         before, after = (keypoints(motion, motion.canonical, self.config) for motion in (driven, changed))
         return changed, after - before
 
+    def retargeting_calls(self, source: Tensor, driven: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """Example calls of the three small networks, for keypoints (1, K, 3); none where there are none."""
+        if self.retargeting is None:
+            return {}
+        now, wanted = source.new_full((1, 2), 0.3), source.new_full((1, 2), 0.2)
+        return {
+            "retargeting.stitch": (source, driven),
+            "retargeting.open_eyes": (source, now, wanted),
+            "retargeting.open_lips": (source, now[:, :1], wanted[:, :1]),
+        }
+
     def generate(
         self,
         appearance: tuple[Tensor, ...],

@@ -131,19 +131,32 @@ class PublishedNetworks(nn.Module):
                 driven = replace(driven, lips_open=lips)
         return driven, offset
 
+    def retargeting_calls(self, source: Tensor, driven: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """Example calls of the three small networks, for keypoints (1, K, 3)."""
+        open_now, wanted = source.new_full((1, 2), 0.3), source.new_full((1, 1), 0.2)
+        return {
+            "stitching.stitch": (source, driven),
+            "stitching.open_eyes": (source, open_now, wanted),
+            "stitching.open_lips": (source, open_now[:, :1], wanted),
+        }
+
     def _computing(self, device: torch.device) -> AbstractContextManager[object]:
         """The folded networks choose their own precision, layer by layer; autocast would undo that."""
         folded = isinstance(self.generator, FoldedGenerator)
         return torch.autocast(device.type, enabled=False) if folded else nullcontext()
 
     @torch.no_grad()
-    def fold(self) -> None:
-        """Become the faster form, for inference only. Afterwards the keys are no longer the published ones."""
+    def fold(self, *, generator: bool = True) -> None:
+        """Become the faster form, for inference only. Afterwards the keys are no longer the published ones.
+
+        generator: also G, whose folded form writes into strided views, which graphs do not like.
+        """
         plain = self.appearance_extractor, self.warping, self.generator
         assert isinstance(plain[0], AppearanceExtractor), "folded already"
         assert isinstance(plain[1], WarpingNetwork)
         assert isinstance(plain[2], Generator)
         self.appearance_extractor = FoldedAppearance(plain[0])
         self.warping = FoldedWarping(plain[1])
-        self.generator = FoldedGenerator(plain[2])
+        if generator:
+            self.generator = FoldedGenerator(plain[2])
         self.requires_grad_(False)
