@@ -23,6 +23,7 @@ from vivant.evaluation.driving import driven, found_files, open_driving
 from vivant.evaluation.gauges.change import ChangeGauge
 from vivant.evaluation.gauges.drift import DriftGauge
 from vivant.evaluation.gauges.faces import FaceGauge
+from vivant.evaluation.gauges.sync import SyncGauge
 from vivant.evaluation.items import Item, ItemFolder
 from vivant.evaluation.judges.given import Judges
 from vivant.evaluation.judges.perceptual import Lpips
@@ -299,3 +300,22 @@ def test_the_documentation_names_every_metric() -> None:
     text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
     for metric in CATALOGUE:
         assert f"| `{metric.name}` |" in text, metric.name
+
+
+def test_sync_is_judged_at_25_frames_a_second(shown: MakeShown) -> None:
+    torch.manual_seed(0)
+    sound = np.random.default_rng(0).normal(size=16000).astype(np.float32) * 0.1
+    judges = Judges(sync_expert=SyncExpert((2, 3, 4, 5, 6)).eval().requires_grad_(False))
+    gauges = {rate: SyncGauge(judges, sound, rate) for rate in (25.0, 50.0)}
+    for rate, gauge in gauges.items():
+        for index in range(round(rate)):
+            gauge.update(shown(index, brighter=round(4 * index * 25 / rate) % 90))
+    numbers = [gauge.numbers() for gauge in gauges.values()]
+    assert numbers[0]["sync_expert_distance"] > 0
+    # At twice the rate each second frame shows what the slower clip shows.
+    assert numbers[1] == pytest.approx(numbers[0], abs=0.05)
+    lost = SyncGauge(judges, sound, 25.0)
+    for index in range(25):
+        lost.update(replace(shown(index), output_face=None) if index == 7 else shown(index))
+    assert np.isnan(lost.numbers()["sync_expert_distance"])
+    assert SyncGauge(Judges(), sound, 25.0).numbers() == {}

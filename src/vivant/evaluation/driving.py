@@ -5,6 +5,7 @@ Nothing of a clip is kept but the frames that the engine still owes.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -47,10 +48,12 @@ class DrivingClip:
         """The frame that everything is relative to."""
         return next(self.frames())
 
-    def sound(self, sample_rate_hz: int) -> np.ndarray:
-        """float32 (S,) of the frames that are used."""
-        seconds = Fraction(self.num_frames) / self.rate
-        chunks = islice(read_audio(self.path, sample_rate_hz, 1), int(seconds) + 1)
+    def sound(self, sample_rate_hz: int, most_seconds: int) -> np.ndarray:
+        """float32 (S,) of the frames that are used, from the first; of no more than so many seconds."""
+        seconds = Fraction(most_seconds)
+        if self.num_frames:
+            seconds = min(seconds, self.num_frames / self.rate)
+        chunks = islice(read_audio(self.path, sample_rate_hz, 1), math.ceil(seconds))
         samples = np.concatenate([chunk.samples for chunk in chunks])
         return samples[: int(seconds * sample_rate_hz)]
 

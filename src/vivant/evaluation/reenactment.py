@@ -29,7 +29,7 @@ from vivant.evaluation.gauges.features import ClipFeatures, FrameFeatures
 from vivant.evaluation.gauges.given import ScriptGauge
 from vivant.evaluation.gauges.people import PersonGauge
 from vivant.evaluation.gauges.pictures import PictureGauge
-from vivant.evaluation.gauges.sync import SOUND_HZ, SyncGauge
+from vivant.evaluation.gauges.sync import MAX_SECONDS, SOUND_HZ, SyncGauge
 from vivant.evaluation.items import THUMB_PX, Item, ItemFolder, key_of
 from vivant.evaluation.judges.given import Judges
 from vivant.evaluation.reenactment_report import report_of
@@ -185,7 +185,7 @@ class _Run:
         if judges.clips is not None:
             sequences.append(ClipFeatures(judges.clips))
         if clip.has_sound and (judges.syncnet is not None or judges.sync_expert is not None):
-            sequences.append(SyncGauge(judges, clip.sound(SOUND_HZ), float(clip.rate)))
+            sequences.append(SyncGauge(judges, clip.sound(SOUND_HZ, MAX_SECONDS), float(clip.rate)))
         return frames, sequences
 
     @torch.no_grad()

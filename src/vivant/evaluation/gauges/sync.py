@@ -26,6 +26,8 @@ SHORTEST_SOUND = 1000
 """Samples; less holds no window."""
 COLUMNS_PER_FRAME = 4
 """Of MFCC, 10 ms each."""
+MAX_SECONDS = 60
+"""The first minute of a clip is judged, so that long clips need no more memory."""
 GREY = 110
 EXPERT_PX = 96
 GROWS, SINKS = 1.4, 0.4
@@ -35,7 +37,7 @@ GROWS, SINKS = 1.4, 0.4
 class SyncGauge:
     """sync_confidence and sync_distance (SyncNet), sync_expert_confidence and sync_expert_distance.
 
-    One row of features per frame is kept, not pictures; protocols bound their number.
+    One row of features per frame is kept, not pictures, for at most MAX_SECONDS.
     """
 
     def __init__(self, judges: Judges, sound: np.ndarray, rate_hz: float) -> None:
@@ -57,6 +59,8 @@ class SyncGauge:
 
     @torch.no_grad()
     def _take(self, picture: np.ndarray, face: Landmarks | None) -> None:
+        if self._next > MAX_SECONDS * RATE_HZ:
+            return
         self._whole = self._whole and face is not None
         if not self._whole or face is None:
             return  # a track of the published procedure never has holes
