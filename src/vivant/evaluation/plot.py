@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-WIDTH_PX, HEIGHT_PX = 720, 320
-LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 70, 20, 30, 40
+WIDTH_PX, HEIGHT_PX = 960, 320
+LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 70, 260, 30, 40
 INK, GRID, PAPER = (30, 30, 30), (215, 215, 215), 255
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 190, 207))
-MAX_LABELS = 6
+MAX_LABELS = 18
+"""Names beside the lines; what is beyond is drawn without."""
 NUM_TICKS = 5
 _FONT, _SMALL = cv2.FONT_HERSHEY_SIMPLEX, 0.4
 
@@ -37,7 +38,7 @@ def plot(lines: Mapping[str, np.ndarray], *, title: str) -> np.ndarray:
         colour = COLOURS[number % len(COLOURS)]
         _draw_line(picture, np.asarray(line, np.float64).reshape(-1, 2), low, high, colour)
         if number < MAX_LABELS:
-            _write(picture, name, (LEFT_PX + 8, TOP_PX + 14 + 14 * number), colour)
+            _write(picture, name, (WIDTH_PX - RIGHT_PX + 10, TOP_PX + 4 + 14 * number), colour)
     return picture
 
 

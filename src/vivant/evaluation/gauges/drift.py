@@ -32,6 +32,7 @@ class DriftGauge:
         self._last: dict[str, deque[np.ndarray]] = {name: deque(maxlen=window_frames) for name in names}
         self._start: dict[str, np.ndarray] = {}
         self._count = 0
+        self._indices = (0, 0)
 
     def update(self, shown: Shown) -> None:
         values = {
@@ -51,6 +52,7 @@ class DriftGauge:
             if self._count < self._window:
                 self._first[name].append(value)
             self._last[name].append(value)
+        self._indices = (self._indices[0] if self._count else shown.index, shown.index)
         self._count += 1
 
     def numbers(self) -> dict[str, float]:
@@ -68,8 +70,10 @@ class DriftGauge:
 
     @property
     def curves(self) -> Mapping[str, np.ndarray]:
-        """(P, 2) each: frame index and value; colour is Delta E to the first frame."""
-        return {name: curve.points for name, curve in self._curves.items()}
+        """(P, 2) each: index of the output's frame and value; colour is Delta E to the first frame."""
+        first, last = self._indices
+        step = (last - first) / max(self._count - 1, 1)
+        return {name: curve.points * [step, 1] + [first, 0] for name, curve in self._curves.items()}
 
 
 def _mean(values: list[np.ndarray]) -> np.ndarray:
