@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "vivant"
 # The ladder: a module imports only from lower rungs or from its own package. Lowest first.
 RUNGS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("store", "records"),
+    ("store", "records", "controls"),
+    ("keyframes",),
     ("bookmark",),
     ("bookmark",),
     ("ops",),
@@ -35,10 +36,10 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("place",),
     ("drivers", "sources", "settings"),
     ("performance", "motion_capture"),
-    ("animation",),
+    ("animation", "editing"),
     ("live",),
     ("manifest", "outputs"),
-    ("recording",),
+    ("recording", "retouching"),
     ("studio",),
     ("training",),
     ("families' training",),  # engines/<family>/{losses, recipes, ...}

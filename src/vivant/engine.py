@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vivant import records
+from vivant.controls import NAMES, Controls
 from vivant.errors import InputError
 from vivant.face.framing import Framing, frame_faces, the_one
 from vivant.media.image import read_image, to_rgb
@@ -301,6 +302,27 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     def appear(self, state: StateT, portrait: PortraitT) -> None:
         """The person looks like this from the next frame on: the next frame of a source video."""
         raise InputError(f"{self.family} animates pictures, not videos; give a picture as the source")
+
+    def edit_motion(self, portrait: PortraitT, controls: Controls) -> MotionT:
+        """The Motion of one frame that shows the portrait under the controls, to be drawn by `render_edit`.
+
+        Raises InputError for controls that the family, or the loaded weights, cannot honour. By default none.
+        """
+        raise InputError(
+            f"the family {self.family} has no {', '.join(NAMES[:3])} ... to edit; choose liveportrait."
+        )
+
+    def start_edit(self, portrait: PortraitT) -> StateT:
+        """The state in which motions of `edit_motion` are drawn: as they are, relative to the portrait itself."""
+        return self.start(portrait)
+
+    def render_edit(self, state: StateT, motion: MotionT) -> Tensor:
+        """Draw a motion of `edit_motion`: (1, 3, H, W)."""
+        return self.render(state, motion)
+
+    def edited_region(self, portrait: PortraitT, motion: MotionT) -> Tensor:
+        """(1, H, W) in [0, 1]: where in the drawn frame the edit is meant to be seen. Everywhere, by default."""
+        return torch.ones(1, *self.frame_size(portrait), device=self.device)
 
     def refer(self, state: StateT, motion: MotionT) -> None:
         """Motion is relative to this one (of one frame), not to the first that comes. Default: nothing."""

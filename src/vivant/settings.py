@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vivant.controls import Sliders
 from vivant.face.missing import MissingPolicy
 from vivant.presets import DEFAULT_PRESET
 
@@ -95,3 +96,41 @@ class Recording:
         if target.suffix.lower() in VIDEO_SUFFIXES:
             return target.with_name(target.stem + ending)
         return self.whole.with_name(self.whole.name + ending)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retouch:
+    """A picture or video, and what to make of its edit. The edit itself is `controls.Controls`."""
+
+    source: Path
+    """Picture or video of the person to edit."""
+    output: str | None = None
+    """Picture (.png, .jpg, .webp); over time a video (.mp4, .mov) or pictures (frames/%05d.png). [default:
+    SOURCE--edited.png or .mp4]"""
+    keyframes: Path | None = None
+    """Controls over time, .json or .csv (docs/editing.md); controls given beside it are added throughout."""
+    preview: float | None = None
+    """Write the one picture of this time in seconds, and nothing else."""
+    sliders: Sliders = "vivant"
+    """Whose a name is that several programs have (blink, smile): vivant, alp (AdvancedLivePortrait) or facefusion."""
+    preset: str = DEFAULT_PRESET
+    """Name (see `vivant presets`) or checkpoint folder."""
+    face: str = "largest"
+    """Face to edit: largest, a number from 0, x,y in pixels, or none where a picture is an aligned crop."""
+    fps: str | None = None
+    """Frames per second over time: source, or a number such as 25, 29.97 or 24000/1001. [default: those of a video, of
+    a picture 25]"""
+    crf: int | None = None
+    """Quality of the video: 0 is lossless, 51 worst. [default: 18, looks like the input]"""
+    overwrite: bool = False
+    """Replace an output that exists."""
+    allow_truncated: bool = False
+    """Use what can be read of a damaged video."""
+
+    def target(self, *, over_time: bool) -> Path:
+        """Where the output goes: as named, or SOURCE--edited in the folder named or the current one."""
+        name = f"{self.source.stem}--edited{'.mp4' if over_time else '.png'}"
+        if self.output is None:
+            return Path(name)
+        path = Path(self.output).expanduser()
+        return path / name if self.output.endswith(("/", os.sep)) else path

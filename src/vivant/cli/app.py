@@ -11,6 +11,7 @@ from vivant.cli.animate import animate
 from vivant.cli.bench import bench
 from vivant.cli.convert import convert
 from vivant.cli.doctor import doctor
+from vivant.cli.edit import EditCommand, edit
 from vivant.cli.evaluate import evaluate
 from vivant.cli.export import export
 from vivant.cli.inspect import inspect
@@ -47,6 +48,7 @@ def build_app() -> typer.Typer:
         serve,
     ):
         app.command(cls=Command)(command)
+    app.command(cls=EditCommand)(edit)
     app.add_typer(build_motion(), name="motion")
     app.add_typer(build_studio(), name="studio")
     return app

@@ -18,12 +18,18 @@ BORDER = 16 / 512
 
 
 def paste_back(
-    frame: np.ndarray, generated: np.ndarray, crop: Crop, *, published: bool = False
+    frame: np.ndarray,
+    generated: np.ndarray,
+    crop: Crop,
+    *,
+    published: bool = False,
+    where: np.ndarray | None = None,
 ) -> np.ndarray:
     """A new frame with the generated face in the square of `crop`.
 
     frame: uint8 (H, W, 3). generated: (size, size, 3) uint8, or float in [0, 1]; its size may differ from
-    the crop's. published: sample and truncate exactly as the published code does.
+    the crop's. published: sample and truncate exactly as the published code does. where: uint8, of the
+    generated picture's size: 0 keeps the frame's pixels, bit by bit, 255 shows the generated ones.
     """
     if frame.dtype != np.uint8 or generated.ndim != 3 or generated.shape[0] != generated.shape[1]:
         raise ValueError(
@@ -33,6 +39,9 @@ def paste_back(
     if generated.dtype != np.uint8:
         generated = np.rint(np.clip(generated, 0, 1) * 255).astype(np.uint8)
     crop, generated = _at_sampling_size(crop, generated, published)
+    mask = paste_mask(crop.size_px)
+    if where is not None:
+        mask = cv2.multiply(mask, _resized(where, crop.size_px), scale=1 / 255)
 
     result = frame.copy()
     x0, y0, x1, y1 = footprint(crop, frame.shape[0], frame.shape[1])
@@ -43,7 +52,7 @@ def paste_back(
     # The published mask is not quite 0 at the right and bottom edge, where its black border shows through.
     outside = cv2.BORDER_CONSTANT if published else cv2.BORDER_REPLICATE
     face = cv2.warpAffine(generated, matrix, size, flags=cv2.INTER_LINEAR, borderMode=outside)
-    mask = cv2.warpAffine(paste_mask(crop.size_px), matrix, size, flags=cv2.INTER_LINEAR)
+    mask = cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_LINEAR)
     mix = _mixed_truncating if published else _mixed_rounding
     result[y0:y1, x0:x1] = mix(face, frame[y0:y1, x0:x1], mask)
     return result
@@ -79,6 +88,13 @@ def _mixed_rounding(face: np.ndarray, under: np.ndarray, mask: np.ndarray) -> np
 def _mixed_truncating(face: np.ndarray, under: np.ndarray, mask: np.ndarray) -> np.ndarray:
     weight = mask.astype(np.float32)[..., None] / 255
     return np.clip(weight * face + (1 - weight) * under, 0, 255).astype(np.uint8)
+
+
+def _resized(where: np.ndarray, size_px: int) -> np.ndarray:
+    if where.shape[0] == size_px:
+        return where
+    smaller = cv2.INTER_AREA if where.shape[0] > size_px else cv2.INTER_LINEAR
+    return cv2.resize(where, (size_px, size_px), interpolation=smaller)
 
 
 def _at_sampling_size(crop: Crop, generated: np.ndarray, published: bool) -> tuple[Crop, np.ndarray]:

@@ -14,6 +14,7 @@ Letters: T frames, K keypoints, S side in pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
@@ -22,8 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vivant.controls import Controls
 from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines.liveportrait.config import Config, Options, tiny, tiny_published, tiny_whole
+from vivant.engines.liveportrait.editing import edited, touched
+from vivant.engines.liveportrait.eyes import draw_eyes
 from vivant.engines.liveportrait.motion import Motion, keypoints
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
 from vivant.engines.liveportrait.published_motion import still_reference
@@ -36,7 +40,7 @@ from vivant.engines.liveportrait.retargeting import (
 from vivant.engines.liveportrait.steadying import steady
 from vivant.errors import InputError
 from vivant.face.framing import Framing
-from vivant.face.points import eye_openness, lip_openness
+from vivant.face.points import eye_openness, lip_openness, to_68
 from vivant.runtime import precision
 
 
@@ -236,6 +240,32 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
 
     def appear(self, state: LivePortraitState, portrait: LivePortraitPortrait) -> None:
         state.portrait, state.source_moves = portrait, True
+
+    @torch.no_grad()
+    def edit_motion(self, portrait: LivePortraitPortrait, controls: Controls) -> Motion:
+        tilt = 0.0
+        if portrait.framing is not None:
+            along = portrait.framing.crop.image_to_crop[:, 0]
+            tilt = -math.atan2(float(along[1]), float(along[0]))
+        return edited(self._networks, portrait.motion, portrait.keypoints, controls, self.config, tilt)
+
+    def start_edit(self, portrait: LivePortraitPortrait) -> LivePortraitState:
+        state = self.start(portrait, Options(smoothing_ms=0))
+        self.refer(state, portrait.motion)
+        return state
+
+    @torch.no_grad()
+    def render_edit(self, state: LivePortraitState, motion: Motion) -> Tensor:
+        if self.config.networks == "published":
+            return self.render(state, motion)
+        portrait, seen = state.portrait, None
+        if portrait.framing is not None:
+            at = portrait.framing.crop.to_crop(to_68(portrait.framing.landmarks))
+            seen = torch.from_numpy(at * (2 / self.config.image_size) - 1).to(self.device, torch.float32)
+        return draw_eyes(lambda other: self.render(state, other), portrait.motion, motion, seen, self.config)
+
+    def edited_region(self, portrait: LivePortraitPortrait, motion: Motion) -> Tensor:
+        return touched(portrait.motion, motion, self.config, self.config.output_size)
 
     def refer(self, state: LivePortraitState, motion: Motion) -> None:
         state.first = motion
