@@ -40,6 +40,7 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("live",),
     ("manifest", "outputs"),
     ("recording", "retouching"),
+    ("batch", "plan"),
     ("studio",),
     ("training",),
     ("families' training",),  # engines/<family>/{losses, recipes, ...}

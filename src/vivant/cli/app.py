@@ -8,6 +8,7 @@ import typer
 
 import vivant
 from vivant.cli.animate import animate
+from vivant.cli.batch import batch
 from vivant.cli.bench import bench
 from vivant.cli.convert import convert
 from vivant.cli.doctor import doctor
@@ -36,6 +37,7 @@ def build_app() -> typer.Typer:
     app.callback()(_shared)
     for command in (
         animate,
+        batch,
         inspect,
         presets,
         licenses,

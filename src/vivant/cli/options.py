@@ -31,11 +31,16 @@ Command = Callable[..., None]
 Options = TypeVar("Options")
 
 
-def takes_fields(argument: str, types: Sequence[type]) -> Callable[[Command], Command]:
-    """A command decorator: one option per field of the dataclasses; the command gets those given, as a dict."""
+def takes_fields(
+    argument: str, types: Sequence[type], *, optional: bool = False
+) -> Callable[[Command], Command]:
+    """A command decorator: one option per field of the dataclasses; the command gets those given, as a dict.
+
+    optional: also fields without a default may be left out.
+    """
     made: dict[str, inspect.Parameter] = {}
     for record_type in types:
-        for name, parameter in _parameters(record_type).items():
+        for name, parameter in _parameters(record_type, optional).items():
             made.setdefault(name, parameter)
 
     def decorate(command: Command) -> Command:
@@ -73,12 +78,12 @@ def make_options(options_type: type[Options], chosen: Mapping[str, Any]) -> Opti
         raise InputError(f"{error}.") from error
 
 
-def _parameters(record_type: type) -> dict[str, inspect.Parameter]:
+def _parameters(record_type: type, optional: bool) -> dict[str, inspect.Parameter]:
     texts, hints = _texts(record_type), get_type_hints(record_type)
-    return {f.name: _parameter(f, hints[f.name], texts[f.name]) for f in fields(record_type)}
+    return {f.name: _parameter(f, hints[f.name], texts[f.name], optional) for f in fields(record_type)}
 
 
-def _parameter(field: Field[Any], hint: Any, text: str) -> inspect.Parameter:
+def _parameter(field: Field[Any], hint: Any, text: str, optional: bool) -> inspect.Parameter:
     flag = "--" + field.name.replace("_", "-")
     names: tuple[str, ...] = (f"{flag}/--no-{flag[2:]}",) if field.default is True else (flag,)
     names = SPELLINGS.get(field.name, names)
@@ -86,7 +91,7 @@ def _parameter(field: Field[Any], hint: Any, text: str) -> inspect.Parameter:
         text += f" [default: {names[-1].split('/')[0].removeprefix('--')}]"
     elif field.default is not MISSING and field.default is not None and field.default is not False:
         text += f" [default: {field.default}]"
-    required = field.default is MISSING
+    required = field.default is MISSING and not optional
     option = typer.Option(*names, help=text, show_default=False)
     return inspect.Parameter(
         field.name,
