@@ -27,6 +27,15 @@ FORMAT = 1
 
 Config = TypeVar("Config")
 
+_STORED_AS = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int64: "I64",
+    torch.uint8: "U8",
+}
+"""What safetensors calls the types that `save_streamed` writes."""
+
 _PICKLE_SUFFIXES = {".pth", ".pt", ".ckpt", ".bin", ".pkl", ".pickle"}
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -47,8 +56,51 @@ def save(
         .contiguous()
         for name, tensor in networks.state_dict().items()
     }
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / f".{WEIGHTS}.part")
+    _finish(folder, family, config)
+
+
+def save_streamed(
+    folder: Path,
+    family: str,
+    config: Any,
+    like: Mapping[str, Tensor],
+    read: Mapping[str, Callable[[], Tensor]],
+) -> None:
+    """The same as `save` for weights larger than memory: tensors are read and written one by one.
+
+    Args:
+        like: shape and dtype of every tensor, on any device.
+        read: makes each of them; called once, converted to that dtype.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{WEIGHTS}.part"
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, partial)
+    # Wide types first, as safetensors itself does, so that every tensor lies at a multiple of its own size.
+    names = sorted(like, key=lambda name: (-like[name].element_size(), name))
+    table: dict[str, Any] = {}
+    end = 0
+    for name in names:
+        start, end = end, end + like[name].numel() * like[name].element_size()
+        table[name] = {
+            "dtype": _STORED_AS[like[name].dtype],
+            "shape": list(like[name].shape),
+            "data_offsets": [start, end],
+        }
+    header = json.dumps(table).encode()
+    header += b" " * (-len(header) % 8)
+    with partial.open("wb") as stream:
+        stream.write(len(header).to_bytes(8, "little") + header)
+        for name in names:
+            tensor = read[name]().detach().to("cpu", like[name].dtype).contiguous()
+            if tensor.shape != like[name].shape:
+                raise ValueError(f"{name} is {tuple(tensor.shape)}, expected {tuple(like[name].shape)}")
+            stream.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    _finish(folder, family, config)
+
+
+def _finish(folder: Path, family: str, config: Any) -> None:
+    """Describe the weights that lie under their partial name, then give both files their names."""
+    partial = folder / f".{WEIGHTS}.part"
     header = {
         "format": FORMAT,
         "family": family,
@@ -111,9 +163,11 @@ def load(
     networks = unfilled(config, build)
     expected = networks.state_dict()
     check_same_tensors(weights, expected)
-    networks.load_state_dict(_read_tensors(weights, expected, str(device)), strict=True, assign=True)
-    # Files may hold half precision to be small; what computes in it is decided later, by runtime.precision.
-    return config, networks.to(device).float().eval()
+    narrow = tuple(
+        f"{name}." for name, module in networks.named_modules() if getattr(module, "narrow_linear", False)
+    )
+    networks.load_state_dict(_read_tensors(weights, expected, str(device), narrow), strict=True, assign=True)
+    return config, networks.to(device).eval()
 
 
 def unfilled(config: Config, build: Callable[[Config], nn.Module]) -> nn.Module:
@@ -122,13 +176,20 @@ def unfilled(config: Config, build: Callable[[Config], nn.Module]) -> nn.Module:
         return build(config)
 
 
-def _read_tensors(path: Path, expected: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
+def _read_tensors(
+    path: Path, expected: Mapping[str, Tensor], device: str, narrow: tuple[str, ...]
+) -> dict[str, Tensor]:
     """The tensors of the file in the precision of the networks, whatever they are stored in.
 
+    Files may hold half precision to be small; what computes in it is decided later, by runtime.precision. Below the
+    prefixes `narrow`, whose float32 would not fit into memory, tensors stay as they are stored.
     Copied, not mapped: in the file tensors lie at odd addresses, and kernels round differently there.
     """
     with safe_open(path, framework="pt", device=device) as file:
-        return {name: file.get_tensor(name).to(like.dtype, copy=True) for name, like in expected.items()}
+        return {
+            name: file.get_tensor(name).to(None if name.startswith(narrow) else like.dtype, copy=True)
+            for name, like in expected.items()
+        }
 
 
 def check_weights_file(path: Path) -> None:

@@ -27,6 +27,7 @@ from vivant.errors import InputError
 from vivant.face.framing import Framing, frame_faces, the_one
 from vivant.media.image import read_image, to_rgb
 from vivant.runtime import precision
+from vivant.runtime.offload import WORK_DEVICE
 
 Picture: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 """A path, PIL image, uint8 RGB array (H, W, 3), or float tensor (3, H, W) or (M, 3, H, W) in [0, 1]."""
@@ -210,7 +211,8 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
 
     @property
     def device(self) -> torch.device:
-        return next(self.networks.parameters()).device
+        """Where inputs belong; weights may rest elsewhere (see vivant.runtime.offload)."""
+        return getattr(self.networks, WORK_DEVICE, None) or next(self.networks.parameters()).device
 
     def prepare(self, image: Picture, *, face: str | None = "largest") -> PortraitT:
         """Turn a picture into a Portrait.

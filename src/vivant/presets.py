@@ -89,6 +89,16 @@ PRESETS: dict[str, Preset] = {
             source="https://huggingface.co/huaichang/PersonaLive",
             speed="not measured; for GPUs (8.7 TFLOP per 512 px frame)",
         ),
+        Preset(
+            name="flashportrait",
+            family="flashportrait",
+            summary="The published FlashPortrait weights (17 G parameters, for GPUs), converted by `vivant convert`.",
+            embedded=False,
+            sha256=None,
+            licence="of its authors and of Wan2.1 (Apache-2.0); read both before use",
+            source="https://huggingface.co/FrancisRing/FlashPortrait and Wan-AI/Wan2.1-I2V-14B-720P",
+            speed="not measured; 1.8 PFLOP per step of 81 frames at 512 px",
+        ),
     )
 }
 
@@ -98,6 +108,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     runtime: Literal["eager", "compile", "onnx"] = "eager",
+    memory: str = "full",
 ) -> Any:
     """An Engine, ready to animate.
 
@@ -108,12 +119,16 @@ def load(
         dtype: "auto" (bfloat16 where the device computes it fast), "float32", "bfloat16" or "float16".
         runtime: "eager", "compile" for torch.compile (slow first frame, then faster on a GPU), or "onnx" for
             onnxruntime on the CPU in float32 (a checkpoint is exported into the user's store the first time).
+        memory: "full", or for models larger than the device's memory "fp8" (half as much, a little coarser), "model"
+            (one network there at a time) or "sequential" (one layer at a time); see vivant.runtime.offload.
 
     Raises CheckpointError where weights are missing or wrong, InputError for an unknown name or setting.
     """
+    import torch
+
     from vivant import checkpoint
     from vivant.engines import engine_class
-    from vivant.runtime import precision
+    from vivant.runtime import offload, precision
     from vivant.runtime.compile import compile_methods
 
     if runtime not in ("eager", "compile", "onnx"):
@@ -125,17 +140,19 @@ def load(
     if (folder / EXPORT_MANIFEST).is_file():
         raise InputError(f"{folder} holds ONNX files; they need the runtime onnx")
     target = precision.choose_device(device)
+    way = offload.choose_memory(memory)
     family = engine_class(checkpoint.read_config(folder)["family"])
     config, networks = checkpoint.load(
         folder,
         family.config_type,
         family.build_networks,
-        device=target,
+        device=target if way == "full" else "cpu",
         sha256=preset.sha256 if preset is not None else None,
     )
     chosen = precision.choose_dtype(dtype, target)
     family.fold_networks(networks)
-    precision.place(networks, target, chosen)
+    precision.place(networks, target if way == "full" else torch.device("cpu"), chosen)
+    offload.rest(networks, way, target)
     if runtime == "compile":
         compile_methods(networks, family.network_methods)
     return family(config, networks, chosen)

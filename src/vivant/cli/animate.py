@@ -19,6 +19,9 @@ def animate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     runtime: Annotated[str, typer.Option(help="eager, compile, or onnx for onnxruntime.")] = "eager",
+    memory: Annotated[
+        str, typer.Option(help="How weights lie: full, fp8, model or sequential, from fast to small.")
+    ] = "full",
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Say nothing unless something is wrong.")
     ] = False,
@@ -35,7 +38,7 @@ def animate(
         with progress_of("frames", quiet=quiet) as progress:
             manifest = record(
                 wanted,
-                lambda: vivant.load(wanted.preset, device, dtype, runtime),  # type: ignore[arg-type]  # checked there
+                lambda: vivant.load(wanted.preset, device, dtype, runtime, memory),  # type: ignore[arg-type]
                 lambda options_type: make_options(options_type, options),
                 progress,
             )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vivant.engine import Engine
 
 ENGINES: dict[str, str] = {
+    "flashportrait": "vivant.engines.flashportrait.engine:FlashPortrait",
     "liveportrait": "vivant.engines.liveportrait.engine:LivePortrait",
     "personalive": "vivant.engines.personalive.engine:PersonaLive",
     "refvae": "vivant.engines.refvae.engine:RefVae",

@@ -1,0 +1,303 @@
+"""The heart of the family: a video diffusion transformer draws a portrait that moves as the driver moves.
+
+    reference --VAE, CLIP--> reference latents, tokens ----------+
+                                                                 v
+    driving --align, PD-FGC--> motion --portrait encoder--> transformer: noise to latents, window by window
+                                                                 |
+                                       rows of latents, one per step, windows faded into each other
+                                                                 |
+                                                                VAE --> frames
+
+Latent 0 is the reference itself, so its frame is not shown; latent p > 0 is driving frames 4 p - 4 to 4 p - 1. The
+driver's first frame stands for the missing frame before it. arXiv 2512.16900; windows.py says in which order windows
+and steps are worked off, denoising.py what a step is.
+
+Letters: T frames, Z latent channels, h w cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vivant.diffusion.flow_match import euler_step
+from vivant.engine import Engine, Portrait, State, StreamSpec
+from vivant.engines.flashportrait.caches import TinyVaeCache, VaeCache
+from vivant.engines.flashportrait.config import PROMPTS, TIME_FACTOR, Config, Options, tiny
+from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings
+from vivant.engines.flashportrait.motion import Motion, aligned_face, alignment_of, middle_alignment
+from vivant.engines.flashportrait.sampling import Guidance, step_times
+from vivant.engines.flashportrait.windows import (
+    Layout,
+    Rows,
+    arrive,
+    new_rows,
+    oldest_needed,
+    read,
+    take,
+    work,
+    write,
+)
+from vivant.errors import InputError, SetupError
+from vivant.runtime import precision
+
+if TYPE_CHECKING:
+    from vivant.engines.flashportrait.networks import Networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashPortraitPortrait(Portrait):
+    """One person, one picture."""
+
+    conditioning: Tensor
+    """(1, 4 + Z, window, h, w): mask and latents of a clip that is the reference first and grey afterwards."""
+    image_tokens: Tensor
+    """(1, tokens, channels): the reference as CLIP sees it."""
+
+
+@dataclass(kw_only=True)
+class FlashPortraitState(State):
+    """One stream."""
+
+    portrait: FlashPortraitPortrait
+    options: Options
+    layout: Layout
+    """Sizes of windows, number of steps and order of work, fixed when the stream began."""
+    decoder: str
+    """Which VAE decodes, fixed when the stream began."""
+    alignment: Tensor | None
+    """(2, 3): how the last face that was seen is aligned; None before the first."""
+    features: Tensor
+    """(n, 42 + mouth): of the frames that windows will still read, from frame `first_frame` on."""
+    first_frame: int
+    num_frames: int
+    """Frames whose features have arrived, the one before the first included."""
+    rows: Rows
+    """Latents, one row per step."""
+    memories: dict[str, Memory]
+    """What prediction remembers, by the number of the window."""
+    vae: VaeCache
+    tiny_vae: TinyVaeCache
+
+
+class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, FlashPortraitState]):
+    """The family `flashportrait`."""
+
+    family: ClassVar[str] = "flashportrait"
+    config_type = Config
+    options_type = Options
+    state_type = FlashPortraitState
+    motion_type = Motion
+    network_methods = ()
+
+    def __init__(self, config: Config, networks: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(config, networks, dtype)
+        # The oldest frame of a window waits for the newest.
+        delay = TIME_FACTOR * config.window_latents - 1
+        self.stream = StreamSpec(driving="video", chunk_frames=1, delay_frames=delay, frame_rate_hz=None)
+
+    @staticmethod
+    def build_networks(config: Config) -> nn.Module:
+        try:
+            from vivant.engines.flashportrait.networks import Networks
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in ("diffusers", "transformers"):
+                raise
+            raise SetupError(
+                f"flashportrait needs {error.name}; run `python -m pip install 'vivant[diffusion]'`."
+            ) from error
+        return Networks(config)
+
+    @staticmethod
+    def tiny_configs() -> Mapping[str, Config]:
+        return {"tiny": tiny()}
+
+    @property
+    def motion_kind(self) -> str:
+        return f"pd-fgc-{self.config.face_features.mouth_channels}"
+
+    @property
+    def crop_size_px(self) -> int:
+        return self.config.image_size
+
+    @torch.no_grad()
+    def encode_reference(self, reference: Tensor) -> FlashPortraitPortrait:
+        if len(reference) != 1:
+            raise InputError(f"flashportrait animates one picture of a person, got {len(reference)}")
+        picture = self._fitted(reference)
+        networks, cache = self._networks, VaeCache()
+        grey = torch.zeros_like(picture)[:, :, None].expand(-1, -1, TIME_FACTOR, -1, -1)
+        with precision.computing(self.device, self.dtype):
+            latents = [networks.vae.encode_piece(picture[:, :, None] * 2 - 1, cache)]
+            for _ in range(1, self.config.window_latents):
+                latents.append(networks.vae.encode_piece(grey, cache))
+            tokens = networks.image_encoder(picture)
+        known = torch.cat(latents, 2).float()
+        mask = torch.zeros_like(known[:, :1]).repeat(1, 4, 1, 1, 1)
+        mask[:, :, 0] = 1
+        return FlashPortraitPortrait(conditioning=torch.cat([mask, known], 1), image_tokens=tokens.float())
+
+    def frame_size(self, portrait: FlashPortraitPortrait) -> tuple[int, int]:
+        return self.config.image_size, self.config.image_size
+
+    def start(
+        self, portrait: FlashPortraitPortrait, options: Options | None = None, seed: int = 0
+    ) -> FlashPortraitState:
+        options, config = options if options is not None else Options(), self.config
+        if options.decoder == "tiny" and config.tiny_vae is None:
+            raise InputError("this checkpoint has no tiny decoder; leave --decoder out")
+        layout = Layout(
+            size=config.window_latents,
+            overlap=config.overlap_latents,
+            num_steps=options.num_steps or config.num_steps,
+            fusion=options.fusion,
+        )
+        cells = config.latent_size
+        channels = 42 + config.face_features.mouth_channels
+        return FlashPortraitState(
+            portrait=portrait,
+            options=options,
+            generator=torch.Generator(device=self.device).manual_seed(seed),
+            layout=layout,
+            decoder=options.decoder,
+            alignment=None,
+            features=torch.zeros(0, channels, device=self.device),
+            first_frame=0,
+            num_frames=0,
+            rows=new_rows(layout, (config.vae.latent_channels, cells, cells), self.device),
+            memories={},
+            vae=VaeCache(),
+            tiny_vae=TinyVaeCache(),
+        )
+
+    @torch.no_grad()
+    def encode_motion(self, state: FlashPortraitState, driving: Tensor) -> Motion:
+        size = self.config.face_features.image_size
+        faces = []
+        for frame in driving:
+            pixels = (frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+            matrix = self._alignment(state, pixels, size)
+            faces.append(aligned_face(pixels, matrix, size))
+        return Motion(self._networks.face_features(torch.cat(faces).to(self.device)))
+
+    @torch.no_grad()
+    def render(self, state: FlashPortraitState, motion: Motion) -> Tensor:
+        frames = [self._nothing(state)]
+        for row in motion.features.split(1):
+            # A latent is four frames, and the very first is one: the driver's first frame, twice.
+            copies = 2 if state.num_frames == 0 else 1
+            state.features = torch.cat([state.features, row.expand(copies, -1)])
+            state.num_frames += copies
+            frames.append(self._advance(state))
+        return torch.cat(frames)
+
+    @torch.no_grad()
+    def flush(self, state: FlashPortraitState) -> Tensor:
+        frames = [self._nothing(state)]
+        while (state.num_frames - 1) % TIME_FACTOR:
+            frames.append(self.render(state, Motion(state.features[-1:])))
+        state.rows.ended = True
+        frames.append(self._advance(state))
+        return torch.cat(frames)
+
+    def _advance(self, state: FlashPortraitState) -> Tensor:
+        """All steps that have become possible, and the frames (T, 3, H, W) that they finish."""
+        rows, layout, config = state.rows, state.layout, self.config
+        arrived = 1 + (state.num_frames - 1) // TIME_FACTOR
+        if arrived == rows.num_latents and not rows.ended:
+            return self._nothing(state)
+        cells = config.latent_size
+        for _ in range(arrived - rows.num_latents):
+            shape = (1, config.vae.latent_channels, 1, cells, cells)
+            arrive(rows, torch.randn(shape, generator=state.generator, device=self.device))
+        times = step_times(layout.num_steps, config.step_shift, distilled=config.distilled)
+        denoiser: tuple[int, Denoiser] | None = None
+        for index, window, step in work(rows, layout):
+            if denoiser is None or denoiser[0] != index:
+                denoiser = index, self._denoiser(state, window)
+            memory = state.memories.setdefault(str(index), Memory())
+            x = read(rows, window, step)
+            with precision.computing(self.device, self.dtype):
+                velocity = denoiser[1].velocity(x, step, times[step], memory)
+            write(rows, layout, window, step, euler_step(x, velocity, times[step], times[step + 1]))
+            if step == layout.num_steps - 1:
+                del state.memories[str(index)]
+        latents = take(rows, layout)
+        oldest = TIME_FACTOR * oldest_needed(rows)
+        state.features = state.features[oldest - state.first_frame :].clone()
+        state.first_frame = oldest
+        return self._decoded(state, latents)
+
+    def _denoiser(self, state: FlashPortraitState, window: range) -> Denoiser:
+        from vivant.engines.flashportrait.networks.portrait_encoder import group_by_latent
+
+        networks, options, portrait = self._networks, state.options, state.portrait
+        start = TIME_FACTOR * window.start - state.first_frame
+        features = state.features[start : start + TIME_FACTOR * (len(window) - 1) + 1]
+        with precision.computing(self.device, self.dtype):
+            tokens = group_by_latent(networks.portrait_encoder(features))
+        scene = list(PROMPTS).index(options.scene)
+        inputs = Inputs(
+            reference=portrait.conditioning[:, :, : len(window)],
+            image=portrait.image_tokens,
+            text=networks.prompts[scene : scene + 1],
+            negative=networks.prompts[-1:],
+            expression=tokens,
+        )
+        settings = PredictionSettings(
+            method=options.prediction,
+            horizon=options.prediction_horizon,
+            order=options.prediction_order,
+            level=options.prediction_level,
+            bound=options.prediction_bound,
+        )
+        guidance = Guidance(expression=options.expression_guidance, text=options.text_guidance)
+        return Denoiser(transformer=networks.transformer, inputs=inputs, guidance=guidance, settings=settings)
+
+    def _decoded(self, state: FlashPortraitState, latents: Tensor) -> Tensor:
+        if not latents.shape[2]:
+            return self._nothing(state)
+        networks = self._networks
+        with precision.computing(self.device, self.dtype):
+            if state.decoder == "tiny":
+                assert networks.tiny_vae is not None
+                starts = not state.tiny_vae.past
+                video = networks.tiny_vae.decode_piece(latents, state.tiny_vae)
+            else:
+                starts = state.vae.is_empty
+                video = networks.vae.decode_piece(latents, state.vae)
+        # The first frame of all is the reference's.
+        frames = video[0].movedim(1, 0)[1 if starts else 0 :].float()
+        return (frames / 2 + 0.5).clamp(0, 1)
+
+    def _alignment(self, state: FlashPortraitState, pixels: np.ndarray, size: int) -> np.ndarray:
+        found = alignment_of(pixels, size)
+        if found is not None:
+            state.alignment = torch.from_numpy(found)
+            return found
+        if state.alignment is not None:
+            return state.alignment.cpu().numpy()
+        return middle_alignment(min(pixels.shape[:2]), size)
+
+    def _nothing(self, state: FlashPortraitState) -> Tensor:
+        return torch.zeros(0, 3, *self.frame_size(state.portrait), device=self.device)
+
+    @property
+    def _networks(self) -> Networks:
+        return cast("Any", self.networks)
+
+    def _fitted(self, pictures: Tensor) -> Tensor:
+        """Pictures (M, 3, H, W) of any size at the side of the config, as float32."""
+        side = self.config.image_size
+        pictures = pictures.to(self.device, torch.float32)
+        if pictures.shape[-2:] == (side, side):
+            return pictures
+        return F.interpolate(
+            pictures, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+        ).clamp(0, 1)

@@ -1,0 +1,84 @@
+"""Motion of the family: what PD-FGC reads from a driving face, 554 numbers per frame.
+
+The face is aligned first, as the published program does it, by five points; the points come from our face mesh
+(vivant.face) instead of the published landmark network. Where no face is seen, the alignment of the frame before
+holds, or that of a face in the middle of its crop. Legend: T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vivant.face.align import similarity, warped
+from vivant.face.framing import default_detector, default_mesh
+from vivant.face.points import LIP_LEFT_CORNER, LIP_RIGHT_CORNER, NOSE_TIP, pupils
+
+ALIGNED_POINTS = np.array([(0.3843, 0.27), (0.62, 0.2668), (0.503, 0.4185), (0.406, 0.5273), (0.5977, 0.525)])
+"""Where pupils (image left, right), nose tip and mouth corners belong, in sides of the aligned picture."""
+POINTS_IN_CROP = np.array([(0.40, 0.484), (0.60, 0.484), (0.50, 0.62), (0.40, 0.664), (0.60, 0.664)])
+"""Where they are in a crop of a face that looks ahead, in sides of the crop."""
+
+
+@dataclass
+class Motion:
+    """Face features of T frames."""
+
+    features: Tensor
+    """(T, 42 + mouth): head pose 6, eyes 6, emotion 30, mouth."""
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int | slice) -> Self:
+        """Some frames; a single index keeps the frame dimension."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"frame {index} of a motion of {len(self)}")
+            index = slice(index, index + 1 or None)
+        return type(self)(self.features[index])
+
+    @classmethod
+    def cat(cls, motions: Sequence[Motion]) -> Self:
+        """Motions one after another."""
+        return cls(torch.cat([motion.features for motion in motions]))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        return type(self)(self.features.to(device=device, dtype=dtype))
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The fields by name, for saving."""
+        return {"features": self.features}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
+        """The inverse of `to_tensors`. Raises ValueError for missing or unknown names."""
+        if set(tensors) != {"features"}:
+            raise ValueError(f"a motion holds ['features'], got {sorted(tensors)}")
+        return cls(**tensors)
+
+
+def alignment_of(picture: np.ndarray, size_px: int) -> np.ndarray | None:
+    """The matrix (2, 3) that aligns the largest face of a uint8 RGB picture; None where there is none."""
+    found = default_detector().detect(picture, tiles=False)
+    landmarks = default_mesh().landmarks(picture, found[0]) if found else None
+    if landmarks is None:
+        return None
+    points = np.concatenate([pupils(landmarks), landmarks.xy[[NOSE_TIP, LIP_LEFT_CORNER, LIP_RIGHT_CORNER]]])
+    return similarity(points, ALIGNED_POINTS * size_px)
+
+
+def middle_alignment(side_px: int, size_px: int) -> np.ndarray:
+    """The matrix for a face that was not found, in a crop of that side."""
+    return similarity(POINTS_IN_CROP * side_px, ALIGNED_POINTS * size_px)
+
+
+def aligned_face(picture: np.ndarray, alignment: np.ndarray, size_px: int) -> Tensor:
+    """What the feature network sees: (1, 3, size, size) RGB in [-1, 1]."""
+    face = warped(picture, alignment, size_px)
+    return torch.from_numpy(face).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -1,0 +1,32 @@
+"""The networks of the family in one module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vivant.engines.flashportrait.config import PROMPTS, Config
+from vivant.engines.flashportrait.networks.face_features import FaceFeatures
+from vivant.engines.flashportrait.networks.image_encoder import ImageEncoder
+from vivant.engines.flashportrait.networks.portrait_encoder import PortraitEncoder
+from vivant.engines.flashportrait.networks.tiny_vae import TinyVae
+from vivant.engines.flashportrait.networks.transformer import PortraitTransformer
+from vivant.engines.flashportrait.networks.vae import VideoVae
+
+
+class Networks(nn.Module):
+    """Transformer, encoders of face and reference, VAE, and the encoded words."""
+
+    prompts: Tensor
+    """(scenes + 1, tokens, channels): PROMPTS in their order, then the negative prompt; the text encoder's output."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.transformer = PortraitTransformer(config.transformer)
+        self.portrait_encoder = PortraitEncoder(config.portrait_encoder)
+        self.face_features = FaceFeatures(config.face_features)
+        self.image_encoder = ImageEncoder(config.image_encoder)
+        self.vae = VideoVae(config.vae)
+        self.tiny_vae = None if config.tiny_vae is None else TinyVae(config.tiny_vae)
+        size = (len(PROMPTS) + 1, config.transformer.num_text_tokens, config.transformer.text_channels)
+        self.register_buffer("prompts", torch.zeros(size))
