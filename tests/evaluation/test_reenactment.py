@@ -22,7 +22,7 @@ from vivant.evaluation.catalogue import CATALOGUE, measured_in
 from vivant.evaluation.driving import driven, found_files, open_driving
 from vivant.evaluation.gauges.change import ChangeGauge
 from vivant.evaluation.gauges.drift import DriftGauge
-from vivant.evaluation.gauges.faces import FaceGauge
+from vivant.evaluation.gauges.faces import FaceGauge, JitterGauge
 from vivant.evaluation.gauges.sync import SyncGauge
 from vivant.evaluation.items import Item, ItemFolder
 from vivant.evaluation.judges.given import Judges
@@ -242,8 +242,11 @@ def test_the_same_face_has_no_error(shown: MakeShown) -> None:
         gauge.update(replace(shown(4), output_face=None))
         numbers = gauge.numbers()
         assert numbers.pop("share_without_face") == pytest.approx(0.2)
-        numbers.pop("jitter_over_driver")
         assert all(value == pytest.approx(0, abs=1e-4) for value in numbers.values())
+    jitter = JitterGauge()
+    for index in range(6):
+        jitter.update(shown(index, moved=2.0 * (index % 2)))
+    assert np.isnan(jitter.numbers()["jitter_over_driver"])  # the driver stands still
     moved = FaceGauge("self")
     moved.update(shown(0, moved=3.0))
     assert moved.numbers()["lmd_mesh"] == pytest.approx(3 * np.sqrt(2), rel=1e-3)

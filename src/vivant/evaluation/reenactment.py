@@ -24,7 +24,7 @@ from vivant.evaluation.catalogue import CATALOGUE
 from vivant.evaluation.driving import DrivingClip, driven, found_files, open_driving
 from vivant.evaluation.gauges.change import ChangeGauge
 from vivant.evaluation.gauges.drift import DriftGauge
-from vivant.evaluation.gauges.faces import FaceGauge, Mode
+from vivant.evaluation.gauges.faces import FaceGauge, JitterGauge, Mode
 from vivant.evaluation.gauges.features import ClipFeatures, FrameFeatures
 from vivant.evaluation.gauges.given import ScriptGauge
 from vivant.evaluation.gauges.people import PersonGauge
@@ -149,7 +149,7 @@ class _Run:
         away = home if source is None else _square(first, clip.path)
         portrait = self.engine.prepare(given)
         frames, sequences = self._gauges(clip)
-        faces = _Faces(self.request.judges.syncnet is not None or self.request.judges.sync_expert is not None)
+        faces = _Faces()
         kept = set(evenly(clip.num_frames, NUM_THUMBS))
         thumbs: dict[str, list[np.ndarray]] = {"target": [], "output": []}
         count = 0
@@ -159,11 +159,10 @@ class _Run:
         ):
             count += 1
             output, target = home.crop.apply(picture), away.crop.apply(frame)
-            scored = index % self.plan.every == 0
-            shown = faces.shown(index, output, target, home, scored=scored)
+            shown = faces.shown(index, output, target, home)
             # In self-reenactment the first frame is the portrait itself, and proves nothing.
             if index > 0 or self.mode == "cross":
-                for gauge in [*sequences, *(frames if scored else ())]:
+                for gauge in [*sequences, *(frames if index % self.plan.every == 0 else ())]:
                     gauge.update(shown)
             if index in kept:
                 for name, thumb in (("target", target), ("output", output)):
@@ -181,7 +180,8 @@ class _Run:
             frames.append(FrameFeatures(judges.inception))
         if plan.drift_seconds is not None:
             frames.append(DriftGauge(judges, max(1, round(plan.drift_seconds * clip.rate / plan.every))))
-        sequences: list[Gauge] = [ChangeGauge(self.mode, judges, self.engine.stream.chunk_frames)]
+        chunk = self.engine.stream.chunk_frames
+        sequences: list[Gauge] = [JitterGauge(), ChangeGauge(self.mode, judges, chunk)]
         if judges.clips is not None:
             sequences.append(ClipFeatures(judges.clips))
         if clip.has_sound and (judges.syncnet is not None or judges.sync_expert is not None):
@@ -198,20 +198,15 @@ class _Run:
 
 
 class _Faces:
-    """Finds the faces of output and target, following them from one looked-at frame to the next."""
+    """Follows the faces of output and target."""
 
-    def __init__(self, in_every_frame: bool) -> None:
+    def __init__(self) -> None:
         detector, mesh = FaceDetector(), FaceMesh()
         self._output, self._target = (FaceTracker("largest", detector=detector, mesh=mesh) for _ in range(2))
-        self._in_every_frame = in_every_frame
 
-    def shown(
-        self, index: int, output: np.ndarray, target: np.ndarray, home: _Square, *, scored: bool
-    ) -> Shown:
-        output_face = target_face = None
-        if scored or self._in_every_frame:
-            found = self._output.update(output), self._target.update(target)
-            output_face, target_face = (None if face is None else face.landmarks for face in found)
+    def shown(self, index: int, output: np.ndarray, target: np.ndarray, home: _Square) -> Shown:
+        found = self._output.update(output), self._target.update(target)
+        output_face, target_face = (None if face is None else face.landmarks for face in found)
         return Shown(index, output, target, home.picture, output_face, target_face, home.face)
 
 

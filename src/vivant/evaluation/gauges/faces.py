@@ -42,19 +42,16 @@ def _read(face: Landmarks | None) -> _Reading:
 
 
 class FaceGauge:
-    """apd_mesh, aed_mesh, eye_error, lip_error, gaze_mesh, jitter_over_driver, share_without_face; lmd_mesh in self."""
+    """apd_mesh, aed_mesh, eye_error, lip_error, gaze_mesh, share_without_face; lmd_mesh in self."""
 
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
         self._means = Means()
         self._first: tuple[_Reading, _Reading] | None = None
-        self._jitters = (Jitter(), Jitter())
         self._count = self._lost = 0
 
     def update(self, shown: Shown) -> None:
         made, wanted = shown.output_face, shown.target_face
-        for jitter, face in zip(self._jitters, (made, wanted), strict=True):
-            jitter.update(face)
         self._count += 1
         if made is None or wanted is None:
             self._lost += wanted is not None
@@ -84,9 +81,7 @@ class FaceGauge:
     def numbers(self) -> dict[str, float]:
         names = ["apd_mesh", "aed_mesh", "eye_error", "lip_error", "gaze_mesh"]
         names += ["lmd_mesh"] if self._mode == "self" else []
-        made, wanted = (jitter.value for jitter in self._jitters)
         found = dict.fromkeys(names, float("nan")) | self._means.values
-        found["jitter_over_driver"] = made / wanted if wanted > 0 else float("nan")
         found["share_without_face"] = self._lost / self._count if self._count else float("nan")
         return found
 
@@ -99,3 +94,18 @@ def _since(now: _Reading, then: _Reading) -> _Reading:
         eyes=now.eyes - then.eyes,
         lips=now.lips - then.lips,
     )
+
+
+class JitterGauge:
+    """jitter_over_driver; wants every frame."""
+
+    def __init__(self) -> None:
+        self._output, self._target = Jitter(), Jitter()
+
+    def update(self, shown: Shown) -> None:
+        self._output.update(shown.output_face)
+        self._target.update(shown.target_face)
+
+    def numbers(self) -> dict[str, float]:
+        made, wanted = self._output.value, self._target.value
+        return {"jitter_over_driver": made / wanted if wanted > 0 else float("nan")}

@@ -1,4 +1,4 @@
-"""Texture kept: a cheap stand-in for identity, because no recognition network is part of this project.
+"""Texture kept: a cheap stand-in for identity that needs no recognition network.
 
 The face of a frame is laid back onto the portrait's own mesh, triangle by triangle, and compared with the portrait.
 It sees blur, smear and lost features; it does not know who somebody is.
