@@ -36,6 +36,7 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("place",),
     ("drivers", "sources", "settings"),
     ("performance", "motion_capture"),
+    ("casting",),
     ("animation", "editing"),
     ("live",),
     ("manifest", "outputs"),

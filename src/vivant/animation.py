@@ -9,11 +9,10 @@ line and the web app loop over an Animation and do the rest.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
@@ -22,12 +21,13 @@ import numpy as np
 from torch import Tensor
 
 from vivant.bookmark import Bookmark
-from vivant.drivers import DEFAULT_FRAME_RATE, Driven, DrivingClip, How, Reference, driven
+from vivant.casting import Cast, Drivers, cast
+from vivant.drivers import DEFAULT_FRAME_RATE, Driven, How, Reference
 from vivant.engine import Engine, Portrait, Voice
 from vivant.errors import InputError
 from vivant.face.framing import Framing
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
-from vivant.face.paste import paste_back as paste
+from vivant.face.paste import Patch, paste_faces
 from vivant.performance import Kind, Performance, Shown
 from vivant.session import Session, Timing
 from vivant.settings import Length
@@ -82,21 +82,22 @@ class Animation:
 
     def __init__(
         self,
-        performance: Performance,
+        cast: Sequence[Performance],
         source: Source,
         *,
         pasted: bool,
         frame_rate: Fraction | None = None,
         length: Length = "driving",
     ) -> None:
+        """cast: one per driver; together they move all faces of the source."""
         self.frame_rate = frame_rate
         self.num_frames_estimate = None
-        self._performance = performance
+        self._cast = tuple(cast)
         self._source = source
         self._length = length
         self._num_frames = 0
         self._paste_seconds = 0.0
-        self._pixels: list[np.ndarray | None] = [None for _ in performance.sessions]
+        self._pixels: list[np.ndarray | None] = [None for performance in cast for _ in performance.faces]
         self._absent = MissingReport("source", name="the source")
         self._show(pasted=pasted)
         self._run = self._frames()
@@ -107,7 +108,7 @@ class Animation:
     ) -> Animation:
         """One that is pushed, where nothing can be iterated."""
         nothing = Driven((_ for _ in ()), None, None)
-        return cls(Performance([session], nothing, missing), SourcePicture(portrait), pasted=pasted)
+        return cls([Performance([session], nothing, missing)], SourcePicture([portrait]), pasted=pasted)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self
@@ -126,25 +127,26 @@ class Animation:
     def close(self) -> None:
         """Stop, and let go of the clips and the session. Safe to call twice."""
         self._run.close()
-        self._performance.close()
+        for performance in self._cast:
+            performance.close()
 
     def bookmark(self) -> Bookmark | None:
         """Everything needed to go on after the last frame that was taken: `animate(..., resume=...)`.
 
         None where that is not possible just now (frames are being looked ahead for, or several are due at once); ask
-        again after the next frame. Never possible where a video is animated.
+        again after the next frame. Never possible where several faces, or those of a video, are animated.
         """
-        waiting = self._performance.waiting
-        if self._source.moves or waiting is None:
+        performance = self._cast[0]
+        if self._source.moves or len(self._pixels) > 1 or performance.waiting is None:
             return None
-        mark = self._performance.sessions[0].bookmark()
-        self._performance.place.keep_in(mark)
+        mark = performance.sessions[0].bookmark()
+        performance.place.keep_in(mark)
         standing = _Standing(
             num_frames=self._num_frames,
-            waiting=waiting,
+            waiting=performance.waiting,
             pixels=self._pixels[0],
-            num_watched=self._performance.missing.num_frames,
-            without_face=self._performance.missing.spans,
+            num_watched=performance.missing.num_frames,
+            without_face=performance.missing.spans,
             paste_seconds=self._paste_seconds,
         )
         mark.keep("standing", standing)
@@ -152,55 +154,69 @@ class Animation:
 
     @property
     def report(self) -> AnimationReport:
+        first, *others = (performance.timing for performance in self._cast)
         return AnimationReport(
             num_frames=self._num_frames,
-            without_face=self._performance.missing.spans,
+            without_face=tuple(span for performance in self._cast for span in performance.missing.spans),
             without_source_face=self._absent.spans,
-            engine=self._performance.timing,
-            face_seconds=self._performance.face_seconds + self._source.seconds,
+            engine=replace(first, seconds=first.seconds + sum(timing.seconds for timing in others)),
+            face_seconds=sum(performance.face_seconds for performance in self._cast) + self._source.seconds,
             paste_seconds=self._paste_seconds,
         )
 
     def push(self, item: Any) -> Iterator[np.ndarray]:
         """One more item (see `vivant.drivers`) by hand: the frames that are due, in order."""
         assert isinstance(self._source, SourcePicture), "a video has its own time"
-        self._performance.push(item)
-        while (shown := self._performance.due()) is not None:
+        (performance,) = self._cast
+        performance.push(item)
+        while (shown := performance.due()) is not None:
             yield self._finished(self._source.scene, shown)
 
     def show_in(self, framing: Framing | None) -> None:
         """Paste what comes into another size of the picture; None shows the face's square alone."""
         assert isinstance(self._source, SourcePicture), "a video has its own size"
-        self._source = SourcePicture(replace(self._source.portrait, framing=framing))
+        self._source = self._source.shown_in(framing)
         self._show(pasted=framing is not None)
 
     def _show(self, *, pasted: bool) -> None:
-        self._pasted = pasted and self._source.frame_size is not None
         whole = self._source.frame_size if pasted else None
-        self.frame_size = whole or self._performance.frame_size
+        self._pasted = whole is not None
+        self.frame_size = whole or self._cast[0].frame_size
 
-    def _stand(self, stood: _Standing | None) -> None:
+    def _stand(self, stood: _Standing) -> None:
         """Go on from there; session and driving have done so."""
-        if stood is None:
-            return
         self._num_frames, self._paste_seconds = stood.num_frames, stood.paste_seconds
         self._pixels = [stood.pixels]
-        self._performance.wait_for(stood.waiting)
+        self._cast[0].wait_for(stood.waiting)
+        missing = self._cast[0].missing
+        self._cast[0].missing = MissingReport(
+            missing.policy, name=missing.name, num_frames=stood.num_watched, spans=stood.without_face
+        )
 
     def _frames(self) -> Generator[np.ndarray, None, None]:
         """Frames in order, one per scene, until what `length` names has ended."""
         rate = self.frame_rate or DEFAULT_FRAME_RATE
         with closing(self._source.scenes(rate, hold=self._length == "driving")) as scenes:
             for scene in scenes:
-                shown = self._performance.next(scene.faces if self._source.moves else None)
-                if shown is None and self._length == "source":
-                    shown = self._performance.again()
+                shown = self._shown(scene)
                 if shown is None:
                     break
                 if self._source.moves:
                     found = any(face is not None for face in scene.faces)
                     self._absent.record(self._num_frames / rate, found=found)
                 yield self._finished(scene, shown)
+
+    def _shown(self, scene: Scene) -> list[Shown] | None:
+        """What each face shows; None at the end: of all drivers, or where a video ends, of that."""
+        people = scene.faces if self._source.moves else None
+        parts = [performance.next(people) for performance in self._cast]
+        if all(part is None for part in parts) and self._length != "source":
+            return None
+        shown: list[Shown] = ["held" for _ in scene.faces]
+        for performance, part in zip(self._cast, parts, strict=True):
+            for face, what in zip(performance.faces, part or performance.again(), strict=True):
+                shown[face] = what
+        return shown
 
     def _finished(self, scene: Scene, shown: list[Shown]) -> np.ndarray:
         """The picture to show."""
@@ -221,18 +237,19 @@ class Animation:
         return drawn if drawn is not None else self._source.at_rest(scene, self.frame_size)
 
     def _whole(self, scene: Scene) -> np.ndarray:
-        picture = scene.image
-        assert picture is not None, "nothing is pasted where there is no picture"
-        for drawn, framing in zip(self._pixels, scene.faces, strict=True):
-            if drawn is not None and framing is not None:
-                picture = paste(picture, drawn, framing.crop)
-        return picture
+        assert scene.image is not None, "nothing is pasted where there is no picture"
+        patches = [
+            Patch(drawn, framing.crop, framing.others)
+            for drawn, framing in zip(self._pixels, scene.faces, strict=True)
+            if drawn is not None and framing is not None
+        ]
+        return paste_faces(scene.image, patches) if patches else scene.image
 
 
 def animate(
     engine: Engine,
-    portrait: Portrait | SourceVideo,
-    driving: DrivingClip,
+    portrait: Portrait | Sequence[Portrait] | SourceVideo,
+    driving: Drivers,
     *,
     options: Any = None,
     seed: int = 0,
@@ -249,9 +266,9 @@ def animate(
     """Animate a portrait with a clip: an iterator of uint8 RGB frames, with a report.
 
     Args:
-        portrait: who is animated; a SourceVideo for the person in a video.
+        portrait: who is animated; several of one picture (`Engine.prepare_faces`), or a SourceVideo.
         driving: a file or folder, or frames one after another, or sound for a family that is driven by it. One
-            picture gives one frame, or as many as a source video has.
+            picture gives one frame, or as many as a source video has. Or a driver per face, by its number.
         options: the family's Options; None for the defaults.
         frame_rate: of the output, in frames per second. None: a source video's, else the driving clip's; frames
             that are not from a file are then taken one by one as they come.
@@ -270,25 +287,28 @@ def animate(
 
     Raises InputError or FaceError, at once or while iterating.
     """
-    source = portrait if isinstance(portrait, SourceVideo) else SourcePicture(portrait)
+    source = _source(portrait)
     if paste_back and source.frame_size is None:
         raise InputError("there is no picture to paste into: the portrait was prepared with face=None")
+    if paste_back is False and len(source.numbers) > 1:
+        raise InputError("several faces are shown in their picture only; leave --no-paste-back out")
     rate = _wanted_rate(frame_rate, source, voice)
-    made = driven(
-        engine, driving, How(rate, driving_face, reference_frame, allow_truncated, voice, seed, resume)
+    how = How(rate, driving_face, reference_frame, allow_truncated, voice, seed, resume)
+    made = cast(engine, source, driving, how, options=options, on_missing=on_missing)
+    length = length if source.moves else "driving"
+    animation = Animation(
+        made.performances, source, pasted=paste_back is not False, frame_rate=made.frame_rate, length=length
     )
-    hertz = None if made.rate is None else float(made.rate)
-    sessions = [
-        Session(engine, who, options, seed, hertz) if resume is None else Session.restore(resume, engine, who)
-        for who in source.portraits()
-    ]
-    missing, stood = _begun(on_missing, driving, resume)
-    performance = Performance(sessions, made, missing, lasts=source.moves and made.is_still)
-    pasted, length = paste_back is not False, length if source.moves else "driving"
-    animation = Animation(performance, source, pasted=pasted, frame_rate=made.rate, length=length)
-    animation._stand(stood)
+    if resume is not None:
+        animation._stand(resume.part("standing", _Standing))
     animation.num_frames_estimate = _estimate(source, made, length)
     return animation
+
+
+def _source(portrait: Portrait | Sequence[Portrait] | SourceVideo) -> Source:
+    if isinstance(portrait, SourceVideo):
+        return portrait
+    return SourcePicture([portrait] if isinstance(portrait, Portrait) else portrait)
 
 
 def _wanted_rate(given: Fraction | float | None, source: Source, voice: Voice | None) -> Fraction | None:
@@ -298,24 +318,13 @@ def _wanted_rate(given: Fraction | float | None, source: Source, voice: Voice | 
     return source.frame_rate if isinstance(source, SourceVideo) and voice is None else None
 
 
-def _begun(
-    policy: MissingPolicy, driving: DrivingClip, resume: Bookmark | None
-) -> tuple[MissingReport, _Standing | None]:
-    """The report of missing faces, from the start or where one stood; and where that is."""
-    name = str(driving) if isinstance(driving, (str, Path)) else "driving"
-    if resume is None:
-        return MissingReport(policy, name=name), None
-    stood = resume.part("standing", _Standing)
-    return MissingReport(policy, name=name, num_frames=stood.num_watched, spans=stood.without_face), stood
-
-
-def _estimate(source: Source, driving: Driven, length: Length) -> int | None:
+def _estimate(source: Source, made: Cast, length: Length) -> int | None:
     """How many frames to expect."""
-    if not isinstance(source, SourceVideo) or driving.rate is None:
-        return driving.num_frames
+    driving, rate = made.num_driving_frames, made.frame_rate
+    if not isinstance(source, SourceVideo) or rate is None:
+        return driving
     duration = source.clip.duration
-    frames = None if duration is None else round(duration * driving.rate)
-    if length == "source" or driving.is_still:
+    frames = None if duration is None else round(duration * rate)
+    if length == "source" or driving is None:
         return frames
-    both = [count for count in (frames, driving.num_frames) if count is not None]
-    return driving.num_frames if length == "driving" else min(both, default=None)
+    return driving if length == "driving" or frames is None else min(frames, driving)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from vivant import records
 from vivant.controls import NAMES, Controls
 from vivant.errors import InputError
+from vivant.face.choose import FaceChoice
 from vivant.face.framing import Framing, frame_faces, the_one
 from vivant.media.image import read_image, to_rgb
 from vivant.runtime import precision
@@ -234,7 +235,15 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         ]
         return self.prepare_framed(framings)
 
-    def frame_faces(self, image: np.ndarray, face: str, *, name: str = "the picture") -> list[Framing]:
+    def prepare_faces(self, image: Picture, *, face: FaceChoice | str = "all") -> list[PortraitT]:
+        """A Portrait for each of the chosen faces of one picture, by number: "all", or numbers such as "0,2"."""
+        name = str(image) if isinstance(image, (str, Path)) else "the picture"
+        (picture,) = as_pictures(image)
+        return [self.prepare_framed([framing]) for framing in self.frame_faces(picture, face, name=name)]
+
+    def frame_faces(
+        self, image: np.ndarray, face: FaceChoice | str, *, name: str = "the picture"
+    ) -> list[Framing]:
         """The chosen faces of a uint8 RGB picture, framed as the family was trained, by number.
 
         face: as in `prepare`; also "all", or numbers such as "0,2". Raises FaceError naming `name`.

@@ -38,10 +38,13 @@ class Performance:
         driven: Driven,
         missing: MissingReport,
         *,
+        faces: Sequence[int] = (0,),
         lasts: bool = False,
     ) -> None:
-        """sessions: one per face, of one engine. lasts: the last item goes on for ever (one picture drives)."""
+        """sessions: one per face, of one engine; faces: their places in the scene. lasts: the last item goes on for
+        ever (one picture drives)."""
         self.sessions = tuple(sessions)
+        self.faces = tuple(faces)
         self.missing = missing
         self.place = driven.place
         self._driven = driven
@@ -73,10 +76,10 @@ class Performance:
     def next(self, people: Sequence[Framing | None] | None = None) -> list[Shown] | None:
         """What each face shows in the next output frame; None when the driver has ended.
 
-        people: where each face is in this frame of a source video; None for pictures.
+        people: where the faces of the scene are in this frame of a source video; None for pictures.
         """
         if people is not None:
-            self._appear(people)
+            self._appear([people[face] for face in self.faces])
         while (shown := self.due()) is None:
             item = None if self._ended else next(self._driven.items, None)
             if item is not None:

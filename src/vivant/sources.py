@@ -6,9 +6,9 @@ it is animated. Memory does not grow with its length.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -39,15 +39,19 @@ class Scene:
 
 
 class SourcePicture:
-    """A portrait that stays as it is."""
+    """Portraits that stay as they are, all of one picture."""
 
     moves = False
     seconds = 0.0
 
-    def __init__(self, portrait: Portrait) -> None:
-        self.portrait = portrait
-        framing = portrait.framing
-        self.scene = Scene(None if framing is None else framing.image, (framing,))
+    def __init__(self, people: Sequence[Portrait]) -> None:
+        """Raises InputError where several portraits are not of one picture."""
+        self._people = list(people)
+        framings = tuple(portrait.framing for portrait in people)
+        images = [None if framing is None else framing.image for framing in framings]
+        if len(images) > 1 and any(image is None or image is not images[0] for image in images):
+            raise InputError("several faces are animated in one picture: prepare them with `prepare_faces`")
+        self.scene = Scene(images[0], framings)
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
@@ -55,8 +59,17 @@ class SourcePicture:
         image = self.scene.image
         return None if image is None else (image.shape[0], image.shape[1])
 
+    @property
+    def numbers(self) -> tuple[int | None, ...]:
+        """Of the faces in the picture; None where the portrait was given as a crop."""
+        return tuple(None if framing is None else framing.index for framing in self.scene.faces)
+
     def portraits(self) -> list[Portrait]:
-        return [self.portrait]
+        return self._people
+
+    def shown_in(self, framing: Framing | None) -> SourcePicture:
+        """The same in another size of the picture, of one person."""
+        return SourcePicture([replace(self._people[0], framing=framing)])
 
     def scenes(self, rate: Fraction, *, hold: bool) -> Generator[Scene, None, None]:
         """The same scene for ever."""
@@ -65,7 +78,7 @@ class SourcePicture:
 
     def at_rest(self, scene: Scene, size: tuple[int, int]) -> np.ndarray:
         """The face's square as it was given, uint8 RGB (*size, 3)."""
-        reference = self.portrait.reference
+        reference = self._people[0].reference
         assert reference is not None, "a portrait that is made by `prepare` has its reference"
         whole = torch.nn.functional.interpolate(reference[None], size, mode="bilinear", antialias=True)
         return (whole[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
@@ -106,6 +119,11 @@ class SourceVideo:
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the frames."""
         return self.clip.height, self.clip.width
+
+    @property
+    def numbers(self) -> tuple[int | None, ...]:
+        """Of the faces in the first frame that shows them."""
+        return tuple(None if face is None else face.index for face in self._first.faces)
 
     def portraits(self) -> list[Portrait]:
         """The people as they are first seen."""

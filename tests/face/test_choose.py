@@ -25,6 +25,7 @@ THREE = [face(100, 100, 80), face(300, 100, 60), face(450, 120, 18)]
         ("all", FaceChoice("all")),
         ("0", FaceChoice("number", number=0)),
         ("12", FaceChoice("number", number=12)),
+        ("2, 0,1", FaceChoice("numbers", numbers=(0, 1, 2))),
         ("120, 44.5", FaceChoice("point", point=(120.0, 44.5))),
     ],
 )
@@ -33,7 +34,7 @@ def test_parse(text: str, choice: FaceChoice) -> None:
     assert parse_face_choice(str(choice)) == choice
 
 
-@pytest.mark.parametrize("text", ["biggest", "-1", "1.5", "3,", "1,2,3"])
+@pytest.mark.parametrize("text", ["biggest", "-1", "1.5", "3,", "1,2,x"])
 def test_parse_errors_list_what_is_possible(text: str) -> None:
     with pytest.raises(InputError, match="largest, all, a number from 0 or x,y"):
         parse_face_choice(text)
@@ -48,6 +49,17 @@ def test_choose(choice: str, number: int | None) -> None:
             choose_face(THREE, choice)
     else:
         assert choose_face(THREE, choice) == number
+
+
+def test_several_numbers() -> None:
+    """Two numbers are a place in the picture, unless no face is there and faces have those numbers."""
+    assert choose_faces(THREE, "1,0", min_px=10) == [0, 1]
+    assert choose_faces(THREE, "0,1,2", min_px=10) == [0, 1, 2]
+    assert choose_faces([face(8, 8, 40), face(100, 100, 40)], "0,1") == [0]
+    with pytest.raises(FaceError, match="--face 4 does not exist"):
+        choose_faces(THREE, "0,1,4", name="a.png")
+    with pytest.raises(FaceError, match="too small: 18 px"):
+        choose_faces(THREE, "0,1,2")
 
 
 def test_all_means_all_that_are_large_enough() -> None:

@@ -19,20 +19,26 @@ POINT_SLACK = 0.25
 class FaceChoice:
     """What the user asked for."""
 
-    kind: Literal["largest", "number", "point", "all"] = "largest"
+    kind: Literal["largest", "number", "numbers", "point", "all"] = "largest"
     number: int | None = None
     """Index in the list of detections, largest first."""
+    numbers: tuple[int, ...] = ()
     point: tuple[float, float] | None = None
     """x, y in pixels of the picture."""
 
     def __str__(self) -> str:
         if self.number is not None:
             return str(self.number)
+        if self.numbers:
+            return ",".join(str(number) for number in self.numbers)
         return f"{self.point[0]:g},{self.point[1]:g}" if self.point is not None else self.kind
 
 
 def parse_face_choice(text: str) -> FaceChoice:
-    """`largest`, `all`, a face number counted from 0, or a pixel position `x,y`."""
+    """`largest`, `all`, a face number counted from 0, several such as `0,1,3`, or a pixel position `x,y`.
+
+    Two numbers are a position; where no face is there, but faces of those numbers are, `choose_faces` takes those.
+    """
     cleaned = text.strip().lower()
     if cleaned in ("largest", ""):
         return FaceChoice()
@@ -40,10 +46,15 @@ def parse_face_choice(text: str) -> FaceChoice:
         return FaceChoice("all")
     if re.fullmatch(r"\d+", cleaned):
         return FaceChoice("number", number=int(cleaned))
+    if re.fullmatch(r"\d+(\s*,\s*\d+){2,}", cleaned):
+        return FaceChoice("numbers", numbers=tuple(sorted({int(part) for part in cleaned.split(",")})))
     position = re.fullmatch(r"(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)", cleaned)
     if position:
         return FaceChoice("point", point=(float(position[1]), float(position[2])))
-    raise InputError(f"--face {text!r} is not understood: use largest, all, a number from 0 or x,y in px")
+    raise InputError(
+        f"--face {text!r} is not understood: use largest, all, a number from 0 or x,y in px, "
+        "or several numbers such as 0,2"
+    )
 
 
 def choose_face(
@@ -70,7 +81,7 @@ def choose_faces(
     name: str = "image",
     min_px: float = MIN_FACE_PX,
 ) -> list[int]:
-    """Numbers of the faces that are meant: one, or for `all` every face that is large enough."""
+    """Numbers of the faces that are meant: one, those named, or for `all` every face that is large enough."""
     if isinstance(choice, str):
         choice = parse_face_choice(choice)
     if not detections:
@@ -80,15 +91,15 @@ def choose_faces(
     if choice.kind == "all":
         large = [number for number, face in enumerate(detections) if face.side_px >= min_px]
         return large or [_checked(0, detections, name, min_px)]
-    if choice.number is not None:
-        if choice.number >= len(detections):
-            raise FaceError(
-                f"{name} shows {describe_faces(detections)}; --face {choice.number} does not exist"
-            )
-        return [_checked(choice.number, detections, name, min_px)]
     if choice.point is not None:
-        return [_checked(_at_point(choice.point, detections, name), detections, name, min_px)]
-    return [_checked(0, detections, name, min_px)]
+        at_point = _at_point(choice.point, detections)
+        numbers = (at_point,) if at_point is not None else _as_numbers(choice.point, detections, name)
+    else:
+        numbers = choice.numbers if choice.number is None else (choice.number,)
+    for number in numbers:
+        if number >= len(detections):
+            raise FaceError(f"{name} shows {describe_faces(detections)}; --face {number} does not exist")
+    return [_checked(number, detections, name, min_px) for number in numbers or (0,)]
 
 
 def describe_faces(detections: Sequence[Detection]) -> str:
@@ -109,7 +120,7 @@ def _checked(number: int, detections: Sequence[Detection], name: str, min_px: fl
     return number
 
 
-def _at_point(point: tuple[float, float], detections: Sequence[Detection], name: str) -> int:
+def _at_point(point: tuple[float, float], detections: Sequence[Detection]) -> int | None:
     x, y = point
 
     def distance(face: Detection) -> float:
@@ -117,7 +128,11 @@ def _at_point(point: tuple[float, float], detections: Sequence[Detection], name:
         return max(abs(x - centre_x), abs(y - centre_y)) / max(face.side_px, 1e-6)
 
     number = min(range(len(detections)), key=lambda index: distance(detections[index]))
-    if distance(detections[number]) > 0.5 + POINT_SLACK:
-        places = "; ".join(f"{i} at {f.centre[0]:.0f},{f.centre[1]:.0f}" for i, f in enumerate(detections))
-        raise FaceError(f"no face of {name} is at {x:g},{y:g}; its faces are {places}")
-    return number
+    return number if distance(detections[number]) <= 0.5 + POINT_SLACK else None
+
+
+def _as_numbers(point: tuple[float, float], detections: Sequence[Detection], name: str) -> tuple[int, ...]:
+    if all(value.is_integer() and value < len(detections) for value in point):
+        return tuple(sorted({int(value) for value in point}))
+    places = "; ".join(f"{i} at {f.centre[0]:.0f},{f.centre[1]:.0f}" for i, f in enumerate(detections))
+    raise FaceError(f"no face of {name} is at {point[0]:g},{point[1]:g}; its faces are {places}")

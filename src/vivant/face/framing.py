@@ -31,6 +31,8 @@ class Framing:
     """In pixels of the original picture."""
     index: int
     """Number of the face in the picture, 0 is the largest."""
+    others: tuple[Crop, ...] = ()
+    """The squares of the other faces of the picture, which this one's must leave alone."""
 
     @property
     def cropped(self) -> np.ndarray:
@@ -51,6 +53,7 @@ class Framing:
             self.crop.in_resized(x_scale, y_scale),
             replace(self.landmarks, points=points),
             self.index,
+            tuple(other.in_resized(x_scale, y_scale) for other in self.others),
         )
 
 
@@ -101,15 +104,15 @@ def frame_faces(
     """
     faces = list_faces(image)
     numbers = choose_faces([face.detection for face in faces], choice, name=name, min_px=min_px)
-    crops = [
-        crop_transform(face.landmarks.points, size_px, scale, vx, vy, rotate) if number in numbers else None
-        for number, face in enumerate(faces)
-    ]
+    crops = [crop_transform(face.landmarks.points, size_px, scale, vx, vy, rotate) for face in faces]
     return [
-        Framing(image, crop, faces[number].landmarks, number)
-        for number, crop in enumerate(crops)
-        if crop is not None
+        Framing(image, crops[number], faces[number].landmarks, number, _all_but(number, crops))
+        for number in numbers
     ]
+
+
+def _all_but(number: int, crops: Sequence[Crop]) -> tuple[Crop, ...]:
+    return tuple(crop for index, crop in enumerate(crops) if index != number)
 
 
 def the_one(framings: Sequence[Framing], name: str) -> Framing:
