@@ -100,9 +100,7 @@ def record(
         # Late, so that bad input is refused before torch is imported.
         from vivant.manifest import describe
 
-        job = describe(
-            {"source": recording.source, "driving": recording.driving}, recording.preset, engine, options
-        )
+        job = describe(recording.inputs, recording.preset, engine, options)
         job |= {"seed": recording.seed, "settings": _settings(recording), "encode_threads": encode_threads()}
         parts.begin(job, resume=recording.resume, overwrite=recording.overwrite)
         keep = recording.resume
@@ -204,10 +202,11 @@ def _check(recording: Recording) -> _Checked:
     is_video = output_kind(output) == "video"
     if recording.segment_seconds <= 0:
         raise InputError(f"--segment-seconds is more than 0, got {recording.segment_seconds}.")
-    for kind, given in (("source", recording.source), ("driving file", recording.driving)):
+    for kind, given in recording.inputs.items():
         for made in (output, recording.manifest, recording.comparison):
             if os.path.exists(made) and os.path.exists(given) and made.samefile(given):
-                raise InputError(f"{made} is the {kind} itself; choose another output.")
+                name = kind.replace("driving", "driving file")
+                raise InputError(f"{made} is the {name} itself; choose another output.")
     # What a run that was stopped at its very end has moved already is not in the way.
     free = recording.overwrite or (recording.resume and waits_to_be_moved(recording.whole))
     if is_video:
@@ -227,16 +226,17 @@ def _check(recording: Recording) -> _Checked:
             f"{recording.source} is {width}x{height}, more than a video holds; make it smaller, or use "
             "--no-paste-back or pictures (-o frames/%05d.png)."
         )
-    clip, driving_rate, audible = _check_driving(recording)
+    clip, driving_rate, _ = _check_driving(recording, recording.driving)
+    drivers = dict.fromkeys([recording.driving, *recording.mapped.values()])
+    audible = [path for path in drivers if _check_driving(recording, path)[2]]
     moving = None if source.is_still else source
     wanted = recording.fps or ("source" if moving is not None and clip is not None else "driving")
     rate = choose_frame_rate(wanted, moving.frame_rate if moving is not None else None, driving_rate)
     return _Checked(clip, moving, rate, _sound(recording, moving, audible))
 
 
-def _check_driving(recording: Recording) -> tuple[Clip | None, Fraction, bool]:
-    """The driver, if it can be seen; its frames per second; whether it can be heard."""
-    driving = recording.driving
+def _check_driving(recording: Recording, driving: Path) -> tuple[Clip | None, Fraction, bool]:
+    """A driver, if it can be seen; its frames per second; whether it can be heard."""
     if driving.suffix.lower() in SOUND_SUFFIXES:
         sound_format(driving)
         if recording.compare:
@@ -256,8 +256,8 @@ def _check_driving(recording: Recording) -> tuple[Clip | None, Fraction, bool]:
     return clip, clip.frame_rate, clip.has_audio
 
 
-def _sound(recording: Recording, source: Clip | None, audible: bool) -> Path | None:
-    """The file whose sound the output carries."""
+def _sound(recording: Recording, source: Clip | None, audible: list[Path]) -> Path | None:
+    """The file whose sound the output carries; of several drivers, the first that is heard."""
     if recording.audio == "source":
         if source is None:
             raise InputError(
@@ -266,7 +266,7 @@ def _sound(recording: Recording, source: Clip | None, audible: bool) -> Path | N
         if not source.has_audio:
             raise InputError(f"{recording.source} has no sound; use --audio driving or none.")
         return recording.source
-    return recording.driving if recording.audio == "driving" and audible else None
+    return next(iter(audible), None) if recording.audio == "driving" else None
 
 
 def _animated(
@@ -277,18 +277,13 @@ def _animated(
     resume: Bookmark | None,
 ) -> Animation:
     from vivant.animation import animate
-    from vivant.sources import SourceVideo
 
-    portrait: Portrait | SourceVideo
-    if checked.source is None:
-        portrait = engine.prepare(recording.source, face=_face(recording.face))
-    else:
-        truncated = recording.allow_truncated
-        portrait = SourceVideo(engine, recording.source, face=recording.face, allow_truncated=truncated)
+    people, driving = _people(recording, checked, engine)
+    speech = [path for path in recording.inputs.values() if path.suffix.lower() in SOUND_SUFFIXES]
     return animate(
         engine,
-        portrait,
-        recording.driving,
+        people,
+        driving,
         options=options,
         seed=recording.seed,
         frame_rate=checked.frame_rate,
@@ -298,11 +293,41 @@ def _animated(
         paste_back=recording.paste_back,
         length=recording.length,
         allow_truncated=recording.allow_truncated,
-        voice=load_voice(recording.preset, recording.driving)
-        if recording.driving.suffix.lower() in SOUND_SUFFIXES
-        else None,
+        voice=load_voice(recording.preset, speech[0]) if speech else None,
         resume=resume,
     )
+
+
+def _people(
+    recording: Recording, checked: _Checked, engine: Engine[Any, Any, Any, Any, Any]
+) -> tuple[Portrait | list[Portrait] | SourceVideo, Path | dict[int, Path]]:
+    """Who is animated, and by what: one file, or one per face."""
+    from vivant.face.choose import FaceChoice
+    from vivant.sources import SourceVideo
+
+    mapped, path = recording.mapped, recording.source
+    face: str | FaceChoice | None = "largest" if recording.face is None else _face(recording.face)
+    if mapped and recording.face is None:
+        face = FaceChoice("numbers", numbers=tuple(sorted(mapped)))
+    if face is None:
+        if mapped:
+            raise InputError(
+                "--map names faces of a picture in which they are looked for; leave --face none out."
+            )
+        return engine.prepare(path, face=None), recording.driving
+    if checked.source is not None:
+        video = SourceVideo(engine, path, face=face, allow_truncated=recording.allow_truncated)
+        numbers = video.numbers
+    else:
+        people = engine.prepare_faces(path, face=face)
+        numbers = tuple(portrait.framing.index for portrait in people if portrait.framing is not None)
+    if strangers := [str(number) for number in mapped if number not in numbers]:
+        raise InputError(f"--map names face {strangers[0]}, which --face {recording.face} does not animate.")
+    drivers = {number: mapped.get(number, recording.driving) for number in numbers if number is not None}
+    if recording.driving not in drivers.values():
+        raise InputError(f"{recording.driving} drives nobody: each animated face has a driver in --map.")
+    driving = drivers if mapped else recording.driving
+    return (people if checked.source is None else video), driving
 
 
 def _capacity(height: int, width: int) -> int:

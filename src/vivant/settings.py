@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from vivant.controls import Sliders
+from vivant.errors import InputError
 from vivant.face.missing import MissingPolicy
 from vivant.presets import DEFAULT_PRESET
 
@@ -25,14 +26,18 @@ class Recording:
 
     source: Path
     """Picture or video of the person to animate."""
-    driving: Path
-    """What moves it: a video, a GIF, a picture, a folder or pattern of pictures, or speech (.wav, .mp3, .flac ...)."""
+    driving: Path = Path()
+    """What moves it, unless --map says it all: a video, a GIF, a picture, a folder or pattern of pictures, or speech
+    (.wav, .mp3, .flac ...)."""
     output: str | None = None
     """Video (.mp4, .mov), a folder to put it in, or pictures (frames/%05d.png). [default: SOURCE--DRIVING.mp4]"""
     preset: str = DEFAULT_PRESET
     """Name (see `vivant presets`) or checkpoint folder."""
-    face: str = "largest"
-    """Face of the source: largest, a number from 0, x,y in pixels, or none where it is an aligned crop."""
+    face: str | None = None
+    """Faces of the source: largest, all, numbers from 0 such as 2 or 0,2, x,y in pixels, or none where it is an aligned
+    crop. [default: largest, or those of --map]"""
+    map: tuple[str, ...] = ()
+    """A driver for one face, as NUMBER=FILE; once per face. Other faces follow --driving, or the first of these."""
     driving_face: str = "largest"
     """Face of the driving clip, in the same words."""
     reference_frame: str = "auto"
@@ -65,6 +70,34 @@ class Recording:
     """Replace outputs that exist."""
     allow_truncated: bool = False
     """Use what can be read of a damaged driving file."""
+
+    def __post_init__(self) -> None:
+        first = next(iter(self.mapped.values()), None)
+        if self.driving == Path():
+            if first is None:
+                raise InputError("nothing drives; say what with -d FILE, or --map 0=FILE for single faces.")
+            object.__setattr__(self, "driving", first)
+
+    @property
+    def mapped(self) -> dict[int, Path]:
+        """Drivers of single faces, by the face's number. Raises InputError."""
+        drivers: dict[int, Path] = {}
+        for entry in self.map:
+            number, equals, file = entry.partition("=")
+            if not (number.strip().isdigit() and equals and file):
+                raise InputError(
+                    f"--map {entry} is not understood: write the face's number and a file, 0=FILE."
+                )
+            if int(number) in drivers:
+                raise InputError(f"--map names face {int(number)} twice; give each face one driver.")
+            drivers[int(number)] = Path(file)
+        return drivers
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Everything that is read, by what it is for."""
+        mapped = {f"driving of face {number}": path for number, path in self.mapped.items()}
+        return {"source": self.source, "driving": self.driving, **mapped}
 
     @property
     def target(self) -> Path:

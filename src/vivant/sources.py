@@ -19,6 +19,7 @@ import torch
 
 from vivant.engine import Engine, Portrait
 from vivant.errors import FaceError, InputError
+from vivant.face.choose import FaceChoice
 from vivant.face.crop import Crop
 from vivant.face.framing import Framing
 from vivant.face.track import FaceTracker, TrackedFace
@@ -94,7 +95,7 @@ class SourceVideo:
         engine: Engine[Any, Any, Any, Any, Any],
         path: str | Path,
         *,
-        face: str = "largest",
+        face: FaceChoice | str = "largest",
         allow_truncated: bool = False,
     ) -> None:
         """face: "largest", a number from 0 in the first frame that shows such a face, or "x,y" in pixels.

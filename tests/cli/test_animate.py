@@ -221,6 +221,33 @@ def test_a_video_is_animated(
     assert left_in(here) == ["o--compare.mp4", "o.json", "o.mp4", "p.json", "p.mp4", "slow.mp4"]
 
 
+def test_a_driver_for_each_face(run: Run, here: Path, face: np.ndarray, media: Path, tiny: Path) -> None:
+    both = np.concatenate([face[:, 20:380], face[:, 380:20:-1]], axis=1)
+    Image.fromarray(both).save(here / "both.png")
+    drive, one = media / "drive.mp4", media / "one.mp4"
+    line = ("animate", "-s", "both.png", "--preset", tiny)
+    assert run(*line, "--map", f"0={drive}", f"1={one}", "-o", "two.mp4").code == 0
+    manifest = json.loads((here / "two.json").read_text())
+    assert list(manifest["inputs"]) == ["source", "driving", "driving of face 0", "driving of face 1"]
+    assert manifest["num_frames"] == 5
+    assert run(*line, "--face", "0,1", "-d", one, "--map", f"1={drive}", "-o", "same.mp4").code == 0
+    assert run(*line, "--face", "all", "-d", one, "-o", "all.mp4").code == 0
+    for words, says in {
+        ("--map", f"7={one}"): "both.png shows 2 faces numbered 0-1; --face 7 does not exist",
+        ("--map", f"0={one}", f"0={drive}"): "--map names face 0 twice",
+        ("--map", f"left={one}"): "write the face's number and a file, 0=FILE",
+        ("--face", "0", "--map", f"1={one}"): "--map names face 1, which --face 0 does not animate",
+        ("-d", drive, "--map", f"1={one}"): "drive.mp4 drives nobody",
+        ("--face", "all"): "nothing drives; say what with -d FILE",
+        ("--map", "0=nowhere.mp4"): "nowhere.mp4 does not exist",
+    }.items():
+        done = run(*line, *words, "-o", "x.mp4")
+        assert done.code == 2
+        assert says in done.err
+        assert len(done.err.splitlines()) == 1
+    assert not (here / "x.mp4").exists()
+
+
 def test_where_the_output_goes(tmp_path: Path) -> None:
     def target(output: str | None) -> Recording:
         return Recording(source=Path("a/me.jpg"), driving=Path("b/you.mov"), output=output)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from functools import wraps
 from importlib import import_module
-from typing import Annotated, Any, TypeVar, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import typer
 
@@ -47,7 +48,9 @@ def takes_fields(
         @wraps(command)
         def with_fields(**given: Any) -> None:
             values = {name: given.pop(name) for name in made}
-            command(**given, **{argument: {n: value for n, value in values.items() if value is not None}})
+            chosen = {n: value for n, value in values.items() if value is not None and value != []}
+            chosen = {n: tuple(value) if isinstance(value, list) else value for n, value in chosen.items()}
+            command(**given, **{argument: chosen})
 
         signature = inspect.signature(command, eval_str=True)
         own = [parameter for name, parameter in signature.parameters.items() if name != argument]
@@ -89,9 +92,11 @@ def _parameter(field: Field[Any], hint: Any, text: str, optional: bool) -> inspe
     names = SPELLINGS.get(field.name, names)
     if field.default is True:
         text += f" [default: {names[-1].split('/')[0].removeprefix('--')}]"
-    elif field.default is not MISSING and field.default is not None and field.default is not False:
+    elif field.default is not False and field.default not in (MISSING, None, (), Path()):
         text += f" [default: {field.default}]"
     required = field.default is MISSING and not optional
+    if get_origin(hint) is tuple:
+        hint = list[str]
     option = typer.Option(*names, help=text, show_default=False)
     return inspect.Parameter(
         field.name,

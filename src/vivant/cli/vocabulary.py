@@ -6,6 +6,7 @@ true, is refused with the right spelling.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import typer
@@ -42,13 +43,22 @@ class Command(TyperCommand):
             if getattr(parameter, "is_flag", False)
             for name in (*parameter.opts, *parameter.secondary_opts)
         }
-        args = translated(args, known)
+        args = repeated(translated(args, known), known)
         for word, following in zip(args, [*args[1:], ""], strict=False):
             name, _, value = word.partition("=")
             if name in switches and (value or following).lower() in _BOOLEANS:
                 spellings = " or ".join(names[0] for names in switches[name] if names)
                 raise typer.BadParameter(f"{name} takes no value; write {spellings}.")
         return super().parse_args(ctx, args)
+
+
+def repeated(args: list[str], known: set[str]) -> list[str]:
+    """`--map 0=a.mp4 1=b.mp4` with the option before each of its values."""
+    result: list[str] = []
+    for word in args:
+        within = len(result) > 1 and result[-2] == "--map" and "--map" in known
+        result += ["--map", word] if within and re.match(r"\d+=", word) else [word]
+    return result
 
 
 def translated(args: list[str], known: set[str]) -> list[str]:

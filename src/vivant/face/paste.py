@@ -90,6 +90,15 @@ def _paste(result: np.ndarray, frame: np.ndarray, patch: Patch, *, published: bo
     onto[:] = _mixed_truncating(face, under, mask) if published else _added(face, under, onto, mask)
 
 
+def owners(height: int, width: int, patches: Sequence[Patch]) -> np.ndarray:
+    """uint8 (height, width): 1 + the index of the patch that makes most of a pixel, 0 where the picture does."""
+    owner = np.zeros((height, width), np.uint8)
+    for index, patch in enumerate(patches, 1):
+        mask = shared_mask(patch.crop, patch.others)
+        owner[cv2.warpAffine(mask, patch.crop.crop_to_image, (width, height)) > 127] = index
+    return owner
+
+
 def shared_mask(crop: Crop, others: Sequence[Crop]) -> np.ndarray:
     """uint8 (size, size): `paste_mask`, less what belongs to other faces. Read-only."""
     near = tuple(

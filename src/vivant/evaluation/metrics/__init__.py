@@ -16,6 +16,7 @@ from vivant.evaluation.metrics.landmarks import landmark_error
 from vivant.evaluation.metrics.pose import pose_error, rigid_pose
 from vivant.evaluation.metrics.psnr import psnr, region_psnr
 from vivant.evaluation.metrics.regions import Box, region_boxes
+from vivant.evaluation.metrics.seam import seam_ratio
 from vivant.evaluation.metrics.series import amplitude_ratio, correlation, jitter
 from vivant.evaluation.metrics.ssim import ssim
 from vivant.evaluation.metrics.sync import SyncScore, sync_score
@@ -53,6 +54,7 @@ __all__ = [
     "region_psnr",
     "relative_drift",
     "rigid_pose",
+    "seam_ratio",
     "sharpness",
     "ssim",
     "sync_score",
