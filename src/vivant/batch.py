@@ -221,10 +221,14 @@ def read_items(jobs: Path, given: Mapping[str, Any], options_types: Sequence[typ
                 values[name] = _value(hints[name], text, f"{where}: {column}")
                 if isinstance(values[name], Path) and not jobs.is_dir():
                     values[name] = jobs.parent / values[name].expanduser()
+                if name == "map" and not jobs.is_dir():
+                    pairs = (entry.partition("=") for entry in values[name])
+                    values[name] = tuple(f"{number}={jobs.parent / file}" for number, _, file in pairs)
                 if name == "output" and not jobs.is_dir():
                     values[name] = os.path.join(jobs.parent, os.path.expanduser(values[name]))
         for field in fields(Recording):
-            if field.default is MISSING and field.name not in values:
+            required = field.default is MISSING or (field.default == Path() and not values.get("map"))
+            if required and field.name not in values:
                 raise InputError(
                     f"{where} lacks {field.name}; give it there, or for all with --{field.name}."
                 )
@@ -295,6 +299,8 @@ def _value(hint: Any, text: Any, where: str) -> Any:
             raise InputError(f"{where} is one of {', '.join(map(str, get_args(hint)))}, got {text!r}.")
         return text
     word = str(text).strip()
+    if get_origin(hint) is tuple:
+        return tuple(word.split())
     if hint is bool:
         if word.lower() not in (*_YES, *_NO):
             raise InputError(f"{where} is true or false, got {text!r}.")
