@@ -59,6 +59,7 @@ TRAINING_ROOMS = (
     "stages",
     "stages_published",
     "stages_retargeting",
+    "stages_start",
     "voice_training",
     "data",
     "discriminator",

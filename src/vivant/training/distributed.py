@@ -51,11 +51,15 @@ def broadcast_parameters(network: nn.Module, world_size: int) -> None:
 
 
 def shard(network: nn.Module) -> None:
-    """FSDP2 in place: each direct child with parameters is one unit, then the rest."""
+    """FSDP2 in place: each direct child with parameters is one unit, then the rest.
+
+    A network whose `shard_whole` is true is one unit: right where its parts are used in other ways than by `forward`.
+    """
     from torch.distributed.fsdp import fully_shard
 
+    whole = getattr(network, "shard_whole", False)
     for child in network.children():
-        if any(p.requires_grad for p in child.parameters()):
+        if not whole and any(p.requires_grad for p in child.parameters()):
             fully_shard(child)
     fully_shard(network)
 

@@ -59,7 +59,9 @@ def train(
     recipe = find_recipe(name)
     if images is not None:
         recipe = replace(recipe, train=replace(recipe.train, num_images=images))
-    sessions = find_sessions(data, held_out=False)
+    # Most recipes learn from sessions of single frames; one that does not says where its data are.
+    find_data = getattr(recipe, "find_data", None)
+    sessions = find_data(data) if find_data is not None else find_sessions(data, held_out=False)
     pictures = random_backgrounds(NUM_BACKGROUNDS, int(recipe.train.extra["size_px"]), recipe.train.seed)
     stage = recipe.build(sessions, pictures, init)
     folder.mkdir(parents=True, exist_ok=True)

@@ -223,11 +223,15 @@ class Middle(Stage):
 class ReferenceUnet(Trunk):
     """R: a clean picture's latent -> the tokens of its sixteen attentions."""
 
-    def forward(self, latents: Tensor, identity_token: Tensor) -> list[Tensor]:
+    def forward(self, latents: Tensor, identity_token: Tensor, *, recompute: bool = False) -> list[Tensor]:
         """(B, 4, h, w) and (B, 1, D) -> per attention (B, L, C). The time is 0: there is no noise."""
         time = self.time_embedding(torch.zeros(len(latents), device=latents.device))
         given = Conditions(
-            identity=self.embed_identity(identity_token), references=None, motion=None, pose=None
+            identity=self.embed_identity(identity_token),
+            references=None,
+            motion=None,
+            pose=None,
+            recompute=recompute,
         )
         seen: list[Tensor] = []
         self.through(self.conv_in(latents), _Inside(F.silu(time), given, None, 1, seen))

@@ -1,0 +1,153 @@
+"""Published-size PersonaLive on a CUDA device: eager, compiled, CUDA graph; ms per call of 4 frames, and frames/s.
+
+    python benchmarks/gpu/personalive_speed.py --json personalive.json [--size 512]
+
+Weights are random: speed does not depend on them. Parts are timed one by one on fixed inputs, so nothing here counts
+host work or overlap; frames/s are 4 over the sum of the parts. The floor is counted: 23.2 TFLOP for the denoiser with
+one reference set (benchmarks/personalive_cost.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vivant.engines.personalive.config import Config, published, published_tiny_decoder
+from vivant.engines.personalive.motion import cut_faces, draw, face_boxes, pose_of
+from vivant.engines.personalive.networks import Networks
+from vivant.engines.personalive.networks.unet import Conditions, joined
+from vivant.runtime import precision
+
+GFLOP = {"denoise, 1 sets": 23_232, "denoise, 4 sets": 29_112, "decode": 10_058, "tiny": 565, "see": 533}
+COMPILED = ("denoise", "motion_tokens", "pose_features", "decode", "decode_tiny")
+Call = Callable[[], object]
+
+
+def milliseconds(call: Call, repeats: int = 20) -> float:
+    """Median over CUDA events, after warming up."""
+    for _ in range(4):
+        call()
+    times = []
+    for _ in range(repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def graphed(call: Call) -> Call:
+    """The call, captured once and replayed."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def calls(networks: Networks, config: Config, device: torch.device) -> dict[str, Call]:
+    """Every part of a call on fixed inputs."""
+    length, frames, cells = config.chunk_frames, config.window_frames, config.image_size // 8
+    driving = torch.rand(length, 3, config.image_size, config.image_size, device=device)
+    latent = torch.randn(1, 4, cells, cells, device=device)
+    token = networks.identity_token(driving[:1])
+    one = networks.references(latent, token)
+    identity = networks.denoiser.embed_identity(token)
+    window = torch.randn(1, frames, 4, cells, cells, device=device)
+    steps = torch.tensor(config.timesteps, device=device).repeat_interleave(length)[None]
+    tokens = torch.randn(
+        1, frames, config.motion_encoder.num_tokens, config.unet.motion_channels, device=device
+    )
+    pose = torch.randn(1, frames, config.unet.channels[0], cells, cells, device=device)
+
+    def see() -> Tensor:
+        keypoints = pose_of(networks.head(driving)).keypoints
+        boxes = face_boxes(keypoints, config.image_size, config.image_size)
+        faces = cut_faces(driving, boxes, config.motion_encoder.image_size)
+        features = networks.pose_features(draw(keypoints, config.image_size, config.image_size))
+        return networks.motion_tokens(faces).sum() + features.sum()
+
+    def denoise(num_sets: int) -> Call:
+        conditions = Conditions(
+            identity=identity, references=joined([one] * num_sets), motion=tokens, pose=pose
+        )
+        return lambda: networks.denoise(window, steps, conditions)
+
+    clean = latent.expand(length, -1, -1, -1).contiguous()
+    return {
+        "see": see,
+        **{f"denoise, {sets} sets": denoise(sets) for sets in (1, 2, 3, 4)},
+        "decode": lambda: networks.decode(clean),
+        "decode, tiny": lambda: networks.decode_tiny(clean),
+    }
+
+
+@torch.inference_mode()
+def measure(config: Config, dtype: torch.dtype, mode: str) -> dict[str, float]:
+    device = torch.device("cuda")
+    torch.manual_seed(0)
+    with device:
+        networks = Networks(config).eval()
+    precision.place(networks, device, dtype)
+    with precision.computing(device, dtype):
+        if mode == "compiled":
+            for name in COMPILED:
+                setattr(networks, name, torch.compile(getattr(networks, name), dynamic=False))
+        parts = calls(networks, config, device)
+        if mode == "graph":
+            # Capturing under autocast must not keep casts from outside the graph.
+            torch.clear_autocast_cache()
+            parts = {name: graphed(call) for name, call in parts.items()}
+        return {name: milliseconds(call) for name, call in parts.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--size", type=int, default=512, help="Side in pixels; a multiple of 64.")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("no CUDA device here; benchmarks/personalive_cost.py counts what it would take")
+    config = replace(published(), image_size=arguments.size, tiny_decoder=published_tiny_decoder())
+    rows, eager = [], 0.0
+    for name, dtype, mode in (
+        ("fp32 eager", torch.float32, "eager"),
+        ("bf16 eager", torch.bfloat16, "eager"),
+        ("bf16 graph", torch.bfloat16, "graph"),
+        ("bf16 compiled", torch.bfloat16, "compiled"),
+    ):
+        parts = measure(config, dtype, mode)
+        torch.cuda.empty_cache()
+        whole = parts["see"] + parts["denoise, 1 sets"] + parts["decode"]
+        eager = whole if name == "bf16 eager" else eager
+        tiny = whole - parts["decode"] + parts["decode, tiny"]
+        rows.append(
+            {
+                "what": name,
+                "ms": parts,
+                "fps": 4000 / whole,
+                "fps_tiny_decoder": 4000 / tiny,
+                "ratio_to_bf16_eager": eager / whole if eager else None,
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    report = {"device": torch.cuda.get_device_name(), "size": arguments.size, "gflop": GFLOP, "rows": rows}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What training sees: pairs of pictures of one person for stages 1 and 2, clips for stage 3; and spoiled face crops.
+
+Item k is a whole micro-batch and a pure function of (seed, rank, k), so a resumed run sees the same data. `draws` are
+numbers that all processes share: what they must do alike. Legend: B batch, T frames, S picture side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vivant.errors import InputError
+from vivant.studio.talking import list_clips, read_clip
+from vivant.training.data.portraits import Portraits
+from vivant.training.data.sessions import NUM_HELD_OUT
+
+NUM_DRAWS = 4
+NUM_LANDMARKS = 68
+
+
+def shared_draws(seed: int, index: int) -> Tensor:
+    """(NUM_DRAWS,) uniform numbers that do not depend on the process."""
+    return torch.from_numpy(np.random.default_rng([seed, index, 41]).random(NUM_DRAWS))
+
+
+class Pairs(Dataset[dict[str, Tensor]]):
+    """`reference`, `driving` (B, 1, S, S, 3) uint8 and `points` (B, 1, 68, 2) of the driving picture."""
+
+    def __init__(self, portraits: Portraits):
+        self.portraits = portraits
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        batch = self.portraits[index]
+        return {
+            "reference": batch["source"],
+            "driving": batch["driving"][:, None],
+            "points": batch["driving_points"][:, None, :NUM_LANDMARKS],
+            "draws": shared_draws(self.portraits.settings.seed, index),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSettings:
+    """How clips are cut."""
+
+    size_px: int
+    batch_size: int
+    seed: int
+    num_frames: int
+    """Frames of a training clip (40)."""
+    stride: int
+    """Frames between them (4); less where a clip is shorter."""
+    updates_per_clip: int
+    """How many items in a row show the same clip."""
+
+
+class Clips(Dataset[dict[str, Tensor]]):
+    """As Pairs, with T driving frames, and `phase`: which of a clip's updates this is."""
+
+    def __init__(self, paths: Sequence[Path], settings: ClipSettings, rank: int = 0):
+        self.paths, self.settings, self.rank = paths, settings, rank
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        settings = self.settings
+        clip, phase = divmod(index, settings.updates_per_clip)
+        rng = np.random.default_rng([settings.seed, self.rank, clip, 43])
+        items = [self._clip(rng) for _ in range(settings.batch_size)]
+        made = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+        return made | {"draws": shared_draws(settings.seed, index), "phase": torch.tensor(phase)}
+
+    def _clip(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        settings = self.settings
+        path = self.paths[int(rng.integers(len(self.paths)))]
+        clip = read_clip(path)
+        length, wanted = len(clip.frames), settings.num_frames
+        if length < wanted:
+            raise InputError(f"{path} has {length} frames, {wanted} are needed; render longer clips.")
+        stride = max(1, min(settings.stride, (length - 1) // (wanted - 1)))
+        start = int(rng.integers(length - stride * (wanted - 1)))
+        rows = start + stride * np.arange(wanted)
+        reference = int(rng.integers(length))
+        side = clip.frames.shape[1]
+        frames = [self._fitted(clip.frames[row]) for row in (reference, *rows)]
+        points = (clip.landmarks[rows] * (2 / side) - 1).astype(np.float32)
+        return {"reference": frames[0], "driving": np.stack(frames[1:]), "points": points}
+
+    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 at the size of training, smoothed where it gets smaller."""
+        size = (self.settings.size_px, self.settings.size_px)
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+        fitted = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return fitted[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+
+
+def find_clips(folder: Path) -> list[Path]:
+    """Talking clips of people that evaluation never uses. Raises InputError where there are none."""
+    paths = [path for path in list_clips(folder) if int(path.name.split(".")[0]) >= NUM_HELD_OUT]
+    if not paths:
+        raise InputError(f"{folder} holds no training clips. Render some with `vivant studio talk`.")
+    return paths
+
+
+def spoiled_faces(faces: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Face crops (B, T, 3, S, S) in [0, 1] that tell motion and less of who it is; one treatment per row of B.
+
+    Stretched by up to 1.3 along one axis, graded, bent by 2 to 4 %, grainy (published program).
+    """
+    count, frames, _, side, _ = faces.shape
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=generator, device=faces.device)
+
+    stretch = torch.ones(count, 2, device=faces.device)
+    axis = (uniform(0, 2) >= 1).long()
+    stretch[torch.arange(count, device=faces.device), axis] = uniform(1.0, 1.3)
+    line = (torch.arange(side, device=faces.device) + 0.5) * (2 / side) - 1
+    plain = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
+    bend = F.interpolate(uniform(-1, 1, 2, 4, 4), size=(side, side), mode="bicubic", align_corners=True)
+    strength = uniform(0.02, 0.04, 1, 1, 1)
+    grid = plain * stretch[:, None, None] + strength * bend.permute(0, 2, 3, 1)
+    flat = faces.flatten(0, 1)
+    bent = F.grid_sample(flat, grid.repeat_interleave(frames, 0), padding_mode="border", align_corners=False)
+    bent = bent.unflatten(0, (count, frames))
+    brightness = uniform(0.3, 1.3, 1, 1, 1, 1)
+    contrast, saturation = uniform(0.7, 1.3, 1, 1, 1, 1), uniform(0.7, 1.3, 1, 1, 1, 1)
+    graded = torch.einsum("bij,btjhw->btihw", _hue(uniform(-0.3, 0.3) * 2 * math.pi), bent * brightness)
+    grey = graded.mean(2, keepdim=True)
+    graded = grey + saturation * (graded - grey)
+    graded = graded.mean((1, 2, 3, 4), keepdim=True) * (1 - contrast) + contrast * graded
+    noise = torch.randn(graded.shape, generator=generator, device=faces.device)
+    return (graded + 0.02 * noise).clamp(0, 1)
+
+
+def _hue(angles: Tensor) -> Tensor:
+    """Turns of colour about the grey axis by angles (B,): (B, 3, 3)."""
+    axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=angles.device)
+    third = torch.full((3, 3), 1 / 3, device=angles.device)
+    cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
+    return cos * torch.eye(3, device=angles.device) + (1 - cos) * third + sin * axis / math.sqrt(3)
