@@ -22,6 +22,7 @@ from vivant.ops.rotation import degrees_from_bins, rotation_from_degrees
 
 Golden = dict[str, Tensor]
 SPREAD = math.sqrt(3)
+CPU = torch.device("cpu")
 
 
 def test_rotation(golden: Golden) -> None:
@@ -70,6 +71,9 @@ def test_keypoints(golden: Golden) -> None:
     prefix = "motion_extractor.detector"
     own = pose_from(golden, prefix, slice(None)).keypoints
     torch.testing.assert_close(own, golden["motion_extractor.get_kp"], atol=1e-4, rtol=0)
+    for call in ("online_first", "online_next"):
+        theirs = golden[f"motion_extractor.{call}.kps_driving"]
+        torch.testing.assert_close(own[1:], theirs, atol=1e-4, rtol=0)
     reference, driving = pose_from(golden, prefix, slice(0, 1)), pose_from(golden, prefix, slice(1, 3))
     motion = motion_from(driving, torch.zeros(2, 1, 1))
     first = motion.translation[:1]
@@ -77,7 +81,8 @@ def test_keypoints(golden: Golden) -> None:
     end = placed(reference, motion[0], first, "published")
     led, _ = lead_in(reference, torch.zeros(1, 1, 1), end, torch.zeros(1, 1, 1), torch.arange(12) / 12)
     ours = torch.cat([led.keypoints, driven.keypoints])
-    torch.testing.assert_close(ours, golden["motion_extractor.online_first.kps"], atol=1e-4, rtol=0)
+    for call in ("online_first", "offline"):
+        torch.testing.assert_close(ours, golden[f"motion_extractor.{call}.kps"], atol=1e-4, rtol=0)
     torch.testing.assert_close(
         driven.keypoints, golden["motion_extractor.online_next.kps"], atol=1e-4, rtol=0
     )
@@ -173,7 +178,7 @@ class Trace:
 
 def test_the_stream_of_24_calls(golden: Golden, chunks: list[Chunk]) -> None:
     trace = Trace(golden, Options())
-    assert torch.equal(trace.rules.steps, golden["stream.timesteps"])
+    assert torch.equal(trace.rules.steps(CPU), golden["stream.timesteps"])
     keyframe_calls = []
     for index, chunk in enumerate(chunks):
         before = len(trace.stubs.keyframes)
@@ -238,7 +243,8 @@ def test_fresh_noise_is_drawn_for_what_stays(golden: Golden, chunks: list[Chunk]
     trace = Trace(golden, Options(renoise="fresh"))
     trace.call(chunks[0])
     assert trace.draws == 3
-    latents, schedule, steps = trace.stubs.seen["latents"], trace.rules.schedule, trace.rules.steps
+    latents = trace.stubs.seen["latents"]
+    schedule, steps = trace.rules.schedule(CPU), trace.rules.steps(CPU)
     incoming = Conditions(
         identity=[],
         references=None,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -98,14 +99,24 @@ class Rules:
     options: Options
     noise: Noise
 
-    @property
-    def schedule(self) -> ddim.Schedule:
-        return ddim.scaled_linear(*self.config.betas, NUM_TRAINING_STEPS)
+    def schedule(self, device: torch.device) -> ddim.Schedule:
+        return _schedule(self.config.betas, device)
 
-    @property
-    def steps(self) -> Tensor:
+    def steps(self, device: torch.device) -> Tensor:
         """(F,): noise level of each frame of the window."""
-        return torch.tensor(self.config.timesteps).repeat_interleave(self.config.chunk_frames)
+        return _steps(self.config.timesteps, self.config.chunk_frames, device)
+
+
+# Kept, so that no call copies small tables to a GPU again. Nothing writes into them.
+@lru_cache
+def _schedule(betas: tuple[float, float], device: torch.device) -> ddim.Schedule:
+    table = ddim.scaled_linear(*betas, NUM_TRAINING_STEPS).alphas_cumprod
+    return ddim.Schedule(table.to(device))
+
+
+@lru_cache
+def _steps(timesteps: tuple[int, ...], chunk_frames: int, device: torch.device) -> Tensor:
+    return torch.tensor(timesteps, device=device).repeat_interleave(chunk_frames)
 
 
 def begin(scene: Scene, rules: Rules) -> Window:
@@ -113,8 +124,9 @@ def begin(scene: Scene, rules: Rules) -> Window:
     config = rules.config
     size = scene.latents.shape[2:]
     shape = (1, config.delay_frames, *scene.latents.shape[1:])
-    steps = rules.steps[: config.delay_frames]
-    latents = ddim.noised(rules.schedule, scene.latents[:, None], rules.noise(shape), steps)
+    device = scene.latents.device
+    steps = rules.steps(device)[: config.delay_frames]
+    latents = ddim.noised(rules.schedule(device), scene.latents[:, None], rules.noise(shape), steps)
     return Window(
         latents=latents.expand(shape).contiguous(),
         tokens=scene.tokens.new_zeros(1, 0, *scene.tokens.shape[1:]),
@@ -126,9 +138,8 @@ def begin(scene: Scene, rules: Rules) -> Window:
 
 def advance(networks: Drawing, scene: Scene, window: Window, incoming: Incoming, rules: Rules) -> Tensor:
     """Take in a chunk, draw the window, move it on: clean latents (M, 4, h, w) of the chunk that leaves."""
-    config, options, schedule = rules.config, rules.options, rules.schedule
-    length = config.chunk_frames
-    steps = rules.steps.to(window.latents.device)
+    config, options, device = rules.config, rules.options, window.latents.device
+    schedule, steps, length = rules.schedule(device), rules.steps(device), config.chunk_frames
     shape = (1, length, *scene.latents.shape[1:])
     entering = ddim.noised(schedule, scene.latents[:, None], rules.noise(shape), steps[-length:])
     latents = torch.cat([window.latents, entering], 1)
