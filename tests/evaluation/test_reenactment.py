@@ -17,7 +17,7 @@ from vivant.engines import ENGINES, engine_class
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.engines.refvae.sync_expert import SyncExpert
 from vivant.errors import InputError
-from vivant.evaluation import protocol, reenactment
+from vivant.evaluation import metrics, protocol, reenactment
 from vivant.evaluation.catalogue import CATALOGUE, measured_in
 from vivant.evaluation.driving import driven, found_files, open_driving
 from vivant.evaluation.gauges.change import ChangeGauge
@@ -31,6 +31,7 @@ from vivant.evaluation.judges.recognition import aligned, five_points
 from vivant.evaluation.judges.scripted import Scripted
 from vivant.evaluation.plot import PAPER, plot
 from vivant.evaluation.reenactment import Request, measure_reenactment
+from vivant.evaluation.reenactment_report import RealPictures, report_of
 from vivant.evaluation.report import Report
 from vivant.evaluation.shown import Shown
 from vivant.face.identity import IdentityNetwork
@@ -148,6 +149,37 @@ def test_cross_reenactment_with_every_judge(
     assert report.settings["weights"] == "gaze 0123456789ab"
     assert [row[0] for row in report.tables[-1].rows] == ["astronaut x driving"]
     json.loads(report.to_json())
+
+
+def test_fid_is_of_the_whole_set(compact: LivePortrait) -> None:
+    rng = np.random.default_rng(0)
+    outputs = [rng.normal(size=(30, 5)).astype(np.float32) for _ in range(2)]
+    items = [
+        Item(
+            source="a",
+            clip=name,
+            numbers={},
+            num_frames=30,
+            features={"inception_output": rows, "inception_target": rows + shift},
+            thumbs={"source": np.zeros((1, 8, 8, 3), np.uint8)},
+        )
+        for name, rows, shift in zip("bc", outputs, (1, 3), strict=True)
+    ]
+    plan = protocol.REENACTMENTS["self"]
+    request = Request(protocol="self", clips=[])
+    report = report_of("self", plan, items, compact, request, None)
+    targets, made = metrics.RunningGaussian(5), metrics.RunningGaussian(5)
+    targets.update(np.concatenate([outputs[0] + 1, outputs[1] + 3]))
+    made.update(np.concatenate(outputs))
+    assert report.numbers["fid"] == pytest.approx(metrics.frechet_distance(made, targets))
+    # In cross-reenactment only given pictures count.
+    plan = protocol.REENACTMENTS["cross"]
+    real = RealPictures(2, "0123", made)
+    request = replace(request, protocol="cross")
+    assert np.isnan(report_of("cross", plan, items, compact, request, None).numbers["fid"])
+    report = report_of("cross", plan, items, compact, request, real)
+    assert report.numbers["fid"] == pytest.approx(0, abs=1e-6)
+    assert report.settings["real"] == "2 pictures 0123"
 
 
 def test_long_clips_give_curves(

@@ -107,7 +107,7 @@ CATALOGUE: tuple[Metric, ...] = (
         range="0 and up",
         protocols=(SELF, CROSS),
         needs="inception",
-        needs_else="--real FOLDER in cross-reenactment",
+        needs_else="--real FOLDER of two pictures or more in cross-reenactment",
         comparable="at equal numbers of the same pictures",
     ),
     Metric(

@@ -6,7 +6,7 @@ frames are measured and forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ from vivant.evaluation.gauges.pictures import PictureGauge
 from vivant.evaluation.gauges.sync import MAX_SECONDS, SOUND_HZ, SyncGauge
 from vivant.evaluation.items import THUMB_PX, Item, ItemFolder, key_of
 from vivant.evaluation.judges.given import Judges
-from vivant.evaluation.reenactment_report import report_of
+from vivant.evaluation.judges.inception import NUM_FEATURES
+from vivant.evaluation.metrics import RunningGaussian
+from vivant.evaluation.reenactment_report import RealPictures, report_of
 from vivant.evaluation.report import Report, describe_engine
 from vivant.evaluation.sheet import evenly
 from vivant.evaluation.shown import Gauge, Shown, as_tensor
@@ -110,7 +112,7 @@ def measure_reenactment(
             items.append(run.item(source, clip, tick))
             done += clip.num_frames
             tick(0, done)
-    return report_of(run.mode, plan, items, engine, request, run.real_features())
+    return report_of(run.mode, plan, items, engine, request, run.real())
 
 
 class _Run:
@@ -189,12 +191,17 @@ class _Run:
         return frames, sequences
 
     @torch.no_grad()
-    def real_features(self) -> Iterator[np.ndarray]:
-        """Features (1, 2048) of each picture of --real, where there are such and they are asked for."""
-        network = self.request.judges.inception
-        if self.request.real is not None and network is not None:
-            for path in found_files([self.request.real], "image", "picture"):
-                yield network(as_tensor(read_image(path))).numpy()
+    def real(self) -> RealPictures | None:
+        """What FID of cross-reenactment compares with, where it is given and can be measured."""
+        folder, network = self.request.real, self.request.judges.inception
+        if folder is None:
+            return None
+        paths = found_files([folder], "image", "picture")
+        running = RunningGaussian(NUM_FEATURES)
+        if network is not None and self.mode == "cross" and self.plan.max_frames is not None:
+            for path in paths:
+                running.update(network(as_tensor(read_image(path))).numpy())
+        return RealPictures(len(paths), key_of({"real": [sha256_of(path) for path in paths]})[:12], running)
 
 
 class _Faces:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,15 +29,25 @@ _NOTES = (
 )
 
 
+@dataclass(frozen=True)
+class RealPictures:
+    """What FID of cross-reenactment compares with."""
+
+    count: int
+    fingerprint: str
+    """Of the files."""
+    features: metrics.RunningGaussian
+
+
 def report_of(
     mode: Mode,
     plan: protocol.Reenactment,
     items: Sequence[Item],
     engine: Engine,
     request: Request,
-    real: Iterable[np.ndarray],
+    real: RealPictures | None,
 ) -> Report:
-    """real: features (N, 2048) of the pictures that FID of cross-reenactment compares with."""
+    """The report; None for `real` where no pictures were given."""
     wanted = list(measured_in(request.protocol))
     if mode == "cross" and request.protocol == "long":
         wanted = [metric for metric in wanted if metric.name != "lmd_mesh"]
@@ -49,6 +60,7 @@ def report_of(
         "max_frames": plan.max_frames or "all",
         "every": plan.every,
         "seed": protocol.REENACTMENT_SEED,
+        "real": "none given" if real is None else f"{real.count} pictures {real.fingerprint}",
         "options": "defaults" if request.options is None else str(request.options),
         "weights": ", ".join(f"{name} {digits}" for name, digits in judges.fingerprints.items())
         or "none given",
@@ -83,32 +95,31 @@ def _means(items: Sequence[Item]) -> dict[str, float]:
 
 
 def _distances(
-    mode: Mode, plan: protocol.Reenactment, items: Sequence[Item], real: Iterable[np.ndarray]
+    mode: Mode, plan: protocol.Reenactment, items: Sequence[Item], real: RealPictures | None
 ) -> dict[str, float]:
-    found = {}
+    found = {"fvd25": _frechet(_gathered(items, "clips_output"), _gathered(items, "clips_target"))}
     if plan.max_frames is not None:
-        targets = (item.features.get("inception_target") for item in items)
-        found["fid"] = _frechet(
-            (item.features.get("inception_output") for item in items), targets if mode == "self" else real
-        )
-    found["fvd25"] = _frechet(
-        (item.features.get("clips_output") for item in items),
-        (item.features.get("clips_target") for item in items),
-    )
+        given = None if real is None else real.features
+        wanted = _gathered(items, "inception_target") if mode == "self" else given
+        found["fid"] = _frechet(_gathered(items, "inception_output"), wanted)
     return found
 
 
-def _frechet(made: Iterable[np.ndarray | None], wanted: Iterable[np.ndarray | None]) -> float:
-    sets = []
-    for parts in (made, wanted):
-        running: metrics.RunningGaussian | None = None
-        for part in parts:
-            if part is not None:
-                running = running or metrics.RunningGaussian(part.shape[1])
-                running.update(part)
-        sets.append(running)
-    a, b = sets
-    return float("nan") if a is None or b is None else metrics.frechet_distance(a, b)
+def _gathered(items: Sequence[Item], name: str) -> metrics.RunningGaussian | None:
+    """Of all animations; None where nothing was kept under that name."""
+    running: metrics.RunningGaussian | None = None
+    for item in items:
+        features = item.features.get(name)
+        if features is not None:
+            running = running or metrics.RunningGaussian(features.shape[1])
+            running.update(features)
+    return running
+
+
+def _frechet(made: metrics.RunningGaussian | None, wanted: metrics.RunningGaussian | None) -> float:
+    if made is None or wanted is None:
+        return float("nan")
+    return metrics.frechet_distance(made, wanted)
 
 
 def _summary(measured: Sequence[Metric], numbers: Mapping[str, float]) -> Table:
