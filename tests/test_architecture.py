@@ -27,6 +27,7 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("ops",),
     ("layers", "diffusion"),
     ("media",),
+    ("marks",),
     ("face",),
     ("checkpoint", "runtime"),
     ("engine", "published"),
@@ -72,7 +73,7 @@ EXCEPTED = {("engines/liveportrait/template.py", "pickle")}
 # Libraries that only these packages may touch.
 OWNED = {
     "av": {"media"},
-    "cv2": {"media", "face", "studio", "evaluation", "training"},
+    "cv2": {"media", "marks", "face", "studio", "evaluation", "training"},
     "typer": {"cli"},
     "rich": {"cli"},
     "click": {"cli"},
