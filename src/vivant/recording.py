@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from vivant.animation import Animation
     from vivant.bookmark import Bookmark
     from vivant.engine import Engine, Portrait
+    from vivant.marks.job import JobMarks
     from vivant.outputs import Drawn, Outputs, Progressed
     from vivant.sources import SourceVideo
 
@@ -125,8 +126,10 @@ def _make(
     """Everything, complete in the folder of parts; from where an earlier run was stopped, if it was."""
     from vivant.bookmark import Bookmark
     from vivant.manifest import describe_latency, describe_run
+    from vivant.marks.job import JobMarks
     from vivant.outputs import Outputs, Progressed, Shape
 
+    marks = JobMarks(recording, job)
     mark = None if parts.mark is None else Bookmark.load(parts.mark)
     before = Progressed() if mark is None else mark.part("recording", Progressed)
     if mark is not None:
@@ -138,7 +141,7 @@ def _make(
         outputs = Outputs(recording, parts, shape, checked.shown(recording), checked.sound, before)
         with BackgroundWriter(outputs, _capacity(height, width)) as background:
             for drawn in _drawn(recording, animation, checked.frame_rate, before, clock):
-                background.write(drawn)
+                background.write(replace(drawn, picture=marks.apply(drawn.picture)))
                 if progress is not None:
                     progress(animation.report.num_frames, animation.num_frames_estimate)
             if not animation.report.num_frames:
@@ -146,14 +149,25 @@ def _make(
                     f"no frame was written to {recording.target}; check that the input has frames."
                 )
         manifest = {"created": datetime.now(UTC).isoformat(timespec="seconds"), **job}
+        manifest["marks"] = marks.describe(recording.target)
         manifest |= {"output": _described(recording, checked, outputs), "num_resumed": before.num_resumed}
         manifest |= describe_run(animation.report, clock.seconds)
         timing = animation.report.engine
         manifest["latency"] = describe_latency(engine.stream, float(checked.frame_rate), timing)
+    for move in outputs.moves:
+        _sign(parts, move, marks)
     text = json.dumps(manifest, indent=2) + "\n"
     parts.put("manifest.json", lambda path: path.write_text(text, encoding="utf-8"))
     # The output last: from then on a folder is where further outputs go, and not one that waits to be replaced.
     return [Move("manifest.json", recording.manifest), *outputs.moves]
+
+
+def _sign(parts: Parts, move: Move, marks: JobMarks) -> None:
+    """The finished file with its content credentials in its place."""
+    finished = parts.folder / move.part
+    signed = finished.with_name(f"signed-{move.part}")
+    if not finished.is_dir() and marks.sign(finished, signed):
+        parts.put(move.part, lambda path: os.replace(signed, path))
 
 
 class _Clock:
@@ -352,5 +366,5 @@ def _face(choice: str) -> str | None:
 
 def _settings(recording: Recording) -> dict[str, Any]:
     """What was asked for beyond the family's options; paths are described elsewhere."""
-    elsewhere = {"source", "driving", "output", "preset", "seed", "overwrite", "resume"}
+    elsewhere = {"source", "driving", "output", "preset", "seed", "overwrite", "resume", "certificate"}
     return {f.name: getattr(recording, f.name) for f in fields(recording) if f.name not in elsewhere}

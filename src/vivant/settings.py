@@ -62,6 +62,16 @@ class Recording:
     """Same seed, same video."""
     compare: bool = False
     """Also write driving, source and result side by side."""
+    watermark: bool = True
+    """Mark the pixels of every frame, invisibly, as made with vivant."""
+    credentials: bool = True
+    """Sign videos with content credentials (C2PA), where the extra `marks` is installed."""
+    certificate: Path | None = None
+    """PEM file with key and certificates to sign with. [default: a self-made one]"""
+    visible_label: bool = False
+    """Write "AI-generated" into a corner."""
+    consent: str | None = None
+    """Who agreed to be animated, and when; kept in the manifest and in the content credentials."""
     resume: bool = False
     """Go on with a run that was killed, and keep what is done if this one is; see docs/long_runs.md."""
     segment_seconds: float = 10.0

@@ -22,6 +22,7 @@ from vivant.cli.presets import presets
 from vivant.cli.serve import serve
 from vivant.cli.studio import build_studio
 from vivant.cli.train import train
+from vivant.cli.verify import verify
 from vivant.cli.vocabulary import Command
 
 
@@ -48,6 +49,7 @@ def build_app() -> typer.Typer:
         evaluate,
         bench,
         serve,
+        verify,
     ):
         app.command(cls=Command)(command)
     app.command(cls=EditCommand)(edit)
