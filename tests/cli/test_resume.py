@@ -76,7 +76,8 @@ def test_a_video_that_is_killed_again_and_again(
 ) -> None:
     """In a segment, between a segment and its mark, while joining, and while the results are moved."""
     line = (
-        "animate", "-s", media / "face.png", "-d", driving, "--preset", tiny, "--compare", "--segment-seconds", 1,
+        "animate", "--no-credentials",
+        "-s", media / "face.png", "-d", driving, "--preset", tiny, "--compare", "--segment-seconds", 1,
     )  # fmt: skip
     assert run(*line, "-o", "whole.mp4").code == 0
     line = (*line, "-o", "made.mp4")
@@ -118,7 +119,8 @@ def test_a_video_that_is_killed_again_and_again(
 def test_saved_motion_to_pictures(run: Run, here: Path, media: Path, tiny: Path, driving: Path) -> None:
     assert run("motion", "record", driving, "--preset", tiny, "-o", "m.safetensors").code == 0
     line = (
-        "animate", "-s", media / "face.png", "-d", "m.safetensors", "--preset", tiny, "--no-paste-back",
+        "animate", "--no-credentials",
+        "-s", media / "face.png", "-d", "m.safetensors", "--preset", tiny, "--no-paste-back",
         "--segment-seconds", 1, "--resume",
     )  # fmt: skip
     assert run(*line, "-o", "whole").code == 0
@@ -135,7 +137,8 @@ def test_saved_motion_to_pictures(run: Run, here: Path, media: Path, tiny: Path,
 def test_speech(run: Run, here: Path, face: np.ndarray) -> None:
     Image.fromarray(face[30:190, 110:270]).save(here / "face.png")
     line = (
-        "animate", "-s", "face.png", "-d", tone(here / "t.wav", 0.6), "--dtype", "float32", "--preset", DEFAULT_PRESET,
+        "animate", "--no-credentials",
+        "-s", "face.png", "-d", tone(here / "t.wav", 0.6), "--dtype", "float32", "--preset", DEFAULT_PRESET,
         "--segment-seconds", 0.2, "--face", "none", "--seed", 3,
     )  # fmt: skip
     assert run(*line, "-o", "whole.mp4").code == 0
@@ -148,7 +151,8 @@ def test_ctrl_c_keeps_what_is_done_only_if_that_is_wanted(
     run: Run, here: Path, media: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = (
-        "animate", "-s", media / "face.png", "-d", media / "drive.mp4", "--preset", tiny, "-o", "o.mp4",
+        "animate", "--no-credentials",
+        "-s", media / "face.png", "-d", media / "drive.mp4", "--preset", tiny, "-o", "o.mp4",
         "--reference-frame", 0, "--segment-seconds", 0.08,
     )  # fmt: skip
     original = Animation.__next__
@@ -180,7 +184,18 @@ def test_two_runs_do_not_make_one_file(run: Run, here: Path, media: Path, tiny: 
     from vivant.media.parts import Parts
 
     parts = Parts.open(Path("o.mp4"))
-    done = run("animate", "-s", media / "face.png", "-d", media / "one.mp4", "--preset", tiny, "-o", "o.mp4")
+    done = run(
+        "animate",
+        "--no-credentials",
+        "-s",
+        media / "face.png",
+        "-d",
+        media / "one.mp4",
+        "--preset",
+        tiny,
+        "-o",
+        "o.mp4",
+    )
     assert done.code == 2
     assert "o.mp4 is being made by another run" in done.err
     parts.remove()

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient, WebSocketTestSession
 
 import vivant
+from vivant.marks.watermark import Marker
 from vivant.media.packets import PacketCodec, PacketDecoder, PacketEncoder
 from vivant.web import protocol
 from vivant.web.app import build
@@ -93,9 +94,10 @@ def offline(tiny: Path, portrait: int, clip: int) -> list[np.ndarray]:
 
 def test_two_users_at_once_get_what_each_would_get_alone_offline(client: TestClient, tiny: Path) -> None:
     names = [upload(client, seed) for seed in (1, 2)]
+    markers = []
     with viewer(client) as first, viewer(client) as second:
         for user, name in zip((first, second), names, strict=True):
-            assert user.start(name).type == "ready"
+            markers.append(Marker(int(user.start(name).session, 16)))
         got: list[list[np.ndarray]] = [[], []]
         clips = [driving(1), driving(2)]
         for index in range(FRAMES):
@@ -104,7 +106,7 @@ def test_two_users_at_once_get_what_each_would_get_alone_offline(client: TestCli
             for which, user in enumerate((second, first)):
                 got[1 - which].append(user.picture())
     for which in range(2):
-        expected = offline(tiny, which + 1, which + 1)
+        expected = [markers[which].mark(frame) for frame in offline(tiny, which + 1, which + 1)]
         assert all(np.array_equal(a, b) for a, b in zip(got[which], expected, strict=True))
     assert not np.array_equal(got[0][-1], got[1][-1])
 
@@ -216,11 +218,12 @@ def test_random_messages_in_a_session_never_break_the_server(client: TestClient,
                 if message["type"] == "websocket.close":
                     break
     with viewer(client) as user:  # and the next user is served as if nothing had been
-        user.start(name)
+        marker = Marker(int(user.start(name).session, 16))
         for image in driving(3):
             user.push(image)
         got = [user.picture() for _ in range(FRAMES)]
-    assert all(np.array_equal(a, b) for a, b in zip(got, offline(tiny, 1, 3), strict=True))
+    expected = [marker.mark(frame) for frame in offline(tiny, 1, 3)]
+    assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 def test_an_ending_server_says_so_and_deletes_uploads(serving: Callable[..., Serving]) -> None:

@@ -22,6 +22,7 @@ from vivant.animation import Animation
 from vivant.engine import Engine, Portrait, Voice
 from vivant.errors import InputError
 from vivant.face.missing import MissingReport
+from vivant.marks.watermark import Marker
 from vivant.session import Session
 
 MAX_QUEUED_SECONDS = 60.0
@@ -52,7 +53,9 @@ class Speaker:
         *,
         seed: int = 0,
         side_px: int = 720,
+        watermark: int | None = 0,
     ) -> None:
+        """watermark: 32 bits to mark every picture with (see vivant.marks); None: not marked."""
         rate = voice.stream.frame_rate_hz
         assert rate is not None, "a voice has a rate"
         self.frame_rate_hz = rate
@@ -60,6 +63,7 @@ class Speaker:
         self.sample_rate_hz = voice.stream.sample_rate_hz or 0
         self._voice, self._state = voice, voice.start(seed)
         self._block = voice.stream.samples_per_frame
+        self._marker = Marker(watermark) if watermark is not None else None
         self._queue: deque[np.ndarray] = deque()
         self._num_queued = 0
         self._lock = Lock()
@@ -128,6 +132,8 @@ class Speaker:
             return None
         (motion,) = motions
         image = next(iter(self._animation.push(motion)), None) if draw else None
+        if image is not None and self._marker is not None:
+            image = self._marker.mark(image)
         with self._lock:
             samples, was_said = self._ahead.popleft()
         return Spoken(image, samples, was_said)

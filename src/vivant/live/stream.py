@@ -29,6 +29,7 @@ from vivant.face.framing import Framing
 from vivant.face.missing import MissingPolicy, MissingReport
 from vivant.live.inbox import Inbox, Policy
 from vivant.live.latency import LatencyContract, LatencyMeter, Level, levels
+from vivant.marks.watermark import Marker
 from vivant.session import Session
 
 EARLY = 0.25
@@ -55,6 +56,8 @@ class LiveSettings:
     paste_back: bool = True
     """The whole picture, where there is one, or the face's square."""
     seed: int = 0
+    watermark: int | None = 0
+    """32 bits to mark every picture with (see vivant.marks); None: not marked."""
 
     def __post_init__(self) -> None:
         if not (
@@ -118,6 +121,7 @@ class LiveStream:
             settings.max_latency_ms / 1000, levels(settings.rate_hz, settings.side_px)
         )
         self.latency = LatencyMeter()
+        self._marker = Marker(settings.watermark) if settings.watermark is not None else None
         self.busy_seconds = 0.0
         """Time inside `step`."""
         self._clock = clock
@@ -205,7 +209,7 @@ class LiveStream:
         shown = []
         for image in self._animation.push(self._driving(item)):
             source = self._waiting.popleft()
-            shown.append(Shown(self._sized(image), source.seconds, source.number))
+            shown.append(Shown(self._finished(image), source.seconds, source.number))
         self._num_shown += len(shown)
         self.busy_seconds += self._clock() - began
         return shown
@@ -248,6 +252,10 @@ class LiveStream:
         if self._framing is not None and (self._level is None or level.side_px != self._level.side_px):
             self._animation.show_in(self._framing.within(level.side_px))
         self._level = level
+
+    def _finished(self, image: np.ndarray) -> np.ndarray:
+        sized = self._sized(image)
+        return sized if self._marker is None else self._marker.mark(sized)
 
     def _sized(self, image: np.ndarray) -> np.ndarray:
         """The square alone, no larger than the level says; whole pictures are drawn at their size."""

@@ -48,6 +48,9 @@ class Order(BaseModel):
     paste_back: bool | None = None
     compare: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    consent: Annotated[str, Field(max_length=500)] | None = None
+    """Who agreed, and when; kept in the file."""
+    visible_label: bool = False
     crf: Annotated[int, Field(ge=0, le=51)] | None = None
     options: dict[str, Any] = {}
 

@@ -46,6 +46,8 @@ class Serving:
     """Longest live session."""
     requests_per_minute: int = 600
     """Of one address."""
+    watermark: bool = True
+    """Mark the pixels of live pictures, invisibly, as made with vivant, with the session's number."""
     keep_minutes: float = 60.0
     """Uploads and results are deleted this long after they were last used."""
 

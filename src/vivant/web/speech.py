@@ -6,6 +6,7 @@ Pictures give way before sound does: where drawing takes too long, a picture is 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,20 @@ AHEAD_PICTURES = 12
 async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Portrait, options: Any) -> None:
     """The whole session."""
     engine, voice = await house.workshop.engine(), await house.workshop.voice()
-    speaker = Speaker(engine, portrait, voice, options, seed=hello.seed, side_px=hello.side_px)
+    name = secrets.token_hex(4)  # 32 bits, also in every picture
+    speaker = Speaker(
+        engine,
+        portrait,
+        voice,
+        options,
+        seed=hello.seed,
+        side_px=hello.side_px,
+        watermark=int(name, 16) if house.serving.watermark else None,
+    )
     height, width = speaker.frame_size
     await line.tell(
         protocol.Ready(
-            session="voice",
+            session=name,
             preset=house.workshop.preset,
             width=width,
             height=height,

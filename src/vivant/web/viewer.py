@@ -135,6 +135,7 @@ class _Viewer:
     async def run(self, engine: Engine, portrait: Portrait, options: Any) -> None:
         hello, house = self._hello, self._house
         self._engine, self._portrait = engine, portrait
+        name = secrets.token_hex(4)  # 32 bits, also in every picture
         self._stream = stream = LiveStream(
             engine,
             portrait,
@@ -147,10 +148,10 @@ class _Viewer:
                 driving_face=hello.driving_face,
                 paste_back=hello.paste_back,
                 seed=hello.seed,
+                watermark=int(name, 16) if house.serving.watermark else None,
             ),
         )
         height, width = stream.frame_size
-        name = secrets.token_hex(4)
         await self._line.tell(
             protocol.Ready(
                 session=name,

@@ -376,7 +376,14 @@ function planned({ seconds, num_frames, seconds_estimate }) {
 byId("render").addEventListener("click", async () => {
   trouble();
   try {
-    await jobs.add({ portrait: portrait.id, face, clip: clip.id, compare: byId("compare").checked });
+    await jobs.add({
+      portrait: portrait.id,
+      face,
+      clip: clip.id,
+      compare: byId("compare").checked,
+      visible_label: byId("label").checked,
+      consent: byId("consent").value.trim() || null,
+    });
   } catch (error) {
     trouble(`That cannot be rendered: ${error.message}`);
   }

@@ -1,0 +1,147 @@
+"""Content credentials: valid, untrusted, tampered, absent; and what a whole job writes and `vivant verify` reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from vivant.errors import InputError
+from vivant.marks import credentials
+from vivant.marks.credentials import load_certificate, own_certificate, read, sign
+from vivant.marks.job import JobMarks
+from vivant.marks.verify import verify
+from vivant.settings import Recording
+
+JOB: dict[str, Any] = {
+    "versions": {"vivant": "0"},
+    "weights": {"preset": "tiny", "family": "liveportrait", "weights_sha256": "ab"},
+    "inputs": {"source": {"name": "me.png", "sha256": "cd"}, "driving": {"name": "d.mp4", "sha256": "ef"}},
+    "seed": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIVANT_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.fromarray(data.astronaut()).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def job_marks(**given: Any) -> JobMarks:
+    return JobMarks(Recording(source=Path("s"), driving=Path("d"), **given), JOB)
+
+
+def test_a_signed_file_is_intact_and_says_who_made_it_without_names(picture: Path, tmp_path: Path) -> None:
+    marks = job_marks(consent="she agreed")
+    Image.fromarray(marks.apply(np.array(Image.open(picture)))).save(tmp_path / "marked.png")
+    assert marks.sign(tmp_path / "marked.png", tmp_path / "signed.png")
+    verdict = verify(tmp_path / "signed.png")
+    assert verdict.credentials.state == "untrusted"
+    assert verdict.credentials.issuer == "vivant (self-made certificate)"
+    statement = verdict.credentials.statement
+    assert statement is not None
+    assert statement["consent"] == "she agreed"
+    assert statement["ingredients"] == {"source": "cd", "driving": "ef"}
+    assert b"me.png" not in (tmp_path / "signed.png").read_bytes()
+    assert verdict.watermark.is_marked
+    assert verdict.agrees is True
+    assert marks.describe(Path("a.mp4"))["watermark"] == statement["watermark"]
+
+
+def test_one_flipped_byte_is_seen(picture: Path, tmp_path: Path) -> None:
+    job_marks().sign(picture, tmp_path / "signed.png")
+    content = bytearray((tmp_path / "signed.png").read_bytes())
+    content[-2000] ^= 1
+    (tmp_path / "signed.png").write_bytes(content)
+    told = read(tmp_path / "signed.png")
+    assert told.state == "tampered"
+    assert told.problem is not None
+    assert "mismatch" in told.problem
+
+
+def test_credentials_of_another_picture_do_not_belong_to_the_watermark(picture: Path, tmp_path: Path) -> None:
+    other = JobMarks(Recording(source=Path("s"), driving=Path("d")), {**JOB, "seed": 1})
+    Image.fromarray(other.apply(np.array(Image.open(picture)))).save(tmp_path / "marked.png")
+    job_marks().sign(tmp_path / "marked.png", tmp_path / "signed.png")
+    assert verify(tmp_path / "signed.png").agrees is False
+
+
+def test_a_file_without_says_absent_and_other_kinds_that_they_cannot(picture: Path, tmp_path: Path) -> None:
+    assert read(picture).state == "absent"
+    (tmp_path / "notes.txt").write_text("x")
+    assert read(tmp_path / "notes.txt").state == "unreadable"
+    verdict = verify(picture)
+    assert (verdict.watermark.is_marked, verdict.agrees) == (False, None)
+
+
+def test_without_marks_the_manifest_says_so_and_frames_stay(picture: Path) -> None:
+    marks = job_marks(watermark=False, credentials=False)
+    image = np.array(Image.open(picture))
+    assert marks.apply(image) is image
+    assert not marks.sign(picture, picture)
+    told = marks.describe(Path("a.mp4"))
+    assert (told["watermark"], told["credentials"]) == (
+        "removed by --no-watermark",
+        "removed by --no-credentials",
+    )
+    assert job_marks().describe(Path("frames"))["credentials"] == "absent: not for picture sequences"
+
+
+def test_where_the_extra_is_missing_the_manifest_says_so(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "find_spec", lambda name: None)
+    marks = job_marks()
+    assert marks.describe(Path("a.mp4"))["credentials"] == "absent: install 'vivant[marks]'"
+    assert read(picture).state == "unreadable"
+    with pytest.raises(InputError, match="marks"):
+        job_marks(certificate=Path("c.pem"))
+
+
+def test_a_certificate_of_ones_own(picture: Path, tmp_path: Path) -> None:
+    made = own_certificate()
+    kept = tmp_path / "home" / "credentials.pem"
+    assert kept.stat().st_mode & 0o077 == 0
+    assert own_certificate() == made == load_certificate(kept)
+    sign(picture, tmp_path / "signed.png", {"vivant": "0"}, load_certificate(kept))
+    assert read(tmp_path / "signed.png").state == "untrusted"
+    for wrong in (b"", b"nonsense", made.key, made.chain):
+        (tmp_path / "wrong.pem").write_bytes(wrong)
+        with pytest.raises(InputError, match=r"wrong\.pem"):
+            load_certificate(tmp_path / "wrong.pem")
+    with pytest.raises(InputError, match=r"nowhere\.pem"):
+        load_certificate(tmp_path / "nowhere.pem")
+
+
+def test_the_label_is_seen_and_leaves_the_rest_alone(picture: Path) -> None:
+    image = np.array(Image.open(picture))
+    labelled = job_marks(visible_label=True, watermark=False).apply(image)
+    changed = (labelled != image).any(2)
+    rows, columns = np.nonzero(changed)
+    assert rows.min() > 460
+    assert columns.max() < 200
+    tiny = np.zeros((5, 9, 3), np.uint8)
+    assert job_marks(visible_label=True).apply(tiny).shape == tiny.shape
+
+
+def test_verify_as_json(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vivant.cli import main
+
+    picture = picture.with_name("small.png")
+    Image.fromarray(data.astronaut()[:256, :256]).save(picture)
+    assert main(["verify", str(picture), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["credentials"]["state"], told["watermark"]["is_marked"]) == ("absent", False)
+    assert main(["verify", str(picture)]) == 0
+    assert "none found" in capsys.readouterr().out
+    assert main(["verify", str(picture.with_name("none.png"))]) == 2
