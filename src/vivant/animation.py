@@ -28,6 +28,7 @@ from vivant.errors import InputError
 from vivant.face.framing import Framing
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
 from vivant.face.paste import Patch, paste_faces
+from vivant.media.resample import num_resampled
 from vivant.performance import Kind, Performance, Shown
 from vivant.session import Session, Timing
 from vivant.settings import Length
@@ -324,7 +325,7 @@ def _estimate(source: Source, made: Cast, length: Length) -> int | None:
     if not isinstance(source, SourceVideo) or rate is None:
         return driving
     duration = source.clip.duration
-    frames = None if duration is None else round(duration * rate)
+    frames = None if duration is None else num_resampled(rate, duration)
     if length == "source" or driving is None:
         return frames
     return driving if length == "driving" or frames is None else min(frames, driving)

@@ -51,7 +51,7 @@ class Item:
         plain = {f.name: str(getattr(self.recording, f.name)) for f in fields(self.recording)}
         for name in _NOT_HASHED:
             del plain[name]
-        stamps = [_stamp(path) for path in (self.recording.source, self.recording.driving)]
+        stamps = [_stamp(path) for path in self.recording.inputs.values()]
         whole = json.dumps([plain, dict(self.options), stamps, __version__], sort_keys=True, default=str)
         return hashlib.sha256(whole.encode()).hexdigest()
 

@@ -28,7 +28,7 @@ from vivant.media.audio import read_audio
 from vivant.media.image import read_image
 from vivant.media.overlap import prefetch
 from vivant.media.reader import read_clip
-from vivant.media.resample import resample, tidy_rate
+from vivant.media.resample import num_resampled, resample, tidy_rate
 from vivant.media.types import AudioChunk, Frame
 from vivant.motion_file import SUFFIX, Entry, Mark, MotionFile
 from vivant.place import FollowerState, Place
@@ -292,7 +292,7 @@ def opened(driving: DrivingClip, how: How) -> Driven:
     rate = rate or tidy_rate(clip.frame_rate)
     if clip.is_still:
         return Driven(_timed([next(iter(clip)).image], rate, place), rate, 1, place, is_still=True)
-    estimate = round(clip.duration * rate) if clip.duration is not None else clip.num_frames_estimate
+    estimate = num_resampled(rate, clip.duration) if clip.duration is not None else clip.num_frames_estimate
     return Driven(_prefetched(resample(clip, rate, end=clip.duration), place), rate, estimate, place)
 
 

@@ -58,7 +58,7 @@ Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
-class _Checked:
+class Checked:
     """What the inputs say before anything is computed."""
 
     clip: Clip | None
@@ -91,7 +91,7 @@ def record(
     Raises VivantError for what a user can mend. Whatever is raised, no output is left behind, but with `resume` what
     is needed to go on, in a hidden folder.
     """
-    checked = _check(recording)
+    checked = check(recording)
     made = recording.manifest
     parts = Parts.open(recording.whole)
     keep = True  # until it is known to be ours
@@ -116,7 +116,7 @@ def record(
 
 def _make(
     recording: Recording,
-    checked: _Checked,
+    checked: Checked,
     engine: Engine[Any, Any, Any, Any, Any],
     options: Any,
     parts: Parts,
@@ -135,11 +135,11 @@ def _make(
     if mark is not None:
         before = replace(before, num_resumed=before.num_resumed + 1)
     clock = _Clock(before.seconds)
-    with _animated(recording, checked, engine, options, mark) as animation:
+    with animated(recording, checked, engine, options, mark) as animation:
         height, width = animation.frame_size
         shape = Shape(width, height, checked.frame_rate)
         outputs = Outputs(recording, parts, shape, checked.shown(recording), checked.sound, before)
-        with BackgroundWriter(outputs, _capacity(height, width)) as background:
+        with BackgroundWriter(outputs, queue_capacity(height, width)) as background:
             for drawn in _drawn(recording, animation, checked.frame_rate, before, clock):
                 background.write(replace(drawn, picture=marks.apply(drawn.picture)))
                 if progress is not None:
@@ -199,7 +199,7 @@ def _drawn(
         yield Drawn(frame, mark)
 
 
-def _described(recording: Recording, checked: _Checked, outputs: Outputs) -> dict[str, Any]:
+def _described(recording: Recording, checked: Checked, outputs: Outputs) -> dict[str, Any]:
     is_video = output_kind(recording.target) == "video"
     return {
         "name": recording.target.name,
@@ -210,7 +210,7 @@ def _described(recording: Recording, checked: _Checked, outputs: Outputs) -> dic
     }
 
 
-def _check(recording: Recording) -> _Checked:
+def check(recording: Recording) -> Checked:
     """Refuse at once what cannot work. Imports no network library and decodes one frame at most."""
     output = recording.target
     is_video = output_kind(output) == "video"
@@ -246,7 +246,7 @@ def _check(recording: Recording) -> _Checked:
     moving = None if source.is_still else source
     wanted = recording.fps or ("source" if moving is not None and clip is not None else "driving")
     rate = choose_frame_rate(wanted, moving.frame_rate if moving is not None else None, driving_rate)
-    return _Checked(clip, moving, rate, _sound(recording, moving, audible))
+    return Checked(clip, moving, rate, _sound(recording, moving, audible))
 
 
 def _check_driving(recording: Recording, driving: Path) -> tuple[Clip | None, Fraction, bool]:
@@ -283,9 +283,9 @@ def _sound(recording: Recording, source: Clip | None, audible: list[Path]) -> Pa
     return next(iter(audible), None) if recording.audio == "driving" else None
 
 
-def _animated(
+def animated(
     recording: Recording,
-    checked: _Checked,
+    checked: Checked,
     engine: Engine[Any, Any, Any, Any, Any],
     options: Any,
     resume: Bookmark | None,
@@ -313,7 +313,7 @@ def _animated(
 
 
 def _people(
-    recording: Recording, checked: _Checked, engine: Engine[Any, Any, Any, Any, Any]
+    recording: Recording, checked: Checked, engine: Engine[Any, Any, Any, Any, Any]
 ) -> tuple[Portrait | list[Portrait] | SourceVideo, Path | dict[int, Path]]:
     """Who is animated, and by what: one file, or one per face."""
     from vivant.face.choose import FaceChoice
@@ -344,7 +344,7 @@ def _people(
     return (people if checked.source is None else video), driving
 
 
-def _capacity(height: int, width: int) -> int:
+def queue_capacity(height: int, width: int) -> int:
     """How many pictures may wait for the encoder."""
     return max(2, min(8, _QUEUED_BYTES // (height * width * 3)))
 

@@ -17,7 +17,7 @@ from vivant.cli import main
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.face.models import face_models_available
 
-from .lines import Outcome, Run, shifted, write_driving
+from .lines import DRIVING_RATE, NUM_DRIVING, Outcome, Run, shifted, tone, write_driving
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,3 +77,14 @@ def media(tmp_path_factory: pytest.TempPathFactory, face: np.ndarray) -> Path:
     write_driving(folder / "drive.mp4", shifted(face, 5))
     write_driving(folder / "one.mp4", shifted(face, 1))
     return folder
+
+
+@pytest.fixture(scope="session")
+def driving(tmp_path_factory: pytest.TempPathFactory, face: np.ndarray) -> Path:
+    """With sound: a face that drifts, is away for three frames, then is seen in another shot, and drifts on."""
+    folder = tmp_path_factory.mktemp("driving")
+    images = [face[i : i + 240, 70 + 2 * i : 310 + 2 * i] for i in range(NUM_DRIVING)]
+    images[13:16] = [np.zeros_like(images[0])] * 3
+    images[16:] = [(255 - (255 - image[:, ::-1].astype(int)) // 2).astype(np.uint8) for image in images[16:]]
+    sound = tone(folder / "tone.wav", float(NUM_DRIVING / DRIVING_RATE))
+    return write_driving(folder / "d.mp4", [np.ascontiguousarray(i) for i in images], DRIVING_RATE, sound)

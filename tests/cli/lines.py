@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +24,9 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+
+DRIVING_RATE, NUM_DRIVING = Fraction(5), 24
+"""Of the fixture `driving`; slow, so that the two seconds in which a neutral face is looked for are ten frames."""
 
 
 def shifted(face: np.ndarray, count: int) -> list[np.ndarray]:
@@ -45,3 +49,15 @@ def left_in(folder: Path) -> list[str]:
     return sorted(
         str(Path(root, name).relative_to(folder)) for root, _, names in os.walk(folder) for name in names
     )
+
+
+def tone(path: Path, seconds: float) -> Path:
+    """Something between a note and speech."""
+    seconds_in = np.arange(round(16000 * seconds)) / 16000
+    samples = (np.sin(seconds_in * 2800) * np.sin(seconds_in * 13) * 15000).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(samples.tobytes())
+    return path

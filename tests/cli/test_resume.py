@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import wave
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,34 +20,7 @@ from vivant.media.audio import read_audio
 from vivant.media.reader import VideoReader
 from vivant.presets import DEFAULT_PRESET
 
-from .lines import Run, left_in, write_driving
-
-RATE = Fraction(5)
-"""Slow, so that the two seconds in which a neutral face is looked for are ten frames."""
-NUM_FRAMES = 24
-
-
-def tone(path: Path, seconds: float) -> Path:
-    """Something between a note and speech."""
-    seconds_in = np.arange(round(16000 * seconds)) / 16000
-    samples = (np.sin(seconds_in * 2800) * np.sin(seconds_in * 13) * 15000).astype("<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(samples.tobytes())
-    return path
-
-
-@pytest.fixture(scope="module")
-def driving(tmp_path_factory: pytest.TempPathFactory, face: np.ndarray) -> Path:
-    """With sound: a face that drifts, is away for three frames, then is seen in another shot, and drifts on."""
-    folder = tmp_path_factory.mktemp("driving")
-    images = [face[i : i + 240, 70 + 2 * i : 310 + 2 * i] for i in range(NUM_FRAMES)]
-    images[13:16] = [np.zeros_like(images[0])] * 3
-    images[16:] = [(255 - (255 - image[:, ::-1].astype(int)) // 2).astype(np.uint8) for image in images[16:]]
-    sound = tone(folder / "tone.wav", float(NUM_FRAMES / RATE))
-    return write_driving(folder / "d.mp4", [np.ascontiguousarray(i) for i in images], RATE, sound)
+from .lines import DRIVING_RATE, NUM_DRIVING, Run, left_in, tone
 
 
 def killed(here: Path, point: str, count: int, *line: object) -> None:
@@ -102,12 +73,12 @@ def test_a_video_that_is_killed_again_and_again(
     ]
     assert hashes(here, "made.mp4", "made--compare.mp4") == hashes(here, "whole.mp4", "whole--compare.mp4")
     made, whole = (json.loads((here / name).read_text()) for name in ("made.json", "whole.json"))
-    assert made["num_frames"] == NUM_FRAMES
+    assert made["num_frames"] == NUM_DRIVING
     assert made["frames_without_face"] == whole["frames_without_face"]
     assert (whole["num_resumed"], made["num_resumed"]) == (0, 3), "the last one had only to move"
 
     with VideoReader(here / "made.mp4") as clip:
-        assert [frame.time for frame in clip] == [index / RATE for index in range(NUM_FRAMES)]
+        assert [frame.time for frame in clip] == [index / DRIVING_RATE for index in range(NUM_DRIVING)]
     before, after = (
         np.concatenate([c.samples for c in read_audio(p, 16000, 1)]) for p in (driving, here / "made.mp4")
     )
@@ -127,10 +98,10 @@ def test_saved_motion_to_pictures(run: Run, here: Path, media: Path, tiny: Path,
     killed(here, "picture", 13, *line, "-o", "made/%03d.png")
     assert run(*line, "-o", "made/%03d.png").code == 0
     assert left_in(here) == [
-        "m.safetensors", "made.json", *(f"made/{index:03}.png" for index in range(NUM_FRAMES)),
-        "whole.json", *(f"whole/{index:05}.png" for index in range(NUM_FRAMES)),
+        "m.safetensors", "made.json", *(f"made/{index:03}.png" for index in range(NUM_DRIVING)),
+        "whole.json", *(f"whole/{index:05}.png" for index in range(NUM_DRIVING)),
     ]  # fmt: skip
-    for index in range(NUM_FRAMES):
+    for index in range(NUM_DRIVING):
         assert hashes(here, f"made/{index:03}.png") == hashes(here, f"whole/{index:05}.png")
 
 

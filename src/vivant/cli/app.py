@@ -18,6 +18,7 @@ from vivant.cli.export import export
 from vivant.cli.inspect import inspect
 from vivant.cli.licenses import licenses
 from vivant.cli.motion import build_motion
+from vivant.cli.plan import plan
 from vivant.cli.presets import presets
 from vivant.cli.serve import serve
 from vivant.cli.studio import build_studio
@@ -39,6 +40,7 @@ def build_app() -> typer.Typer:
     for command in (
         animate,
         batch,
+        plan,
         inspect,
         presets,
         licenses,

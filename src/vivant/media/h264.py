@@ -32,6 +32,9 @@ worst."""
 REORDERED_FRAMES = 2
 """A frame is decoded at most this long before it is shown: B-frames that others refer to, as x264 has them."""
 
+KEYFRAME_EVERY_FRAMES = 250
+"""At least so often the encoder writes a whole picture: its default."""
+
 _MAX_ENCODE_THREADS = 4
 _FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 

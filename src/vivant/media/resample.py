@@ -62,6 +62,12 @@ def resample(
         index += 1
 
 
+def num_resampled(frame_rate: Fraction, end: Fraction) -> int:
+    """How many frames `resample` gives of an input that ends showing then, in seconds."""
+    slack = min(TIMESTAMP_SLACK, 1 / (4 * frame_rate))
+    return max(1, math.ceil((end - slack) * frame_rate))
+
+
 def choose_frame_rate(choice: str, source: Fraction | None, driving: Fraction) -> Fraction:
     """The output rate for `--fps source|driving|N`, in frames per second.
 

@@ -187,6 +187,17 @@ class SegmentedPictures:
         return self._folder / (self._pattern % index)
 
 
+def frame_bytes(video: Path) -> tuple[float, float, int]:
+    """Mean size of whole pictures, mean size of the others, and how many whole ones there are."""
+    sizes: dict[bool, list[int]] = {True: [], False: []}
+    with av.open(f"file:{video}") as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.size:
+                sizes[packet.is_keyframe].append(packet.size)
+    whole, other = (sum(found) / max(1, len(found)) for found in (sizes[True], sizes[False]))
+    return whole, other, len(sizes[True])
+
+
 def _join(
     segments: list[Path], file: Path, target: Path, frame_rate: Fraction, audio_from: Path | None
 ) -> None:
