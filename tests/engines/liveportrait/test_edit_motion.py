@@ -14,7 +14,7 @@ from test_motion import motion_of
 
 from vivant.controls import LIMITS, Controls
 from vivant.engines.liveportrait import editing_compact, points
-from vivant.engines.liveportrait.config import Config, tiny, tiny_published
+from vivant.engines.liveportrait.config import Config, tiny, tiny_published, tiny_whole
 from vivant.engines.liveportrait.editing import edited, touched
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.engines.liveportrait.motion import Motion, expression_gain, keypoints
@@ -183,6 +183,26 @@ def test_published_sliders_are_the_published_constants() -> None:
     blink = delta(blink=1)
     _, offset = model.networks.retarget(seen, portrait.keypoints, seen, torch.zeros(1, 2), None)
     torch.testing.assert_close(blink * seen.scale[0], offset[0], atol=1e-6, rtol=0)
+
+
+def test_only_heads_that_move_are_stitched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stitching would take a head back from where its closed lids are drawn."""
+    model = engine(tiny_whole())
+    portrait = model.prepare(torch.rand(3, 64, 64), face=None)
+    portrait = replace(portrait, motion=neutral())
+    state, calls = model.start_edit(portrait), []
+
+    def stitch(source: torch.Tensor, driven: torch.Tensor) -> torch.Tensor:
+        calls.append(len(driven))
+        return driven
+
+    monkeypatch.setattr(model.networks, "stitch", stitch)
+    for asked in (Controls(blink=1, gaze_x=0.5), Controls(smile=1), Controls()):
+        assert model.render_edit(state, model.edit_motion(portrait, asked)).shape == (1, 3, 64, 64)
+    assert not calls
+    model.render_edit(state, model.edit_motion(portrait, Controls(x=0.1)))
+    assert calls == [1]
+    assert state.smoothed is None
 
 
 def test_families_without_sliders_say_so() -> None:

@@ -27,7 +27,7 @@ from vivant.controls import Controls
 from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines.liveportrait.config import Config, Options, tiny, tiny_published, tiny_whole
 from vivant.engines.liveportrait.editing import edited, touched
-from vivant.engines.liveportrait.eyes import draw_eyes
+from vivant.engines.liveportrait.eyes import Sitter, draw_eyes
 from vivant.engines.liveportrait.motion import Motion, keypoints
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
 from vivant.engines.liveportrait.published_motion import still_reference
@@ -262,7 +262,11 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         if portrait.framing is not None:
             at = portrait.framing.crop.to_crop(to_68(portrait.framing.landmarks))
             seen = torch.from_numpy(at * (2 / self.config.image_size) - 1).to(self.device, torch.float32)
-        return draw_eyes(lambda other: self.render(state, other), portrait.motion, motion, seen, self.config)
+        still = replace(state, options=replace(state.options, stitching=False))
+        picture = None if portrait.references is None else self._fitted(portrait.references[:1])
+        sitter = Sitter(portrait.motion, picture, seen)
+        frame = draw_eyes(lambda other: self.render(still, other), sitter, motion, self.config)
+        return self.render(state, motion) if frame is None else frame
 
     def edited_region(self, portrait: LivePortraitPortrait, motion: Motion) -> Tensor:
         return touched(portrait.motion, motion, self.config, self.config.output_size)

@@ -5,7 +5,7 @@ has moved by some pixels, as it always had in training (docs/decisions/0016). So
 
 - irises are moved by warping what lies between the lids;
 - closed lids are drawn with the whole head moved up by SHIFT_PX, moved back, and shown above the line down to which
-  the lid has come: an eye half closed has its lid half way down. Their colour is that of the skin below the eye.
+  the lid has come: an eye half closed has its lid half way down. Their colour is that of the skin above and below.
 
 Heads that move are drawn by the networks alone. S side in pixels.
 """
@@ -31,8 +31,6 @@ MOST = 0.98
 """Lids that have come down this far are closed."""
 SOFT = 0.05
 """Width of soft edges, in eye widths."""
-LID_LIGHT = 0.95
-"""How light a lid is against the skin below the eye."""
 CREASE = 0.1
 """A lid that comes down is seen from this far above its edge on, in eye widths: open eyes' lashes go with it."""
 LASHES = 0.35
@@ -43,41 +41,68 @@ REACH = (0.17, 0.12)
 IRIS_SPREAD = 0.27
 """How far around an iris the eye moves with it, in eye widths."""
 
+LIDS = (points.EYE_RIGHT, points.EYE_LEFT)
+PUPILS = (points.PUPIL_RIGHT, points.PUPIL_LEFT)
+SKULL = (*points.HEAD[3:8], points.HEAD[10])
+"""Keypoints that no expression moves: hairline, temples, ears, crown."""
+UNMOVED = 0.004
+"""Heads whose keypoints move less, half a pixel of 256, are where the picture has them; crop units."""
+
 Draw = Callable[[Motion], Tensor]
 
 
-def draw_eyes(draw: Draw, source: Motion, driven: Motion, eyes_at: Tensor | None, config: Config) -> Tensor:
-    """The frame (1, 3, S, S) of a driven motion (one frame).
+@dataclass(frozen=True)
+class Sitter:
+    """Who is edited."""
 
-    draw: a frame of a motion; called once, and once more where lids come down.
-    eyes_at: (70, 2), where the points of the face and its pupils (image left, image right) are seen in the source,
-        crop units; None: where the networks believe them to be.
+    motion: Motion
+    """One frame."""
+    picture: Tensor | None
+    """(1, 3, S, S) in [0, 1]: the crop that the portrait was made of; None: not at hand."""
+    eyes_at: Tensor | None
+    """(70, 2): where the points of the face and its pupils (image left, image right) are seen, crop units; None: where
+    the networks believe them to be."""
+
+
+def draw_eyes(draw: Draw, sitter: Sitter, driven: Motion, config: Config) -> Tensor | None:
+    """The frame (1, 3, S, S) of a driven motion (one frame); None where the head moves, which is not drawn here.
+
+    draw: a frame of a motion, not stitched (that would take the head back from where it is drawn aside); called once,
+        and once more where lids come down.
     """
+    source = sitter.motion
     gain = expression_gain(config).to(driven.expression.device)
     meant = replace(driven, expression=source.expression + gain * (driven.expression - source.expression))
     before, after = (keypoints(motion, motion.canonical, config)[0, :, :2] for motion in (source, meant))
-    moved = (after - before)[list(points.HEAD)]
+    moved = (after - before)[list(SKULL)]
     if float(moved.norm(dim=-1).mean()) > STANDS_STILL:
-        return draw(driven)
+        return None
     shut = [_shut(source, meant, pairs) for _, _, pairs in EYES]
+    wide = [_widened(source, meant, pairs) for _, _, pairs in EYES]
     kept = driven.expression.clone()
-    lids = (points.EYE_RIGHT, points.EYE_LEFT)
-    pupils = (points.PUPIL_RIGHT, points.PUPIL_LEFT)
     for index, part in enumerate(shut):
-        left_alone = [pupils[index], *(lids[index] if part > 0 else ())]
+        left_alone = [PUPILS[index], *(LIDS[index] if part > 0 else ())]
         kept[:, left_alone] = source.expression[:, left_alone]
     frame = draw(replace(driven, expression=kept))
-    if eyes_at is None:
-        eyes_at = before[[*range(68), *pupils]]
-    at = eyes_at.to(before) + moved.mean(0)
+    at = (
+        before[[*range(68), *PUPILS]] if sitter.eyes_at is None else sitter.eyes_at.to(before)
+    ) + moved.mean(0)
     aside = None
-    for index, pupil in enumerate(pupils):
+    for index, pupil in enumerate(PUPILS):
         eye = _Eye.seen(at, index, frame.shape[-1])
+        if sitter.picture is not None and not wide[index] and float(moved.norm(dim=-1).max()) < UNMOVED:
+            frame = _as_pictured(frame, sitter.picture.to(frame), eye)
         frame = _looking(frame, eye, (after - before)[pupil] - moved.mean(0))
         if shut[index] > 0:
             aside = _drawn_aside(draw, driven, meant, gain, frame.shape[-1]) if aside is None else aside
             frame = _closed(frame, aside, eye, shut[index])
     return frame
+
+
+def _widened(source: Motion, driven: Motion, pairs: tuple[tuple[int, int], ...]) -> bool:
+    """Whether lids open further than in the picture."""
+    own, now = (lid_gap((motion.canonical + motion.expression)[0], pairs) for motion in (source, driven))
+    return float(now - own) > 1e-3
 
 
 def _shut(source: Motion, driven: Motion, pairs: tuple[tuple[int, int], ...]) -> float:
@@ -135,6 +160,13 @@ class _Eye:
         return (4 * self.u * (1 - self.u)).clamp(-0.6, 1)
 
 
+def _as_pictured(frame: Tensor, picture: Tensor, eye: _Eye) -> Tensor:
+    """The frame with the eye of the picture: what moves brows or cheeks would smear it."""
+    upper, lower = eye.bow * eye.high - 0.06, eye.bow * eye.low + 0.04
+    inside = _step(eye.u + 0.1) * _step(1.1 - eye.u) * _step(eye.v - upper) * _step(lower - eye.v)
+    return frame + inside * (picture - frame)
+
+
 def _looking(frame: Tensor, eye: _Eye, shift: Tensor) -> Tensor:
     """The frame with one iris moved by `shift` (2,), crop units, between lids that stay."""
     along, across = ((eye.axes @ shift) / eye.width).tolist()
@@ -161,15 +193,24 @@ def _closed(frame: Tensor, aside: Tensor, eye: _Eye, part: float) -> Tensor:
     lid = upper + part * (lower - upper)
     inside = _step(eye.u + 0.15) * _step(1.15 - eye.u) * _step((eye.v - upper + CREASE) / 2)
     mask = inside * _step(lid - eye.v) * min(1.0, 6 * part)
-    skin = ((eye.u - 0.5).abs() < 0.4) & ((eye.v - eye.low - 0.35).abs() < 0.15)
+    above, below = (_skin(frame, eye, middle) for middle in (eye.high - 0.16, eye.low + 0.22))
     bulge = ((eye.u - 0.5).abs() < 0.3) & (eye.v > upper) & (eye.v < lower)
-    if bool(skin.any()) and bool(bulge.any()):
+    if bool(bulge.any()):
         light = (aside * aside.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
-        colour = LID_LIGHT * frame[:, :, skin].mean(-1)[..., None, None]
+        down = ((eye.v - upper) / (lower - upper).clamp(min=1e-3)).clamp(0, 1)
+        colour = above + down * (below - above)
         aside = (colour * (light / light[:, :, bulge].mean().clamp(min=1e-3)) ** 0.5).clamp(0, 1)
     rim = inside * torch.exp(-(((eye.v - lid) / SOFT).square())) * min(1.0, 2 * part)
     closed: Tensor = (frame + mask * (aside - frame)) * (1 - LASHES * rim)
     return closed
+
+
+def _skin(frame: Tensor, eye: _Eye, middle: float) -> Tensor:
+    """(1, 3, 1, 1): the usual colour of a band along the eye."""
+    band = ((eye.u - 0.5).abs() < 0.35) & ((eye.v - middle).abs() < 0.08)
+    if not bool(band.any()):
+        return frame.mean((2, 3), keepdim=True)
+    return frame[0][:, band].median(1).values.view(1, 3, 1, 1)
 
 
 def _step(x: Tensor) -> Tensor:
