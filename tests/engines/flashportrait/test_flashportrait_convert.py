@@ -125,6 +125,8 @@ def write(folder: Path, manifest: Manifest) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
     fast.save_pretrained(folder / "google" / "umt5-xxl")
+    (folder / "xlm-roberta-large").mkdir()
+    (folder / "xlm-roberta-large" / "tokenizer.json").write_text("{}")
     return folder
 
 
@@ -209,7 +211,9 @@ def test_what_is_missing_or_foreign_is_named(
         (tmp_path / path.name).symlink_to(path)
     out = tmp_path / "out"
     (tmp_path / "google").unlink()
-    with pytest.raises(CheckpointError, match=r"should hold one tokenizer\.json"):
+    with pytest.raises(
+        CheckpointError, match="should hold the tokenizer, the folder google/umt5-xxl, once; found 0"
+    ):
         convert_published([tmp_path], out, config=CONFIG)
     (tmp_path / "transformer.pth").unlink()
     with pytest.raises(CheckpointError, match=r"lacks transformer\.pt \(or \.pth"):

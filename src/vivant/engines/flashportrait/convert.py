@@ -36,6 +36,7 @@ FILES = {
     "image_encoder": "models_clip_open-clip-xlm-roberta-large-vit-huge-14",
     "text_encoder": "models_t5_umt5-xxl-enc-bf16",
 }
+TOKENIZER = "umt5-xxl"
 OPTIONAL = frozenset({"tiny_vae"})
 LORA = "fast_lora_rank64"
 NUM_DISTILLED_STEPS = 4
@@ -180,11 +181,12 @@ RENAME: dict[str, Callable[[Mapping[str, Tensor], Config], dict[str, Tensor]]] =
 def _encoded_prompts(path: Path, sources: list[Path], config: Config, like: Tensor) -> Tensor:
     """What the published text encoder says of our prompts: (scenes + 1, tokens, channels), zero-padded."""
     folders = [folder for source in sources for folder in [source, *source.rglob("*")] if folder.is_dir()]
-    tokenizers = [folder for folder in folders if (folder / "tokenizer.json").is_file()]
+    # Wan2.1 comes with another one, for the half of CLIP that nobody uses.
+    tokenizers = [folder for folder in folders if folder.name == TOKENIZER]
     if len(tokenizers) != 1:
         where = ", ".join(map(str, sources))
         raise CheckpointError(
-            f"{where} should hold one tokenizer.json (of the folder google/umt5-xxl), found {len(tokenizers)}"
+            f"{where} should hold the tokenizer, the folder google/{TOKENIZER}, once; found {len(tokenizers)}"
         )
     words: list[str] = [*PROMPTS.values(), NEGATIVE_PROMPT]
     encoder = load_text_encoder(path, width=like.shape[-1])
