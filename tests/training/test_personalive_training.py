@@ -19,9 +19,11 @@ from vivant.engines.personalive import losses
 from vivant.engines.personalive.config import mini
 from vivant.engines.personalive.data import Clips, ClipSettings, find_clips, spoiled_faces
 from vivant.engines.personalive.discriminator import Discriminator
+from vivant.engines.personalive.motion import DRAWN_KEYPOINTS, face_boxes
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.recipes import RECIPES, Recipe
 from vivant.engines.personalive.stages import Diffusion, TrainedNetworks
+from vivant.engines.personalive.stages_start import STUDIO_POINTS
 from vivant.errors import CheckpointError, InputError
 from vivant.studio.talking import TalkingClip, clip_path, write_clip
 from vivant.training.distributed import full_tensor, shard
@@ -247,6 +249,26 @@ def test_recipes_find_their_own_data_and_know_their_own_architecture(tmp_path: P
     mini_vae = find_recipe("personalive/mini_vae")
     with pytest.raises(CheckpointError, match="another architecture"):
         mini_vae.build([], np.zeros((1, 128, 128, 3), np.uint8), tmp_path / "vae" / "export")
+
+
+def test_the_face_crop_reaches_from_brows_to_chin() -> None:
+    """With the landmarks that the drawn keypoints learn, on a face whose eyes and chin are 1 apart."""
+    places = {
+        4: (-0.6, 0.65),
+        12: (0.6, 0.65),
+        36: (-0.45, 0.0),
+        45: (0.45, 0.0),
+        30: (0.0, 0.4),
+        33: (0.0, 0.5),
+    }
+    places[8] = (0.0, 1.0)
+    keypoints = torch.zeros(1, 21, 3)
+    for keypoint in DRAWN_KEYPOINTS:
+        keypoints[0, keypoint, :2] = torch.tensor(places[STUDIO_POINTS[keypoint]]) * 0.5
+    left, top, right, bottom = face_boxes(keypoints, 400, 400)[0].tolist()
+    assert top < 200 - 0.2 * 100, "brows"
+    assert bottom > 200 + 1.0 * 100, "chin"
+    assert left < 200 - 0.6 * 100 < 200 + 0.6 * 100 < right, "cheeks"
 
 
 def test_mini_is_small() -> None:

@@ -26,9 +26,10 @@ DEGREES_WEIGHT = 0.05
 FAR = 1e6
 """Camera distance of labels: this family projects without perspective."""
 
-STUDIO_POINTS = (33, 0, 16, 36, 45, 2, 14, 4, 12, 17, 26, 48, 27, 54, 31, 30, 35, 21, 22, 57, 8)
-"""Which landmark each of the 21 implicit keypoints learns. Those that are drawn (1, 2, 3, 4, 12, 15, 20) lie on bone or
-move with it: cheeks at the ears, outer eye corners, bridge and tip of the nose, chin."""
+STUDIO_POINTS = (27, 4, 12, 36, 45, 0, 16, 2, 14, 17, 26, 48, 30, 54, 31, 33, 35, 21, 22, 57, 8)
+"""Which landmark each of the 21 implicit keypoints learns. Those that are drawn (1, 2, 3, 4, 12, 15, 20) are corners of
+the jaw, outer eye corners, tip and foot of the nose, chin: neutral, so none moves with expression, and spread so that
+the face crop, which is measured from them, reaches from brows to chin."""
 
 
 class Single(Diffusion):
