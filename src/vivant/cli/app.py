@@ -17,6 +17,7 @@ from vivant.cli.evaluate import evaluate
 from vivant.cli.export import export
 from vivant.cli.inspect import inspect
 from vivant.cli.licenses import licenses
+from vivant.cli.live import live
 from vivant.cli.motion import build_motion
 from vivant.cli.plan import plan
 from vivant.cli.presets import presets
@@ -50,6 +51,7 @@ def build_app() -> typer.Typer:
         train,
         evaluate,
         bench,
+        live,
         serve,
         verify,
     ):

@@ -22,6 +22,8 @@ SPELLINGS = {
     "driving": ("-d", "--driving"),
     "output": ("-o", "--output"),
     "max_latency_ms": ("--max-latency",),
+    "rate_hz": ("--fps",),
+    "side_px": ("--side",),
     "paste_back": ("--paste-back/--no-paste-back",),
     "stitching": ("--stitching/--no-stitching",),
     "relative": ("--relative/--absolute",),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -122,15 +122,15 @@ class LiveClient:
         sound = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
         self._send(protocol.Binary(protocol.Kind.SOUND, False, self._number, 0.0, 0, 0, sound))
 
-    def picture(self, now_seconds: float | None = None) -> tuple[protocol.Binary, np.ndarray]:
+    def picture(self, clock: Callable[[], float] | None = None) -> tuple[protocol.Binary, np.ndarray]:
         """The next picture and its packet, reported as viewed.
 
-        now_seconds: on the clock of `captured_seconds`, for the latency that is reported; None: not measured.
+        clock: that of `captured_seconds`, for the latency that is reported; None: not measured.
         """
         for packet in self.packets():
             if packet.kind is protocol.Kind.PICTURE:
                 image = self._decoder.decode(packet.payload)
-                late_ms = 0.0 if now_seconds is None else max(0.0, now_seconds * 1000 - packet.captured_ms)
+                late_ms = 0.0 if clock is None else max(0.0, clock() * 1000 - packet.captured_ms)
                 self.tell(protocol.Viewed(number=packet.number, latency_ms=late_ms))
                 if image is not None:
                     return packet, image

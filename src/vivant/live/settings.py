@@ -1,0 +1,34 @@
+"""What a local live run is made of. Imports no network library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cast:
+    """What is cast where."""
+
+    source: Path
+    """Picture of the person to animate."""
+    driving: str
+    """What moves it: the number of a camera, such as 0, or a clip that is played as if it were one."""
+    to: str = "live.mp4"
+    """Where the pictures go: an .mp4 file, or rtmp://SERVER/APP/KEY."""
+    face: str = "largest"
+    """Face of the source: largest, a number from 0, x,y in pixels, or none where it is an aligned crop."""
+    driving_face: str = "largest"
+    """Face that drives, in the same words."""
+    max_latency_ms: float = 300.0
+    """Promise, from capture to output: rate, then size, is given up for it."""
+    rate_hz: float = 25.0
+    """Frames per second, at most."""
+    side_px: int = 720
+    """Longer side of the pictures, at most."""
+    seconds: float | None = None
+    """How long. [default: until Ctrl-C, or the end of the clip]"""
+    watermark: bool = True
+    """Mark the pixels of every picture, invisibly, as made with vivant."""
+    overwrite: bool = False
+    """Replace a file that exists."""
