@@ -21,9 +21,11 @@ import torch
 from vivant.bookmark import Bookmark
 from vivant.engine import Engine, Voice
 from vivant.errors import FaceError, InputError
+from vivant.face.choose import parse_face_choice
+from vivant.face.framing import given_square
 from vivant.face.points import eye_openness, head_angles, lip_openness
 from vivant.face.track import FaceTracker
-from vivant.face.window import DrivingWindow
+from vivant.face.window import DrivingWindow, Similarity
 from vivant.media.audio import read_audio
 from vivant.media.image import read_image
 from vivant.media.overlap import prefetch
@@ -93,11 +95,13 @@ Reference: TypeAlias = int | Literal["auto"] | Path
 
 
 class Follower:
-    """The face of the driving clip, cut out frame by frame."""
+    """The face of the driving clip, cut out frame by frame; or, where a square is given, that square."""
 
     def __init__(self, size_px: int, face: str) -> None:
         self.seconds = 0.0
-        self._tracker = FaceTracker(face)
+        self._size_px = size_px
+        self._square = parse_face_choice(face).square
+        self._tracker = FaceTracker(face if self._square is None else "largest")
         self._window = DrivingWindow(size_px)
         self._started = False
 
@@ -112,6 +116,9 @@ class Follower:
         self._tracker.state, self._window.state = state.tracker, state.window
 
     def update(self, image: np.ndarray) -> Seen | None:
+        if self._square is not None:
+            framing = given_square(image, self._square, size_px=self._size_px, name="the driving clip")
+            return Seen(framing.cropped, Similarity(), False, (float("nan"),) * 3, 0.0)
         begin = perf_counter()
         tracked = self._tracker.update(image)
         seen = None

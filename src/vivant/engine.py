@@ -163,8 +163,6 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     """The family's Motion, where it can be saved and replayed frame by frame."""
     network_methods: ClassVar[tuple[str, ...]]
     """Methods of the networks that run per frame: what `runtime="compile"` compiles."""
-    takes_source_video: ClassVar[bool] = False
-    """Whether the portrait may be another picture of the person in each frame: see `appear`."""
     stream: StreamSpec
     crop = CropSpec()
 
@@ -211,6 +209,11 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         return self.family
 
     @property
+    def takes_source_video(self) -> bool:
+        """Whether the portrait may be another picture of the person in each frame: see `appear`."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Where inputs belong; weights may rest elsewhere (see vivant.runtime.offload)."""
         return getattr(self.networks, WORK_DEVICE, None) or next(self.networks.parameters()).device
@@ -221,8 +224,8 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         Args:
             image: a path, PIL image, uint8 RGB array (H, W, 3), or float tensor (3, H, W) or (M, 3, H, W) in
                 [0, 1], M pictures of one person.
-            face: which face to take: "largest", a number from 0 (largest first), or "x,y" in pixels. None
-                where the picture is already an aligned crop.
+            face: which face to take: "largest", a number from 0 (largest first), or "x,y" in pixels; or a square
+                "x,y@size" around one that no detector finds. None where the picture is already an aligned crop.
 
         Raises FaceError where there is no such face and InputError where the picture cannot be used.
         """

@@ -38,6 +38,8 @@ class Preset:
     """Where the weights come from: a URL, or the recipe in this repository."""
     speed: str
     """Measured frames per second, and on what."""
+    variant: str | None = None
+    """Which of the family's published weights they are, where there are several; see its `convert.VARIANTS`."""
     voice: str | None = None
     """Embedded weights that turn speech into this preset's motion; None where there are none."""
     expected: Mapping[str, float] = field(default_factory=dict)
@@ -78,6 +80,17 @@ PRESETS: dict[str, Preset] = {
             licence="MIT",
             source="https://huggingface.co/KwaiVGI/LivePortrait",
             speed="1.4 s per 512 px frame on 2 CPU cores (AVX512-BF16, no AMX)",
+        ),
+        Preset(
+            name="liveportrait-animals",
+            family="liveportrait",
+            summary="The published LivePortrait weights for animals, converted by `vivant convert`.",
+            embedded=False,
+            sha256=None,
+            licence="MIT",
+            source="https://huggingface.co/KwaiVGI/LivePortrait (liveportrait_animals/base_models_v1.1)",
+            speed="as liveportrait: the same networks",
+            variant="animals",
         ),
         Preset(
             name="personalive",

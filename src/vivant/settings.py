@@ -34,8 +34,8 @@ class Recording:
     preset: str = DEFAULT_PRESET
     """Name (see `vivant presets`) or checkpoint folder."""
     face: str | None = None
-    """Faces of the source: largest, all, numbers from 0 such as 2 or 0,2, x,y in pixels, or none where it is an aligned
-    crop. [default: largest, or those of --map]"""
+    """Faces of the source: largest, all, numbers from 0 such as 2 or 0,2, x,y in pixels, x,y@size for a square that
+    is given (its centre and side), or none where it is an aligned crop. [default: largest, or those of --map]"""
     map: tuple[str, ...] = ()
     """A driver for one face, as NUMBER=FILE; once per face. Other faces follow --driving, or the first of these."""
     driving_face: str = "largest"

@@ -41,6 +41,7 @@ def convert(
 
     family = import_module(f"vivant.engines.{chosen.family}.convert")
     with output_errors(target):
-        family.convert_published(sources, target, dtype=torch.float16 if half else None)
+        config = family.VARIANTS[chosen.variant]() if chosen.variant is not None else None
+        family.convert_published(sources, target, config=config, dtype=torch.float16 if half else None)
     name = preset if output is None else str(target)
     typer.echo(f"{target}: ready ({chosen.licence}, {chosen.source}); use it with --preset {name}")

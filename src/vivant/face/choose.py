@@ -19,14 +19,19 @@ POINT_SLACK = 0.25
 class FaceChoice:
     """What the user asked for."""
 
-    kind: Literal["largest", "number", "numbers", "point", "all"] = "largest"
+    kind: Literal["largest", "number", "numbers", "point", "all", "square"] = "largest"
     number: int | None = None
     """Index in the list of detections, largest first."""
     numbers: tuple[int, ...] = ()
     point: tuple[float, float] | None = None
     """x, y in pixels of the picture."""
+    square: tuple[float, float, float] | None = None
+    """Centre x, y and side in pixels of the picture: nothing is looked for."""
 
     def __str__(self) -> str:
+        if self.square is not None:
+            x, y, size = self.square
+            return f"{x:g},{y:g}@{size:g}"
         if self.number is not None:
             return str(self.number)
         if self.numbers:
@@ -38,6 +43,7 @@ def parse_face_choice(text: str) -> FaceChoice:
     """`largest`, `all`, a face number counted from 0, several such as `0,1,3`, or a pixel position `x,y`.
 
     Two numbers are a position; where no face is there, but faces of those numbers are, `choose_faces` takes those.
+    `x,y@size` is a square, to be taken as it is.
     """
     cleaned = text.strip().lower()
     if cleaned in ("largest", ""):
@@ -48,12 +54,20 @@ def parse_face_choice(text: str) -> FaceChoice:
         return FaceChoice("number", number=int(cleaned))
     if re.fullmatch(r"\d+(\s*,\s*\d+){2,}", cleaned):
         return FaceChoice("numbers", numbers=tuple(sorted({int(part) for part in cleaned.split(",")})))
+    square = re.fullmatch(r"(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*@\s*(\d+(?:\.\d+)?)", cleaned)
+    if square:
+        x, y, size = (float(value) for value in square.groups())
+        if size < MIN_FACE_PX:
+            raise InputError(
+                f"--face {text}: the square's side is {size:g} px, at least {MIN_FACE_PX} are needed"
+            )
+        return FaceChoice("square", square=(x, y, size))
     position = re.fullmatch(r"(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)", cleaned)
     if position:
         return FaceChoice("point", point=(float(position[1]), float(position[2])))
     raise InputError(
         f"--face {text!r} is not understood: use largest, all, a number from 0 or x,y in px, "
-        "or several numbers such as 0,2"
+        "several numbers such as 0,2, or a square x,y@size"
     )
 
 
@@ -84,6 +98,10 @@ def choose_faces(
     """Numbers of the faces that are meant: one, those named, or for `all` every face that is large enough."""
     if isinstance(choice, str):
         choice = parse_face_choice(choice)
+    if choice.square is not None:
+        raise InputError(
+            f"--face {choice} is a square, and here a face is looked for: use largest, a number or x,y"
+        )
     if not detections:
         raise FaceError(
             f"no face found in {name}: a face needs to be visible, lit and at least {min_px:g} px wide"

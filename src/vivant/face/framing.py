@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from vivant.errors import FaceError
-from vivant.face.choose import MIN_FACE_PX, FaceChoice, choose_faces
-from vivant.face.crop import Crop, crop_transform
+from vivant.errors import FaceError, InputError
+from vivant.face.choose import MIN_FACE_PX, FaceChoice, choose_faces, parse_face_choice
+from vivant.face.crop import Crop, box_crop, crop_transform
 from vivant.face.detect import Detection, FaceDetector
 from vivant.face.mesh import FaceMesh
 from vivant.face.points import Landmarks
@@ -27,10 +27,10 @@ class Framing:
     image: np.ndarray
     """The original picture, uint8 RGB (height, width, 3)."""
     crop: Crop
-    landmarks: Landmarks
-    """In pixels of the original picture."""
+    landmarks: Landmarks | None
+    """In pixels of the original picture; None where no mesh was laid on the face: given squares, animals."""
     index: int
-    """Number of the face in the picture, 0 is the largest."""
+    """Number of the face in the picture, 0 is the largest, or the only one given."""
     others: tuple[Crop, ...] = ()
     """The squares of the other faces of the picture, which this one's must leave alone."""
 
@@ -47,11 +47,14 @@ class Framing:
         if size == (width, height):
             return self
         x_scale, y_scale = size[0] / width, size[1] / height
-        points = self.landmarks.points * np.array([x_scale, y_scale, x_scale], np.float32)
+        landmarks = self.landmarks
+        if landmarks is not None:
+            points = landmarks.points * np.array([x_scale, y_scale, x_scale], np.float32)
+            landmarks = replace(landmarks, points=points)
         return Framing(
             cv2.resize(self.image, size, interpolation=cv2.INTER_AREA),
             self.crop.in_resized(x_scale, y_scale),
-            replace(self.landmarks, points=points),
+            landmarks,
             self.index,
             tuple(other.in_resized(x_scale, y_scale) for other in self.others),
         )
@@ -100,8 +103,11 @@ def frame_faces(
 ) -> list[Framing]:
     """The chosen faces of a uint8 RGB picture with their crops, by number; raises FaceError naming `name`.
 
-    scale, vx, vy: see `crop_square`. min_px: smallest face that is accepted.
+    scale, vx, vy: see `crop_square`. min_px: smallest face that is accepted. A square that is given is taken as it is.
     """
+    choice = parse_face_choice(choice) if isinstance(choice, str) else choice
+    if choice.square is not None:
+        return [given_square(image, choice.square, size_px=size_px, name=name)]
     faces = list_faces(image)
     numbers = choose_faces([face.detection for face in faces], choice, name=name, min_px=min_px)
     crops = [crop_transform(face.landmarks.points, size_px, scale, vx, vy, rotate) for face in faces]
@@ -113,6 +119,20 @@ def frame_faces(
 
 def _all_but(number: int, crops: Sequence[Crop]) -> tuple[Crop, ...]:
     return tuple(crop for index, crop in enumerate(crops) if index != number)
+
+
+def given_square(
+    image: np.ndarray, square: tuple[float, float, float], *, size_px: int, name: str = "image"
+) -> Framing:
+    """The upright square with that centre x, y and side in pixels, whatever it shows. Raises InputError outside."""
+    x, y, side = square
+    height, width = image.shape[:2]
+    if not (0 <= x < width and 0 <= y < height):
+        raise InputError(
+            f"the square {x:g},{y:g}@{side:g} has its centre outside {name}, which is {width}x{height}"
+        )
+    box = np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2])
+    return Framing(image, box_crop(box, size_px), None, 0)
 
 
 def the_one(framings: Sequence[Framing], name: str) -> Framing:

@@ -59,6 +59,8 @@ def train(
     recipe = find_recipe(name)
     if images is not None:
         recipe = replace(recipe, train=replace(recipe.train, num_images=images))
+    if hasattr(recipe, "reading"):  # of clips, beside the sessions
+        recipe = recipe.reading(data)
     # Most recipes learn from sessions of single frames; one that does not says where its data are.
     find_data = getattr(recipe, "find_data", None)
     sessions = find_data(data) if find_data is not None else find_sessions(data, held_out=False)

@@ -51,16 +51,17 @@ class PublishedConfig:
     generator_channels: tuple[int, int, int]
     """G: widths at 1/4, 1/2 and 1 of the network input (512, 256, 64)."""
     stitching_hidden: tuple[int, ...]
-    """S: hidden widths of the stitching network (128, 128, 64)."""
+    """S: hidden widths of the stitching network (128, 128, 64); all three empty where a checkpoint has none."""
     lip_hidden: tuple[int, ...]
     """S: hidden widths of the lip retargeting network (128, 128, 64)."""
     eye_hidden: tuple[int, ...]
     """S: hidden widths of the eye retargeting network (256, 256, 128, 128, 64)."""
 
     def __post_init__(self) -> None:
-        if [len(h) for h in (self.stitching_hidden, self.lip_hidden, self.eye_hidden)] != [3, 3, 5]:
+        hidden = [len(h) for h in (self.stitching_hidden, self.lip_hidden, self.eye_hidden)]
+        if hidden not in ([3, 3, 5], [0, 0, 0]):
             raise ValueError(
-                "stitching and lip networks have 3 hidden layers and the eye network 5, got "
+                "stitching and lip networks have 3 hidden layers and the eye network 5, or there are none, got "
                 f"{self.stitching_hidden}, {self.lip_hidden}, {self.eye_hidden}"
             )
         if (
@@ -91,8 +92,12 @@ class Config:
     """Distance of the camera in keypoint units, for perspective; None: orthographic (published)."""
     published: PublishedConfig | None
     compact: CompactConfig | None
+    subject: Literal["animal"] | None = None
+    """What was trained on: animals (paper, appendix D), or people (None)."""
 
     def __post_init__(self) -> None:
+        if self.subject is not None and self.networks != "published":
+            raise ValueError(f"only published networks know animals, got {self.networks!r}")
         sizes = {"published": self.published, "compact": self.compact}
         if [name for name, size in sizes.items() if size is not None] != [self.networks]:
             given = [name for name, size in sizes.items() if size is not None]
@@ -123,9 +128,9 @@ class Options:
     """What the driver moves: everything, expression only, pose only, lips only, or eyes only."""
     driving_multiplier: float = 1.0
     """Gain on the keypoints' distance from the portrait's own, 0 (still) to about 2 (caricature)."""
-    driving_option: Literal["pose-friendly", "expression-friendly"] = "pose-friendly"
+    driving_option: Literal["pose-friendly", "expression-friendly"] | None = None
     """Relative motion: turns the portrait's own pose (pose-friendly), or moves its points as the driver's move,
-    scaled to its size (expression-friendly)."""
+    scaled to its size (expression-friendly). [default: pose-friendly; animals: expression-friendly]"""
     relative_to: Literal["first", "neutral"] = "first"
     """Relative motion starts from the driver's first frame, or from a neutral face that looks ahead: right for
     a driver that is one picture."""
@@ -150,8 +155,8 @@ class Options:
         for name, ratio in (("eyes_open", self.eyes_open), ("lips_open", self.lips_open)):
             if ratio is not None and not 0 <= ratio <= MAX_OPEN:
                 raise ValueError(f"{name} is between 0 and {MAX_OPEN}, got {ratio}")
-        choices: tuple[tuple[str, str, tuple[str, str]], ...] = (
-            ("driving_option", self.driving_option, ("pose-friendly", "expression-friendly")),
+        choices: tuple[tuple[str, str | None, tuple[str | None, ...]], ...] = (
+            ("driving_option", self.driving_option, ("pose-friendly", "expression-friendly", None)),
             ("relative_to", self.relative_to, ("first", "neutral")),
             ("compatibility", self.compatibility, ("vivant", "published")),
         )
@@ -164,6 +169,11 @@ class Options:
             raise ValueError(f"region is all, exp, pose, lip or eyes, got {self.region!r}")
         if not 0 <= self.driving_multiplier <= 4:
             raise ValueError(f"driving_multiplier is between 0 and 4, got {self.driving_multiplier}")
+
+    def moves_points(self, config: Config) -> bool:
+        """Whether points move as the driver's move, in relative motion."""
+        usual = "pose-friendly" if config.subject is None else "expression-friendly"
+        return self.relative and (self.driving_option or usual) == "expression-friendly"
 
     @property
     def retargets_eyes(self) -> bool:
@@ -218,6 +228,24 @@ def tiny_published() -> Config:
             eye_hidden=(8, 8, 8, 8, 8),
         ),
     )
+
+
+def published_animals() -> Config:
+    """The published checkpoint for animals: the same networks, trained on; stitching is that for people, if any."""
+    return replace(published(), subject="animal")
+
+
+def tiny_animals() -> Config:
+    """Animals without stitching, at a size for tests."""
+    return without_retargeting(replace(tiny_published(), subject="animal"))
+
+
+def without_retargeting(config: Config) -> Config:
+    """The same published networks without those of stage II."""
+    if config.published is None:
+        raise ValueError("these are the compact networks; leave their retargeting out instead")
+    sizes = replace(config.published, stitching_hidden=(), lip_hidden=(), eye_hidden=())
+    return replace(config, published=sizes)
 
 
 def mini() -> Config:

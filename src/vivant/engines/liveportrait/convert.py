@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vivant import checkpoint
-from vivant.engines.liveportrait.config import Config, published
+from vivant.engines.liveportrait.config import Config, published, published_animals, without_retargeting
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.published import check_fit, check_tensors, find_files, read_file
 
@@ -30,6 +30,9 @@ PREFIXES = {
     "spade_generator": "generator.",
     "stitching_retargeting_module": "stitching.",
 }
+STITCHING = "stitching_retargeting_module"
+VARIANTS = {"animals": published_animals}
+"""Other published weights of the same networks, by the preset's variant."""
 STITCHING_PARTS = ("retarget_shoulder", "retarget_mouth", "retarget_eye")
 
 
@@ -39,19 +42,24 @@ def convert_published(
     """Write a checkpoint into `folder`.
 
     Args:
-        sources: folders (searched through) and files that together hold each of the five published files once.
+        sources: folders (searched through) and files that together hold each of the five published files once; for
+            animals, which have no stitching of their own, the fifth (that for people) may be left out.
         config: sizes; None for the published ones.
         dtype: torch.float16 halves the file; None keeps float32.
 
     Raises CheckpointError where files are missing, ambiguous, unsafe, damaged or of another model.
     """
     config = config if config is not None else published()
-    paths = find_files(sources, {name: (name,) for name in PREFIXES}, SUFFIXES, "LivePortrait")
+    optional = frozenset({STITCHING} if config.subject == "animal" else ())
+    wanted = {name: (name,) for name in PREFIXES}
+    paths = find_files(sources, wanted, SUFFIXES, "LivePortrait", optional)
+    if STITCHING not in paths:
+        config = without_retargeting(config)
     with torch.device("meta"):
         networks = PublishedNetworks(config)
     expected = networks.state_dict()
     tensors: dict[str, Tensor] = {}
-    for name, prefix in PREFIXES.items():
+    for name, prefix in ((name, PREFIXES[name]) for name in paths):
         found = {prefix + key: value for key, value in _read_renamed(paths[name]).items()}
         check_fit(
             paths[name], found, {key: expected[key] for key in expected if key.startswith(prefix)}, prefix
@@ -64,7 +72,7 @@ def convert_published(
 def _read_renamed(path: Path) -> dict[str, Tensor]:
     """Tensors of one published file under our names below its prefix."""
     data = read_file(path)
-    if path.stem == "stitching_retargeting_module":
+    if path.stem == STITCHING:
         data = dict(_stitching_tensors(data))
     elif path.stem == "motion_extractor":
         # A backbone saved on its own lacks the attribute that the published class keeps it under.

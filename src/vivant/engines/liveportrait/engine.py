@@ -19,13 +19,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.controls import Controls
 from vivant.engine import Engine, Portrait, State, StreamSpec
-from vivant.engines.liveportrait.config import Config, Options, tiny, tiny_published, tiny_whole
+from vivant.engines.liveportrait.config import (
+    Config,
+    Options,
+    tiny,
+    tiny_animals,
+    tiny_published,
+    tiny_whole,
+)
 from vivant.engines.liveportrait.editing import edited, touched
 from vivant.engines.liveportrait.eyes import Sitter, draw_eyes
 from vivant.engines.liveportrait.motion import Motion, keypoints
@@ -39,6 +47,8 @@ from vivant.engines.liveportrait.retargeting import (
 )
 from vivant.engines.liveportrait.steadying import steady
 from vivant.errors import InputError
+from vivant.face.animals import frame_animal
+from vivant.face.choose import FaceChoice
 from vivant.face.framing import Framing
 from vivant.face.points import eye_openness, lip_openness, to_68
 from vivant.runtime import precision
@@ -107,7 +117,6 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     options_type = Options
     state_type = LivePortraitState
     motion_type = Motion
-    takes_source_video = True
     network_methods = ("motion", "generate")
     stream = StreamSpec(driving="video", chunk_frames=1, delay_frames=0, frame_rate_hz=None)
 
@@ -149,7 +158,17 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
 
     @staticmethod
     def tiny_configs() -> Mapping[str, Config]:
-        return {"compact": tiny(), "published": tiny_published(), "whole": tiny_whole()}
+        return {
+            "compact": tiny(),
+            "published": tiny_published(),
+            "whole": tiny_whole(),
+            "animals": tiny_animals(),
+        }
+
+    @property
+    def takes_source_video(self) -> bool:
+        # Faces of animals are guessed once and looked at, not followed.
+        return self.config.subject is None
 
     @property
     def motion_kind(self) -> str:
@@ -159,12 +178,21 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     def crop_size_px(self) -> int:
         return self.config.image_size
 
+    def frame_faces(
+        self, image: np.ndarray, face: FaceChoice | str, *, name: str = "the picture"
+    ) -> list[Framing]:
+        if self.config.subject == "animal":
+            return [frame_animal(image, face, size_px=self.crop_size_px, name=name)]
+        return super().frame_faces(image, face, name=name)
+
     def prepare_framed(self, framings: Sequence[Framing]) -> LivePortraitPortrait:
         portrait = super().prepare_framed(framings)
         if self.config.networks == "compact":
             # The compact networks read openness from their own points, as they were trained to.
             return portrait
         points = framings[0].landmarks
+        if points is None:
+            return portrait
         eyes = torch.tensor([eye_openness(points)], dtype=torch.float32, device=self.device)
         lips = torch.tensor([[lip_openness(points)]], dtype=torch.float32, device=self.device)
         return replace(portrait, motion=replace(portrait.motion, eyes_open=eyes, lips_open=lips))
@@ -190,7 +218,7 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         self, portrait: LivePortraitPortrait, options: Options | None = None, seed: int = 0
     ) -> LivePortraitState:
         options = options if options is not None else Options()
-        check_options(self._networks, options)
+        check_options(self._networks, options, self.config)
         return LivePortraitState(
             portrait=portrait,
             options=options,
@@ -239,10 +267,16 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         return replace(motion, eyes_open=openness[:, :2], lips_open=openness[:, 2:]) if known else motion
 
     def appear(self, state: LivePortraitState, portrait: LivePortraitPortrait) -> None:
+        if not self.takes_source_video:
+            super().appear(state, portrait)
         state.portrait, state.source_moves = portrait, True
 
     @torch.no_grad()
     def edit_motion(self, portrait: LivePortraitPortrait, controls: Controls) -> Motion:
+        if self.config.subject == "animal":
+            raise InputError(
+                "the controls of `vivant edit` were made for human faces; this preset is for animals"
+            )
         tilt = 0.0
         if portrait.framing is not None:
             along = portrait.framing.crop.image_to_crop[:, 0]
@@ -259,8 +293,9 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         if self.config.networks == "published":
             return self.render(state, motion)
         portrait, seen = state.portrait, None
-        if portrait.framing is not None:
-            at = portrait.framing.crop.to_crop(to_68(portrait.framing.landmarks))
+        framing = portrait.framing
+        if framing is not None and framing.landmarks is not None:
+            at = framing.crop.to_crop(to_68(framing.landmarks))
             seen = torch.from_numpy(at * (2 / self.config.image_size) - 1).to(self.device, torch.float32)
         still = replace(state, options=replace(state.options, stitching=False))
         picture = None if portrait.references is None else self._fitted(portrait.references[:1])
@@ -275,6 +310,11 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         state.first = motion
 
     def at_rest(self, state: LivePortraitState, motion: Motion, neutral: Motion | None) -> Motion:
+        if neutral is None and self.config.subject == "animal":
+            raise InputError(
+                "an animal is not driven by one picture, since what its neutral face is, is known of people only; "
+                "give a video, or the driver at rest with --reference-frame PICTURE"
+            )
         if neutral is None and state.options.compatibility == "published":
             return still_reference(motion, Options() if state.source_moves else state.options)
         rest = neutral_reference(motion, self.config) if neutral is None else neutral

@@ -254,7 +254,9 @@ def drive(source: Motion, driving: Motion, driving_first: Motion, options: Optio
         translation = source.translation + driving.translation - driving_first.translation
         if options.region == "all":
             scale = source.scale * driving.scale / driving_first.scale
-    mask = expression_mask(options.region, config, whole=options.relative).to(expression.device)
+    # Animals take over every number, as published; people keep the axes that the published absolute mode spares.
+    whole = options.relative or config.subject == "animal"
+    mask = expression_mask(options.region, config, whole=whole).to(expression.device)
     poses = options.region in ("all", "pose")
     first_eyes = driving_first.eyes_open if options.relative else None
     first_lips = driving_first.lips_open if options.relative else None

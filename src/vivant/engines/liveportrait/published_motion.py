@@ -141,10 +141,20 @@ def place_published(
     of_video = drive_frames if source_moves else drive
     driven = of_video(source, driving, first, options, config)
     where = keypoints(driven, driven.canonical, config)
-    if options.relative and options.driving_option == "expression-friendly" and not source_moves:
+    if config.subject == "animal" and options.moves_points(config):
+        where = moved_points(source, driving, first, options, config)
+    elif options.moves_points(config) and not source_moves:
         begin = drive(source, first, first, options, config)
         where = expression_friendly(source_keypoints, where, keypoints(begin, begin.canonical, config))
+    options = replace(options, stitching=stitches(networks, options, config))
     return finish_published(networks, source, source_keypoints, driven, where, driving, options)
+
+
+def stitches(networks: RetargetingNetworks, options: Options, config: Config) -> bool:
+    """As asked; else if the checkpoint can, but for animals, whose shoulders the human network does not know."""
+    if options.stitching is not None:
+        return options.stitching
+    return networks.has_retargeting and config.subject is None
 
 
 def finish_published(
@@ -218,6 +228,16 @@ def _raw_openness(driving: Motion, options: Options) -> tuple[Tensor | None, Ten
 
 def _unmeasured(motion: Motion) -> Motion:
     return replace(motion, eyes_open=None, lips_open=None)
+
+
+def moved_points(source: Motion, driving: Motion, first: Motion, options: Options, config: Config) -> Tensor:
+    """x_s + m (y_i - y_0), y the portrait's shape under the driver's own motion, m the ratio of sizes: (T, K, 3)."""
+    absolute = replace(options, relative=False)
+    own = keypoints(source, source.canonical, config)
+    begin = drive(source, first, first, absolute, config)
+    now = drive(source, driving, first, absolute, config)
+    y_0 = keypoints(begin, begin.canonical, config)
+    return own + size_ratio(own, y_0) * (keypoints(now, now.canonical, config) - y_0)
 
 
 def expression_friendly(source_keypoints: Tensor, driven: Tensor, driven_first: Tensor) -> Tensor:

@@ -17,7 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivant import checkpoint
-from vivant.engines.liveportrait.config import Config, mini, published, tiny, tiny_published
+from vivant.engines.liveportrait.config import (
+    Config,
+    mini,
+    published,
+    tiny,
+    tiny_animals,
+    tiny_published,
+    without_retargeting,
+)
+from vivant.engines.liveportrait.config import published_animals as animals
 from vivant.engines.liveportrait.losses import Embedding, Features
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
@@ -29,12 +38,13 @@ from vivant.engines.liveportrait.recipes_stage2 import (
     published_stage2,
 )
 from vivant.engines.liveportrait.stages import CompactStage, GeneratorStage, MotionStage
-from vivant.engines.liveportrait.stages_published import PublishedStage, term_weights
+from vivant.engines.liveportrait.stages_published import AnimalStage, PublishedStage, term_weights
 from vivant.errors import CheckpointError
 from vivant.face.identity import load_identity
 from vivant.presets import find_checkpoint
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
+from vivant.training.data.clips import Clip, find_clips
 from vivant.training.data.portraits import statistics
 
 
@@ -217,6 +227,7 @@ class PublishedRecipe:
 
     train: TrainConfig
     config: Config
+    stage: type[PublishedStage] = PublishedStage
 
     def build(
         self, sessions: Sequence[Session], backgrounds: np.ndarray, init: Path | None = None
@@ -225,8 +236,9 @@ class PublishedRecipe:
         networks = PublishedNetworks(self.config)
         if init is not None:
             _, loaded = checkpoint.load(init, Config, PublishedNetworks)
-            networks.load_state_dict(loaded.state_dict())
-        return PublishedStage(
+            own = networks.state_dict().keys()  # animals have no stitching to be trained on
+            networks.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in own})
+        return self.stage(
             self.config,
             sessions,
             backgrounds,
@@ -237,6 +249,26 @@ class PublishedRecipe:
             embed=studio_identity() if weights["face_identity"] else no_features,
             settings=self.train,
         )
+
+
+@dataclass(frozen=True)
+class AnimalRecipe(PublishedRecipe):
+    """Appendix D of the paper: stage I goes on, on animals and people, without what is true of people only."""
+
+    stage: type[PublishedStage] = AnimalStage
+    clips: tuple[Clip, ...] = ()
+
+    def reading(self, data: Path) -> AnimalRecipe:
+        """The same, on the clips in `data`/animals. Raises InputError where there are none."""
+        return replace(self, clips=tuple(find_clips(data / "animals")))
+
+    def build(
+        self, sessions: Sequence[Session], backgrounds: np.ndarray, init: Path | None = None
+    ) -> PublishedStage:
+        stage = super().build(sessions, backgrounds, init)
+        assert isinstance(stage, AnimalStage)
+        stage.clips = self.clips
+        return stage
 
 
 def no_features(image: Tensor) -> NoReturn:
@@ -284,6 +316,31 @@ def published_stage1() -> PublishedRecipe:
     return PublishedRecipe(train, published())
 
 
+NOT_OF_ANIMALS = {"head_pose": 0.0, "gan_lip": 0.0, "face_identity": 0.0}
+"""L_H, the lip GAN and L_faceid: the terms that appendix D drops."""
+
+
+def published_animals() -> AnimalRecipe:
+    """Published size; start from the human checkpoint (--init). Length, rate and share are ours. Not run yet."""
+    stage1 = published_stage1().train
+    train = replace(
+        stage1,
+        name="published_animals",
+        num_images=2_000_000,
+        groups=(ParameterGroup(modules=("",), learning_rate=5e-5, weight_decay=0.0),),
+        extra=stage1.extra | {"weights": NOT_OF_ANIMALS, "animal_share": 0.5},
+    )
+    return AnimalRecipe(train, without_retargeting(animals()))
+
+
+def debug_animals() -> AnimalRecipe:
+    """Seconds on a CPU, with the terms that need no other network. For tests."""
+    debug = debug_published_stage1().train
+    weights = debug.extra["weights"] | NOT_OF_ANIMALS
+    extra = debug.extra | {"weights": weights, "animal_share": 0.5}
+    return AnimalRecipe(replace(debug, name="debug_animals", extra=extra), tiny_animals())
+
+
 def debug_published_stage1() -> PublishedRecipe:
     """Seconds on a CPU, every term that needs no other network switched on. For tests."""
     off = {"perceptual": 0.0, "perceptual_face": 0.0, "perceptual_lip": 0.0, "face_identity": 0.0}
@@ -311,9 +368,11 @@ RECIPES: dict[str, Callable[[], Recipe | PublishedRecipe | RetargetingRecipe]] =
         mini_generator_gpu,
         mini_finish_gpu,
         published_stage1,
+        published_animals,
         debug_motion,
         debug_generator,
         debug_published_stage1,
+        debug_animals,
         mini_stage2,
         mini_stage2_gpu,
         published_stage2,

@@ -24,7 +24,12 @@ from vivant.engines.liveportrait.motion import (
     keypoints,
     rescaled,
 )
-from vivant.engines.liveportrait.published_motion import neutral_expression, place_published, size_ratio
+from vivant.engines.liveportrait.published_motion import (
+    moved_points,
+    neutral_expression,
+    place_published,
+    stitches,
+)
 from vivant.errors import InputError
 
 LIP_THRESHOLD = 0.03
@@ -72,7 +77,7 @@ def place(
 
     source_moves: the source is a frame of a video, which only the published program treats in another way.
     """
-    check_options(networks, options)
+    check_options(networks, options, config)
     check_measured(source, driving, first, options)
     if options.compatibility == "published":
         return place_published(
@@ -91,7 +96,7 @@ def place(
         )
     driven = drive(start, driving, first, options, config)
     where = keypoints(driven, driven.canonical, config)
-    if options.relative and options.driving_option == "expression-friendly":
+    if options.moves_points(config):
         where = _moved_as_the_driver(start, driving, first, options, config)
     if config.networks == "published":
         where = where + offset
@@ -102,15 +107,13 @@ def place(
         # smeared the eyes when they were tried.
         _, offset = networks.retarget(source, source_keypoints, driven, eyes, lips)
         where = where + offset
-    return driven, networks.stitch(source_keypoints, where) if stitches(networks, options) else where
+    return driven, networks.stitch(source_keypoints, where) if stitches(networks, options, config) else where
 
 
-def stitches(networks: RetargetingNetworks, options: Options) -> bool:
-    return networks.has_retargeting if options.stitching is None else options.stitching
-
-
-def check_options(networks: RetargetingNetworks, options: Options) -> None:
+def check_options(networks: RetargetingNetworks, options: Options, config: Config) -> None:
     """Raise InputError for what these networks cannot do."""
+    if config.subject == "animal":
+        _check_animal(options)
     asked = {
         "stitching": bool(options.stitching),
         "eye retargeting": options.retargets_eyes,
@@ -122,6 +125,19 @@ def check_options(networks: RetargetingNetworks, options: Options) -> None:
         raise InputError(
             f"this preset has no networks for {wishes}; leave it out, or use a preset that was trained for it"
         )
+
+
+def _check_animal(options: Options) -> None:
+    """Refuse what needs parts of a human face: their keypoints, their openness, a neutral human expression."""
+    asked = {
+        f"region {options.region}": options.region != "all",
+        "eye retargeting": options.retargets_eyes,
+        "lip retargeting": options.retargets_lips,
+        "normalize_lip": options.normalize_lip,
+        "relative_to neutral": options.relative_to == "neutral",
+    }
+    if wishes := " and ".join(name for name, wish in asked.items() if wish):
+        raise InputError(f"animals have no {wishes}: it was made for human faces; leave it out")
 
 
 def check_measured(source: Motion, driving: Motion, first: Motion, options: Options) -> None:
@@ -180,12 +196,7 @@ def wanted_openness(
 def _moved_as_the_driver(
     source: Motion, driving: Motion, first: Motion, options: Options, config: Config
 ) -> Tensor:
-    """x_s + m (y_i - y_0), y the portrait's shape under the driver's own motion, m the ratio of sizes."""
+    """`moved_points`, with our gain on expression."""
     gain = expression_gain(config).to(driving.expression.device)
     amplified = replace(driving, expression=first.expression + gain * (driving.expression - first.expression))
-    absolute = replace(options, relative=False)
-    own = keypoints(source, source.canonical, config)
-    begin = drive(source, first, first, absolute, config)
-    now = drive(source, amplified, first, absolute, config)
-    y_0 = keypoints(begin, begin.canonical, config)
-    return own + size_ratio(own, y_0) * (keypoints(now, now.canonical, config) - y_0)
+    return moved_points(source, amplified, first, options, config)

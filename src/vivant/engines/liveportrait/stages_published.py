@@ -28,6 +28,7 @@ from vivant.engines.liveportrait.stages import pictures_to_float
 from vivant.ops.rotation import degrees_from_rotation
 from vivant.studio.dataset import Session
 from vivant.training.config import TrainConfig
+from vivant.training.data.clips import Alternating, Clip, ClipPairs
 from vivant.training.data.portraits import Portraits, PortraitSettings
 
 GUIDED_LANDMARKS = (36, 39, 42, 45, 48, 54, 51, 57, 62, 66)
@@ -62,6 +63,10 @@ def term_weights(settings: TrainConfig) -> dict[str, float]:
     if unknown := weights.keys() - DEFAULT_WEIGHTS.keys():
         raise ValueError(f"unknown loss terms {sorted(unknown)}; there are {sorted(DEFAULT_WEIGHTS)}")
     return weights
+
+
+USUAL_FACE = (0.0, 0.25)
+"""Middle of the face in a crop, crop units: crops are shifted by an eighth towards the forehead."""
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -128,14 +133,14 @@ class PublishedStage:
         kps = keypoints(motion, motion.canonical, self.config)
         seen = self.networks.appearance(small[:count])
         drawn = self.networks.generate(seen, kps[:count], kps[count:])
-        truth = torch.cat([batch["source_points"], batch["driving_points"]])
-        terms = self._motion_terms(small, motion, kps, truth, batch)
-        terms |= self._picture_terms(drawn, target, batch["driving_points"])
+        terms = self._motion_terms(small, motion, kps, batch)
+        terms |= self._picture_terms(drawn, target, batch.get("driving_points"))
         return {name: self.weights[name] * value for name, value in terms.items()}
 
     def _motion_terms(
-        self, small: Tensor, motion: Motion, kps: Tensor, truth: Tensor, batch: dict[str, Tensor]
+        self, small: Tensor, motion: Motion, kps: Tensor, batch: dict[str, Tensor]
     ) -> dict[str, Tensor]:
+        """What the motion networks are taught; of pictures without labels, only what needs none."""
         terms: dict[str, Tensor] = {}
         if self.weights["equivariance"]:
             moved, transform = random_similarity(small)
@@ -144,14 +149,19 @@ class PublishedStage:
             terms["equivariance"] = losses.equivariance(kps, there, transform)
         if self.weights["keypoint_prior"]:
             terms["keypoint_prior"] = losses.keypoint_prior(kps)
+        if self.weights["deformation_prior"]:
+            terms["deformation_prior"] = losses.deformation_prior(motion.expression)
+        return terms | self._labelled_terms(motion, kps, batch) if "flow" in batch else terms
+
+    def _labelled_terms(self, motion: Motion, kps: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        truth = torch.cat([batch["source_points"], batch["driving_points"]])
         if self.weights["head_pose"]:
             rotation = torch.cat([batch["source_rotation"], batch["driving_rotation"]])
             want = torch.stack(degrees_from_rotation(rotation), 1)
             terms["head_pose"] = losses.head_pose(
                 torch.stack([motion.pitch, motion.yaw, motion.roll], 1), want
             )
-        if self.weights["deformation_prior"]:
-            terms["deformation_prior"] = losses.deformation_prior(motion.expression)
         pairs = list(enumerate(GUIDED_LANDMARKS))[: kps.shape[1]]
         if self.weights["landmark_guidance"]:
             terms["landmark_guidance"] = losses.landmark_guidance(kps, truth, pairs)
@@ -171,8 +181,11 @@ class PublishedStage:
         error = ((source - driving)[..., :2] - flow).abs().sum(-1)
         return (error * seen).sum() / seen.sum().clamp(min=1)
 
-    def _picture_terms(self, drawn: Tensor, target: Tensor, exact: Tensor) -> dict[str, Tensor]:
-        """Global, face and lip versions of the perceptual and adversarial terms, identity, plain L1."""
+    def _picture_terms(self, drawn: Tensor, target: Tensor, exact: Tensor | None) -> dict[str, Tensor]:
+        """Global, face and lip versions of the perceptual and adversarial terms, identity, plain L1.
+
+        Without exact points the face is where crops have it, and nobody knows where the lips are.
+        """
         terms: dict[str, Tensor] = {}
         for suffix, region, radius in (
             ("", None, 1.0),
@@ -181,9 +194,14 @@ class PublishedStage:
         ):
             if not self.weights["perceptual" + suffix] and not self.weights["gan" + suffix]:
                 continue
+            if exact is None and suffix == "_lip":
+                continue
             pair = drawn, target
             if region is not None:
-                centre = exact[:, list(region)].mean(1)
+                if exact is None:
+                    centre = drawn.new_tensor(USUAL_FACE).expand(len(drawn), 2)
+                else:
+                    centre = exact[:, list(region)].mean(1)
                 half = torch.full_like(centre[:, 0], radius)
                 side = max(32, int(radius * drawn.shape[-1]))
                 zero = torch.zeros_like(half)
@@ -222,6 +240,17 @@ class PublishedStage:
         seen = network.networks.appearance(small[: len(source)])
         drawn = network.networks.generate(seen, first, second)
         return [torch.cat([source[i], target[i], drawn[i]], 2) for i in range(len(source))]
+
+
+class AnimalStage(PublishedStage):
+    """Fine-tuning on animals (appendix D): their clips, which nobody labelled, among rendered people."""
+
+    clips: Sequence[Clip] = ()
+
+    def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
+        people = super().dataset(config, rank, world_size)
+        animals = ClipPairs(self.clips, int(config.extra["size_px"]), config.batch_size, config.seed, rank)
+        return Alternating(people, animals, float(config.extra["animal_share"]))
 
 
 def random_similarity(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,9 @@ class PublishedNetworks(nn.Module):
         )
         self.warping = WarpingNetwork(sizes, config.num_keypoints)
         self.generator = Generator(sizes)
-        self.stitching = StitchingRetargeting(sizes, config.num_keypoints)
+        self.stitching: StitchingRetargeting | None = None
+        if sizes.stitching_hidden:
+            self.stitching = StitchingRetargeting(sizes, config.num_keypoints)
 
     def appearance(self, image: Tensor) -> tuple[Tensor, ...]:
         """Crop (B, 3, S, S) RGB in [0, 1] -> what `generate` needs of it: volume and compressed volume."""
@@ -91,10 +93,13 @@ class PublishedNetworks(nn.Module):
             warped = self.warping((volume, compressed), keypoints_source, keypoints_driving.float())
             return self.generator(warped).float()
 
-    has_retargeting = True
+    @property
+    def has_retargeting(self) -> bool:
+        return self.stitching is not None
 
     def stitch(self, source: Tensor, driven: Tensor) -> Tensor:
         """x_s (1 or T, K, 3) and x_d (T, K, 3) -> x_d + S(x_s, x_d)."""
+        assert self.stitching is not None, "callers ask has_retargeting first"
         with torch.autocast(driven.device.type, enabled=False):
             return self.stitching.stitch(source.float(), driven.float())
 
@@ -111,6 +116,7 @@ class PublishedNetworks(nn.Module):
         The networks know only offsets from the source, so what the driven motion has done already is taken off:
         R(x_s, c_s, wanted) - R(x_s, c_s, driven). One wanted value serves both eyes (paper): their mean.
         """
+        assert self.stitching is not None, "callers ask has_retargeting first"
         frames = len(driven)
         source = source.repeat(frames) if len(source) == 1 else source
         at = source_keypoints.float().expand(frames, -1, -1)
@@ -132,7 +138,9 @@ class PublishedNetworks(nn.Module):
         return driven, offset
 
     def retargeting_calls(self, source: Tensor, driven: Tensor) -> dict[str, tuple[Tensor, ...]]:
-        """Example calls of the three small networks, for keypoints (1, K, 3)."""
+        """Example calls of the three small networks, for keypoints (1, K, 3); none where there are none."""
+        if self.stitching is None:
+            return {}
         open_now, wanted = source.new_full((1, 2), 0.3), source.new_full((1, 1), 0.2)
         return {
             "stitching.stitch": (source, driven),
