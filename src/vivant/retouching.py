@@ -9,7 +9,8 @@ import json
 import os
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -32,6 +33,7 @@ from vivant.settings import Retouch
 
 if TYPE_CHECKING:
     from vivant.engine import Engine
+    from vivant.marks.job import JobMarks
 
 DEFAULT_FRAME_RATE = Fraction(25)
 MAX_SECONDS = 3600.0
@@ -53,6 +55,8 @@ class _Plan:
     rate: Fraction
     only: int | None
     """Number of the one frame that is wanted; None: all."""
+    mark: Callable[[np.ndarray], np.ndarray] = np.asarray
+    """What is done to edited frames before they are written."""
 
     def at(self, number: int) -> Controls:
         if self.keyframes is None:
@@ -88,14 +92,24 @@ def retouch(
     try:
         engine = load_engine()
         from vivant.manifest import describe
+        from vivant.marks.job import JobMarks
 
         began = perf_counter()
-        manifest = describe({"source": settings.source}, settings.preset, engine, None)
-        manifest |= {
+        job = {
+            **describe({"source": settings.source}, settings.preset, engine, None),
             "controls": asdict(controls),
             "keyframes": None if plan.keyframes is None else asdict(plan.keyframes),
+            "seed": 0,  # nothing is random
+        }
+        marks = JobMarks(settings, job)
+        made = _write(settings, replace(plan, mark=marks.apply), engine, progress)
+        _sign(plan.target, marks)
+        manifest = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **job,
             "settings": _described(settings),
-            **_write(settings, plan, engine, progress),
+            "marks": marks.describe(plan.target),
+            **made,
             "timing": {"total_seconds": round(perf_counter() - began, 3)},
         }
         with output_errors(manifest_path):
@@ -191,7 +205,8 @@ def _of_picture(settings: Retouch, plan: _Plan, engine: Engine[Any, Any, Any, An
     for number in numbers:
         controls = plan.at(number)
         if before is None or before[0] != controls:
-            before = controls, editor.apply(controls)
+            picture = editor.apply(controls)
+            before = controls, plan.mark(picture) if controls.changed else picture
         yield before[1]
 
 
@@ -216,9 +231,19 @@ def _of_video(
             if framing is None or not controls.changed:
                 yield scene.image
             else:
-                yield Editor(engine, engine.prepare_framed([framing])).apply(controls)
+                yield plan.mark(Editor(engine, engine.prepare_framed([framing])).apply(controls))
             if plan.only == number:
                 return
+
+
+def _sign(target: Path, marks: JobMarks) -> None:
+    """The finished file with its content credentials in its place, where there are any."""
+    signed = StagedFile(target, overwrite=True)
+    try:
+        if target.is_file() and marks.sign(target, signed.temporary):
+            signed.commit()
+    finally:
+        signed.discard()
 
 
 def _manifest_path(target: Path) -> Path:
@@ -228,5 +253,5 @@ def _manifest_path(target: Path) -> Path:
 
 
 def _described(settings: Retouch) -> dict[str, Any]:
-    elsewhere = {"source", "output", "keyframes", "overwrite"}
+    elsewhere = {"source", "output", "keyframes", "overwrite", "certificate", "consent"}
     return {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in elsewhere}

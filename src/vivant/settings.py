@@ -165,6 +165,16 @@ class Retouch:
     a picture 25]"""
     crf: int | None = None
     """Quality of the video: 0 is lossless, 51 worst. [default: 18, looks like the input]"""
+    watermark: bool = True
+    """Mark the pixels of every edited frame, invisibly, as made with vivant."""
+    credentials: bool = True
+    """Sign videos with content credentials (C2PA), where the extra `marks` is installed."""
+    certificate: Path | None = None
+    """PEM file with key and certificates to sign with. [default: a self-made one]"""
+    visible_label: bool = False
+    """Write "AI-generated" into a corner."""
+    consent: str | None = None
+    """Who agreed to be edited, and when; kept in the manifest and in the content credentials."""
     overwrite: bool = False
     """Replace an output that exists."""
     allow_truncated: bool = False

@@ -26,6 +26,21 @@ def test_a_picture_is_edited(run: Run, media: Path, tiny: Path, here: Path) -> N
     assert np.array_equal(*(np.asarray(Image.open(here / name)) for name in ("alp.png", "ours.png")))
 
 
+def test_edits_are_marked_and_only_they(run: Run, media: Path, tiny: Path, here: Path) -> None:
+    line = ("edit", "-s", media / "face.png", "--preset", tiny, "--blink", "0.5", "--consent", "Ada agreed")
+    assert run(*line, "-o", "marked.png").code == 0
+    assert run(*line, "-o", "bare.png", "--no-watermark").code == 0
+    marked, bare, source = (
+        np.asarray(Image.open(path)).astype(int) for path in ("marked.png", "bare.png", media / "face.png")
+    )
+    told = [json.loads((here / f"{name}.png.json").read_text())["marks"] for name in ("marked", "bare")]
+    assert told[0]["consent"] == "Ada agreed"
+    assert int(told[0]["watermark"], 16) > 0
+    assert told[1]["watermark"] == "removed by --no-watermark"
+    assert 0 < np.abs(marked - bare).max() < 20
+    assert (bare != source).any(-1).mean() < 0.5, "what is not edited keeps its bytes"
+
+
 def test_keyframes_become_a_video(run: Run, media: Path, tiny: Path, here: Path) -> None:
     (here / "k.csv").write_text("time,yaw,blink\n0,0,0\n0.2,8,1\n0.4,0,0\n")
     line = ("edit", "-s", media / "face.png", "--preset", tiny, "--keyframes", "k.csv")
