@@ -25,7 +25,7 @@ from vivant.media.overlap import BackgroundWriter
 from vivant.media.parts import Parts
 from vivant.media.segments import frame_bytes
 from vivant.media.writer import output_kind
-from vivant.recording import SOUND_SUFFIXES, Checked, animated, check, queue_capacity
+from vivant.recording import SOUND_SUFFIXES, Checked, Progress, animated, check, queue_capacity
 from vivant.settings import Recording
 
 if TYPE_CHECKING:
@@ -89,22 +89,47 @@ class _Trial:
     height: int
 
 
+class _Watch:
+    """When each frame of the trial was there."""
+
+    def __init__(self, began: float, progress: Progress | None) -> None:
+        self.began = began
+        self.times: list[float] = []
+        self._progress = progress
+
+    def note(self) -> None:
+        """The beginning, a frame, or the end."""
+        self.times.append(perf_counter())
+        if self._progress is not None:
+            self._progress(min(len(self.times) - 1, TRIAL_FRAMES), TRIAL_FRAMES)
+
+    @property
+    def is_enough(self) -> bool:
+        return len(self.times) > 2 and self.times[-1] - self.times[0] > TRIAL_SECONDS
+
+
 def make_plan(
     recording: Recording,
     load_engine: Callable[[], Engine[Any, Any, Any, Any, Any]],
     make_options: Callable[[type], Any],
+    progress: Progress | None = None,
 ) -> Plan:
-    """Try the beginning and say what the whole would take. Raises what `record` would, as far as the trial sees it."""
+    """Try the beginning and say what the whole would take. Raises what `record` would, as far as the trial sees it.
+
+    progress: called with frames tried and frames to try.
+    """
     checked = check(recording)
     began = perf_counter()
     engine = load_engine()
     options = make_options(engine.options_type)
     with TemporaryDirectory(prefix="vivant-plan-") as folder:
-        trial = _tried(_trial_of(recording, Path(folder)), checked, engine, options, began)
+        trial = _tried(_trial_of(recording, Path(folder)), checked, engine, options, _Watch(began, progress))
         num_frames = _num_frames(recording, checked, engine, options, trial)
     output_bytes = trial.bytes_of(num_frames)
     times_on_disk = 2 if output_kind(recording.target) == "video" else 1
     index_bytes = round(num_frames * (1 + SOUND_PACKETS_HZ / checked.frame_rate) * INDEX_BYTES_PER_PACKET)
+    # Bookmarks are set behind whole segments: two, while one takes the place of the other.
+    is_marked = num_frames / checked.frame_rate >= recording.segment_seconds
     process = _process_bytes()
     return Plan(
         num_frames=num_frames,
@@ -118,7 +143,7 @@ def make_plan(
         memory_bytes=None if process is None else process + index_bytes,
         gpu_memory_bytes=_gpu_bytes(engine),
         output_bytes=output_bytes,
-        disk_bytes=times_on_disk * output_bytes + 2 * trial.mark_bytes,
+        disk_bytes=times_on_disk * output_bytes + (2 * trial.mark_bytes if is_marked else 0),
         disk_free_bytes=shutil.disk_usage(recording.whole.absolute().parent).free,
         trial_frames=trial.num_frames,
     )
@@ -135,7 +160,7 @@ def _trial_of(recording: Recording, folder: Path) -> Recording:
 
 
 def _tried(
-    trial: Recording, checked: Checked, engine: Engine[Any, Any, Any, Any, Any], options: Any, began: float
+    trial: Recording, checked: Checked, engine: Engine[Any, Any, Any, Any, Any], options: Any, watch: _Watch
 ) -> _Trial:
     from vivant.outputs import Drawn, Outputs, Progressed, Shape
 
@@ -145,24 +170,24 @@ def _tried(
             height, width = animation.frame_size
             shape = Shape(width, height, checked.frame_rate)
             outputs = Outputs(trial, parts, shape, checked.shown(trial), checked.sound, Progressed())
-            times = [perf_counter()]
+            watch.note()
             mark_bytes = 0
             with BackgroundWriter(outputs, queue_capacity(height, width)) as background:
                 for frame in islice(animation, TRIAL_FRAMES):
                     background.write(Drawn(frame))
-                    times.append(perf_counter())
-                    if len(times) > 2 and times[-1] - times[0] > TRIAL_SECONDS:
+                    watch.note()
+                    if watch.is_enough:
                         break
                 mark_bytes = _mark_bytes(animation)
-            times.append(perf_counter())
-        num_frames = len(times) - 2
+            watch.note()
+        times, num_frames = watch.times, len(watch.times) - 2
         if num_frames < 1:
             raise InputError(f"{trial.driving} gives no frame; check that the input has frames.")
         warm = min(WARM_UP_FRAMES, num_frames - 1)
         seconds_per_frame = (times[-1] - times[warm]) / (num_frames - warm)
         return _Trial(
             num_frames=num_frames,
-            start_seconds=max(0.0, times[warm] - began - warm * seconds_per_frame),
+            start_seconds=max(0.0, times[warm] - watch.began - warm * seconds_per_frame),
             seconds_per_frame=seconds_per_frame,
             bytes_of=_sizes([parts.folder / move.part for move in outputs.moves], trial, num_frames, shape),
             mark_bytes=mark_bytes,

@@ -26,13 +26,16 @@ def plan(
     from dataclasses import asdict
 
     import vivant
+    from vivant.cli.progress import progress_of
     from vivant.plan import make_plan
 
-    made = make_plan(
-        wanted,
-        lambda: vivant.load(wanted.preset, device, dtype),
-        lambda options_type: make_options(options_type, options),
-    )
+    with progress_of("frames") as progress:
+        made = make_plan(
+            wanted,
+            lambda: vivant.load(wanted.preset, device, dtype),
+            lambda options_type: make_options(options_type, options),
+            progress,
+        )
     if as_json:
         typer.echo(json.dumps({"output": str(wanted.target), **asdict(made), "fits": made.fits}, indent=2))
         return

@@ -1,7 +1,7 @@
 """A process of its own that renders one job: `python -m vivant.web.worker FOLDER`, with `order.json` in it.
 
 Tells its progress as JSON lines on standard output. It ends when its standard input ends, so that a server that dies
-leaves no worker behind; the job is then made again by the next server.
+leaves no worker behind; the next server goes on with the job where it was.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _render(order: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     given = dict(order["recording"])
     given |= {name: Path(given[name]) for name in ("source", "driving")}
-    recording = Recording(**given, output=str(folder / RESULT), overwrite=True)
+    recording = Recording(**given, output=str(folder / RESULT), overwrite=True, resume=True)
     last = [0.0]
 
     def progress(done: int, total: int | None) -> None:
