@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.data import astronaut
 from stand_ins import pictures, tiny_engine
 
@@ -17,6 +20,7 @@ from vivant.evaluation.metrics import seam_ratio
 from vivant.face.models import face_models_available
 from vivant.face.paste import BORDER, Patch, owners
 from vivant.presets import DEFAULT_PRESET
+from vivant.sources import SourceVideo
 
 pytestmark = pytest.mark.skipif(
     not face_models_available(), reason="needs the face models (vivant doctor --fix)"
@@ -87,6 +91,34 @@ def test_a_neighbour_is_left_alone(engine: Engine, couple: np.ndarray, people: l
         np.testing.assert_array_equal(
             frame[y - 5 : y + 5, x - 5 : x + 5], couple[y - 5 : y + 5, x - 5 : x + 5]
         )
+
+
+def test_people_of_a_video_keep_their_drivers(engine: Engine, couple: np.ndarray, tmp_path: Path) -> None:
+    """The camera pans; each face goes on with its own driver, and stays as it is where only the other is named."""
+    for index in range(4):
+        Image.fromarray(np.ascontiguousarray(couple[:320, 2 * index : 455 + 2 * index])).save(
+            tmp_path / f"{index}.png"
+        )
+    source = SourceVideo(engine, tmp_path, face="0,1")
+    assert source.numbers == (0, 1)
+    first, second = pictures(4, seed=1), pictures(4, seed=2)
+    together = animated(engine, source, {0: first, 1: second})
+    swapped = animated(engine, SourceVideo(engine, tmp_path, face="all"), {0: second, 1: first})
+    alone = animated(engine, SourceVideo(engine, tmp_path, face="1"), second)
+    scenes = list(source.scenes(Fraction(25), hold=False))
+    for index, scene in enumerate(scenes):
+        for face, framing in enumerate(scene.faces):
+            assert framing is not None
+            x, y = np.rint(framing.landmarks.xy.mean(0)).astype(int)
+            mine = np.s_[y - 30 : y + 30, x - 25 : x + 25]
+            given = scene.image[mine] if scene.image is not None else None
+            assert not np.array_equal(together[index][mine], given)
+            if index:
+                assert not np.array_equal(together[index][mine], swapped[index][mine])
+            if face == 1:
+                assert np.abs(alone[index][mine].astype(int) - together[index][mine]).max() <= 1
+            else:
+                np.testing.assert_array_equal(alone[index][mine], given)
 
 
 def test_what_cannot_be(engine: Engine, couple: np.ndarray, people: list[Any]) -> None:

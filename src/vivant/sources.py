@@ -19,10 +19,12 @@ import torch
 
 from vivant.engine import Engine, Portrait
 from vivant.errors import FaceError, InputError
-from vivant.face.choose import FaceChoice
-from vivant.face.crop import Crop
+from vivant.face.choose import FaceChoice, parse_face_choice
+from vivant.face.crop import Crop, crop_transform
 from vivant.face.framing import Framing
-from vivant.face.track import FaceTracker, TrackedFace
+from vivant.face.people import PeopleTracker
+from vivant.face.points import Landmarks
+from vivant.face.track import FaceTracker
 from vivant.face.window import SourceWindow
 from vivant.media.overlap import prefetch
 from vivant.media.reader import read_clip
@@ -98,7 +100,7 @@ class SourceVideo:
         face: FaceChoice | str = "largest",
         allow_truncated: bool = False,
     ) -> None:
-        """face: "largest", a number from 0 in the first frame that shows such a face, or "x,y" in pixels.
+        """face: "largest", "x,y" in pixels, or numbers from 0 in the first frame that shows such faces ("0,2", "all").
 
         Raises InputError for a family that animates pictures only, FaceError where nobody is ever seen.
         """
@@ -111,9 +113,11 @@ class SourceVideo:
         self.frame_rate = tidy_rate(self.clip.frame_rate)
         self.seconds = 0.0
         """Wall time spent on following faces."""
-        self._face = face
+        self._choice = parse_face_choice(face) if isinstance(face, str) else face
         self._engine = engine
+        self._nobody: tuple[None, ...] = ()
         self._first = self._first_scene()
+        self._nobody = (None,) * len(self._first.faces)
         self._crop: Crop | None = None
 
     @property
@@ -132,16 +136,13 @@ class SourceVideo:
 
     def scenes(self, rate: Fraction, *, hold: bool) -> Generator[Scene, None, None]:
         """The video at an output rate, its people followed; after its end nothing, or the last frame for ever."""
-        tracker = FaceTracker(self._face)
-        crop = self._engine.crop
-        window = SourceWindow(self._engine.crop_size_px, float(rate), crop.scale, crop.vx, crop.vy)
+        follow = _Followed(self._engine, self._choice, float(rate))
         with closing(_frames(self.clip, rate)) as frames:
             for image in frames:
                 begin = perf_counter()
-                tracked = tracker.update(image)
-                framing = None if tracked is None else _framed(image, tracked, window)
+                faces = follow.update(image)
                 self.seconds += perf_counter() - begin
-                scene = Scene(image, (framing,))
+                scene = Scene(image, faces or self._nobody)
                 yield scene
         while hold:
             yield scene
@@ -159,17 +160,54 @@ class SourceVideo:
     def _first_scene(self) -> Scene:
         with closing(self.scenes(self.frame_rate, hold=False)) as scenes:
             for scene in scenes:
-                if all(face is not None for face in scene.faces):
+                if scene.faces and all(face is not None for face in scene.faces):
                     return scene
-        raise FaceError(f"{self.path} never shows face {self._face}; choose another video or face.")
+        raise FaceError(f"{self.path} never shows face {self._choice}; choose another video or face.")
 
 
 Source: TypeAlias = SourcePicture | SourceVideo
 
 
-def _framed(image: np.ndarray, tracked: TrackedFace, window: SourceWindow) -> Framing:
-    crop = window.update(tracked.landmarks, restart=tracked.cut)
-    return Framing(image, crop, tracked.landmarks, 0)
+class _Followed:
+    """The chosen people of a clip, framed in each frame; and those around them, who are to be left alone."""
+
+    def __init__(self, engine: Engine[Any, Any, Any, Any, Any], choice: FaceChoice, rate_hz: float) -> None:
+        # The largest face may be another one in another shot; whoever is named stays who it was.
+        self._one = FaceTracker(choice) if choice.kind == "largest" else None
+        self._people = PeopleTracker(choice) if self._one is None else None
+        self._spec, self._size_px, self._rate_hz = engine.crop, engine.crop_size_px, rate_hz
+        self._windows: list[SourceWindow] = []
+
+    def update(self, image: np.ndarray) -> tuple[Framing | None, ...]:
+        """One per chosen face, None where it is not seen; nothing before they were seen for the first time."""
+        numbers: tuple[int, ...] = (0,)
+        around: list[Crop] = []
+        if self._people is not None:
+            tracked = self._people.update(image)
+            numbers, around = self._people.numbers, [self._square(face) for face in self._people.others]
+        else:
+            assert self._one is not None
+            tracked = [self._one.update(image)]
+        while len(self._windows) < len(tracked):
+            spec = self._spec
+            self._windows.append(SourceWindow(self._size_px, self._rate_hz, spec.scale, spec.vx, spec.vy))
+        crops = [
+            None if face is None else window.update(face.landmarks, restart=face.cut)
+            for face, window in zip(tracked, self._windows, strict=True)
+        ]
+        framings: list[Framing | None] = []
+        for place, (face, crop) in enumerate(zip(tracked, crops, strict=True)):
+            others = [other for index, other in enumerate(crops) if other is not None and index != place]
+            if face is None or crop is None:
+                framings.append(None)
+            else:
+                others += around
+                framings.append(Framing(image, crop, face.landmarks, numbers[place], tuple(others)))
+        return tuple(framings)
+
+    def _square(self, face: Landmarks) -> Crop:
+        spec = self._spec
+        return crop_transform(face.points, self._size_px, spec.scale, spec.vx, spec.vy)
 
 
 def _frames(clip: Any, rate: Fraction) -> Generator[np.ndarray, None, None]:

@@ -124,7 +124,7 @@ class FaceTracker:
         if state.last is None or state.num_missing > 0:
             return None
         found = self._mesh.landmarks(image, state.last)
-        if found is None or not _is_small_step(state.last, found):
+        if found is None or not is_small_step(state.last, found):
             return None
         if (state.num_followed + 1) % self.redetect_every_frames == 0:
             faces = self._detector.detect(image, tiles=False)
@@ -162,27 +162,29 @@ class FaceTracker:
         return confirmed[number][1]
 
 
-def _centre_and_width(landmarks: Landmarks) -> tuple[np.ndarray, float]:
+def centre_and_width(landmarks: Landmarks) -> tuple[np.ndarray, float]:
+    """x, y and width, in pixels, of the box around a mesh."""
     x0, y0, x1, y1 = landmarks.box
     return np.array([(x0 + x1) / 2, (y0 + y1) / 2]), max(x1 - x0, y1 - y0)
 
 
-def _is_small_step(before: Landmarks, after: Landmarks) -> bool:
-    (old, width), (new, _) = _centre_and_width(before), _centre_and_width(after)
+def is_small_step(before: Landmarks, after: Landmarks) -> bool:
+    """Whether a face can have moved so from one frame to the next."""
+    (old, width), (new, _) = centre_and_width(before), centre_and_width(after)
     growth = interocular(after) / max(interocular(before), 1e-6)
     near = float(np.linalg.norm(new - old)) < LARGEST_STEP * width
     return near and 1 / LARGEST_GROWTH < growth < LARGEST_GROWTH
 
 
 def _is_on(landmarks: Landmarks, face: Detection) -> bool:
-    centre, width = _centre_and_width(landmarks)
+    centre, width = centre_and_width(landmarks)
     distance = float(np.linalg.norm(centre - face.centre))
     return distance < SAME_FACE * max(width, face.side_px)
 
 
 def _nearest(last: Landmarks, faces: list[Detection], reach: float) -> Detection | None:
     """The face most like the last one in place and size; None if all are out of reach."""
-    centre, width = _centre_and_width(last)
+    centre, width = centre_and_width(last)
 
     def distance(face: Detection) -> float:
         step = float(np.linalg.norm(centre - face.centre)) / width
