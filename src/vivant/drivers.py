@@ -83,11 +83,11 @@ class Refers:
 
 @dataclass(frozen=True)
 class Rests:
-    """Not a frame: a shot begins with this face, and motion is relative to how its owner looks at rest."""
+    """Not a frame: a shot begins with this face, and motion is relative to another one."""
 
     first: Seen
     neutral: Seen | None
-    """The same person at rest, from a picture; None: as the family imagines it."""
+    """The same person at rest, from a picture; None: the portrait itself."""
 
 
 Reference: TypeAlias = int | Literal["auto"] | Path
@@ -218,8 +218,10 @@ def _reference(waiting: list[Watched], reference: int | Literal["auto"]) -> Seen
     faces = [item.seen for item in waiting if item.seen is not None and not item.seen.restart]
     if not faces:
         return None
-    calmest = min(faces, key=lambda seen: seen.unrest)
-    return calmest if calmest.unrest < faces[0].unrest - CLEARLY else None
+    calmest = min(seen.unrest for seen in faces)
+    # The first of those that are about as calm: a clip that is cut to begin there begins with the same frame.
+    first = next(seen for seen in faces if seen.unrest <= calmest + CLEARLY)
+    return None if first is faces[0] else first
 
 
 @dataclass(frozen=True)

@@ -342,10 +342,10 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         """Motion is relative to this one (of one frame), not to the first that comes. Default: nothing."""
 
     def at_rest(self, state: StateT, motion: MotionT, neutral: MotionT | None) -> MotionT:
-        """What the driver of `motion` (one frame) would say at rest, in the same place: what `refer` takes.
+        """What `refer` takes where `motion` (one frame) begins a shot and is not itself neutral.
 
-        neutral: the same person at rest, from another picture; None: as the family imagines rest. By default the
-        one that is given: right for families without relative motion.
+        neutral: the driver at rest, from another picture; None: nothing is known, so that relative motion makes the
+        portrait look as the driver does. By default what is given: right for families without relative motion.
         """
         return motion if neutral is None else neutral
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from vivant.drivers import How, Refers, Rests, seen_clip
+from vivant.drivers import How, Refers, seen_clip
 from vivant.engine import Engine
 from vivant.errors import InputError
 from vivant.motion_file import MotionWriter
@@ -38,6 +38,8 @@ def record_motion(
     wanted = Fraction(frame_rate).limit_denominator(1001) if frame_rate is not None else None
     made = seen_clip(engine, driving, How(wanted, driving_face, reference_frame, allow_truncated))
     assert made.rate is not None, "files have a rate"
+    if made.is_still:
+        raise InputError(f"{driving} is one picture and no motion; animate with it directly (-d).")
     session: Session | None = None
     count = 0
     with (
@@ -48,15 +50,12 @@ def record_motion(
     ):
         for item in items:
             motion = None
-            seen = item.first if isinstance(item, Rests) else item.seen
+            seen = item.seen
             if seen is not None:
                 if session is None:  # nobody is animated: the driver stands in for a portrait
                     session = Session(engine, engine.prepare(seen.image, face=None))
                 motion = session.see(seen.image, window=seen.window, openness=seen.openness)
-            if isinstance(item, Rests):
-                assert session is not None
-                motion = session.at_rest(motion)
-            if isinstance(item, (Refers, Rests)):
+            if isinstance(item, Refers):
                 writer.refer(motion)
                 continue
             writer.write(motion, restarts=seen is not None and seen.restart)

@@ -199,7 +199,7 @@ class Session:
         self.engine.refer(self._open_state(), motion.to(self.engine.device))
 
     def at_rest(self, motion: Any, neutral: Any | None = None) -> Any:
-        """The driver of a Motion of one frame at rest: as `neutral` shows, or as the family imagines."""
+        """What to refer to where a Motion of one frame begins: see `Engine.at_rest`."""
         return self.engine.at_rest(self._open_state(), motion, neutral)
 
     def push_motion(self, motion: Any, *, restart: bool = False) -> list[Tensor]:

@@ -42,7 +42,6 @@ from vivant.engines.liveportrait.published_motion import still_reference
 from vivant.engines.liveportrait.retargeting import (
     RetargetingNetworks,
     check_options,
-    neutral_reference,
     place,
 )
 from vivant.engines.liveportrait.steadying import steady
@@ -310,16 +309,19 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         state.first = motion
 
     def at_rest(self, state: LivePortraitState, motion: Motion, neutral: Motion | None) -> Motion:
-        if neutral is None and self.config.subject == "animal":
+        if neutral is not None:
+            # How large and where a face is in its window depends on the window, so pictures do not share it.
+            return replace(neutral, scale=motion.scale, translation=motion.translation)
+        if self.config.subject == "animal":
             raise InputError(
                 "an animal is not driven by one picture, since what its neutral face is, is known of people only; "
                 "give a video, or the driver at rest with --reference-frame PICTURE"
             )
-        if neutral is None and state.options.compatibility == "published":
+        # The head's pose is its own, as published: added to the portrait's it would turn twice.
+        if self.config.networks == "published" or state.options.compatibility == "published":
             return still_reference(motion, Options() if state.source_moves else state.options)
-        rest = neutral_reference(motion, self.config) if neutral is None else neutral
-        # How large and where a face is in its window depends on the window, so pictures do not share it.
-        return replace(rest, scale=motion.scale, translation=motion.translation)
+        own = state.portrait.motion
+        return replace(motion, expression=own.expression, eyes_open=own.eyes_open, lips_open=own.lips_open)
 
     def restart(self, state: LivePortraitState) -> None:
         state.first = state.smoothed = None
