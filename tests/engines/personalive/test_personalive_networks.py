@@ -1,6 +1,6 @@
 """Every published network against the official code (fp32, weights from key names).
 
-The UNets run up to their second size here; benchmarks/personalive_parity.py runs them whole (11 GB, minutes).
+The UNets run at their first size only here; benchmarks/personalive_parity.py runs them whole (11 GB, minutes).
 """
 
 from __future__ import annotations
