@@ -27,6 +27,10 @@ PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 10.0, 160.0
 """How long comfort lasts before something is taken back; doubled whenever that proves a mistake."""
 
 
+SMALLEST_PX = 192
+"""Pictures are not made smaller than this."""
+
+
 class LatencyMeter:
     """p50, p95 and the largest of any number of latencies, to 2 %."""
 
@@ -62,7 +66,9 @@ class Level:
 def levels(rate_hz: float, side_px: int) -> tuple[Level, ...]:
     """From the best to the least: first fewer frames, then smaller ones."""
     rates = [rate_hz * share for share in (1.0, 0.75, 0.5, 0.33)]
-    smaller = [max(2, int(side_px * share) // 2 * 2) for share in (0.75, 0.5, 0.33)]
+    least = min(side_px, SMALLEST_PX)
+    sides = [max(least, int(side_px * share) // 2 * 2) for share in (0.75, 0.5, 0.33)]
+    smaller = [side for side in dict.fromkeys(sides) if side < side_px]
     return (
         *(Level(rate, side_px) for rate in rates),
         *(Level(rates[-1], side) for side in smaller),

@@ -27,7 +27,7 @@ from vivant.web.house import House, Workshop
 from vivant.web.job_routes import add_jobs
 from vivant.web.jobs import NotNowError, UnknownJobError
 from vivant.web.metrics import Metrics
-from vivant.web.routes import counted, errors, owner
+from vivant.web.routes import FILE_BODY, counted, errors, owner
 from vivant.web.runner import Runner
 from vivant.web.settings import Serving
 from vivant.web.uploads import TooLargeError, UnknownUploadError, Uploads
@@ -168,7 +168,7 @@ def _add_open_routes(app: FastAPI, house: House) -> None:
 
 
 def _add_portraits(app: FastAPI, house: House) -> None:
-    @app.post("/v1/portraits", status_code=201, responses=errors(413, 422))
+    @app.post("/v1/portraits", status_code=201, responses=errors(413, 422), openapi_extra=FILE_BODY)
     async def add_portrait(request: Request) -> PortraitMade:
         """Upload a picture (the body is the file); its faces are numbered."""
         upload = await counted(house, house.uploads.receive(owner(request), "picture", request.stream()))

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vivant.presets import PRESETS
 from vivant.web.house import House
 from vivant.web.jobs import Job, NotNowError, State
-from vivant.web.routes import counted, errors, owner
+from vivant.web.routes import FILE_BODY, counted, errors, owner
 
 EVENT_SECONDS = 0.3
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
@@ -76,7 +76,7 @@ def add_jobs(app: FastAPI, house: House) -> None:
 
 
 def _add_clips(app: FastAPI, house: House) -> None:
-    @app.post("/v1/clips", status_code=201, responses=errors(413, 422))
+    @app.post("/v1/clips", status_code=201, responses=errors(413, 422), openapi_extra=FILE_BODY)
     async def add_clip(request: Request) -> ClipMade:
         """Upload a driving clip or speech (the body is the file)."""
         upload = await counted(house, house.uploads.receive(owner(request), "clip", request.stream()))
@@ -91,7 +91,7 @@ def _add_clips(app: FastAPI, house: House) -> None:
 def _add_orders(app: FastAPI, house: House) -> None:
     runner = house.runner
 
-    @app.post("/v1/jobs", status_code=201, responses=errors(404, 409, 422))
+    @app.post("/v1/jobs", status_code=201, responses=errors(400, 404, 409, 422))
     async def add_job(request: Request, order: Order) -> JobNow:
         """Order a render job."""
         house.uploads.get(owner(request), order.portrait, "picture")

@@ -33,12 +33,22 @@ async def counted(house: House, upload: Awaitable[Any]) -> Any:
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Answers that a route may give besides its own, for OpenAPI."""
     texts = {
+        400: "No JSON.",
         404: "There is no such thing of yours.",
         409: "Not now.",
         413: "Too large.",
         422: "Cannot be used.",
     }
     return {status: {"description": texts[status], "model": Detail} for status in statuses}
+
+
+FILE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""For OpenAPI: the body is the file itself."""
 
 
 class Detail(BaseModel):
