@@ -21,7 +21,7 @@ from vivant.media.h264 import DEFAULT_CRF
 from vivant.media.overlap import prefetch
 from vivant.media.parts import Move, Parts
 from vivant.media.resample import resample
-from vivant.media.segments import SegmentedOutput, SegmentedPictures, SegmentedVideo
+from vivant.media.segments import SegmentedOutput, SegmentedPicture, SegmentedPictures, SegmentedVideo
 from vivant.media.types import Clip, Frame
 from vivant.media.writer import output_kind
 from vivant.settings import Recording
@@ -121,7 +121,11 @@ class Outputs:
 def _main_output(
     recording: Recording, parts: Parts, shape: Shape, sound: Path | None, before: Progressed, crf: int
 ) -> SegmentedOutput:
-    if output_kind(recording.target) == "pictures":
+    kind = output_kind(recording.target)
+    if kind == "picture":
+        size = shape.width, shape.height
+        return SegmentedPicture(recording.target, parts, *size, num_frames=before.num_frames)
+    if kind == "pictures":
         return SegmentedPictures(
             recording.target,
             parts,

@@ -213,7 +213,8 @@ def _described(recording: Recording, checked: Checked, outputs: Outputs) -> dict
 def check(recording: Recording) -> Checked:
     """Refuse at once what cannot work. Imports no network library and decodes one frame at most."""
     output = recording.target
-    is_video = output_kind(output) == "video"
+    output_is = output_kind(output)
+    is_video = output_is == "video"
     if recording.segment_seconds <= 0:
         raise InputError(f"--segment-seconds is more than 0, got {recording.segment_seconds}.")
     for kind, given in recording.inputs.items():
@@ -223,7 +224,7 @@ def check(recording: Recording) -> Checked:
                 raise InputError(f"{made} is the {name} itself; choose another output.")
     # What a run that was stopped at its very end has moved already is not in the way.
     free = recording.overwrite or (recording.resume and waits_to_be_moved(recording.whole))
-    if is_video:
+    if output_is != "pictures":
         check_target_file(output, free)
     elif not free:
         folder, name = picture_names(output)
@@ -240,10 +241,18 @@ def check(recording: Recording) -> Checked:
             f"{recording.source} is {width}x{height}, more than a video holds; make it smaller, or use "
             "--no-paste-back or pictures (-o frames/%05d.png)."
         )
-    clip, driving_rate, _ = _check_driving(recording, recording.driving)
-    drivers = dict.fromkeys([recording.driving, *recording.mapped.values()])
-    audible = [path for path in drivers if _check_driving(recording, path)[2]]
+    paths = dict.fromkeys([recording.driving, *recording.mapped.values()])
+    drivers = {path: _check_driving(recording, path) for path in paths}
+    clip, driving_rate, _ = drivers[recording.driving]
+    audible = [path for path, (_, _, heard) in drivers.items() if heard]
     moving = None if source.is_still else source
+    if output_is == "picture" and not all(
+        each is not None and each.is_still
+        for each in (source, *(driver for driver, _, _ in drivers.values()))
+    ):
+        raise InputError(
+            f"{output} is one picture, and this makes many; name it .mp4, or use pictures (-o frames/%05d.png)."
+        )
     wanted = recording.fps or ("source" if moving is not None and clip is not None else "driving")
     rate = choose_frame_rate(wanted, moving.frame_rate if moving is not None else None, driving_rate)
     return Checked(clip, moving, rate, _sound(recording, moving, audible))

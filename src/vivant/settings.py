@@ -18,6 +18,7 @@ from vivant.presets import DEFAULT_PRESET
 Length = Literal["shortest", "driving", "source"]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,8 @@ class Recording:
     """What moves it, unless --map says it all: a video, a GIF, a picture, a folder or pattern of pictures, or speech
     (.wav, .mp3, .flac ...)."""
     output: str | None = None
-    """Video (.mp4, .mov), a folder to put it in, or pictures (frames/%05d.png). [default: SOURCE--DRIVING.mp4]"""
+    """Video (.mp4, .mov), a folder to put it in, pictures (frames/%05d.png), or where one picture drives, one (.png,
+    .jpg). [default: SOURCE--DRIVING.mp4]"""
     preset: str = DEFAULT_PRESET
     """Name (see `vivant presets`) or checkpoint folder."""
     face: str | None = None
@@ -136,7 +138,8 @@ class Recording:
 
     def _beside(self, ending: str) -> Path:
         target = self.target
-        if target.suffix.lower() in VIDEO_SUFFIXES:
+        is_picture = target.suffix.lower() in PICTURE_SUFFIXES and "%" not in target.name
+        if target.suffix.lower() in VIDEO_SUFFIXES or is_picture:
             return target.with_name(target.stem + ending)
         return self.whole.with_name(self.whole.name + ending)
 

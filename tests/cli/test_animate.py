@@ -193,6 +193,24 @@ def test_pictures_in_pictures_out(run: Run, here: Path, face: np.ndarray, media:
     assert json.loads((here / "made.json").read_text())["inputs"]["driving"]["num_files"] == 3
 
 
+def test_a_picture_makes_a_picture(run: Run, here: Path, face: np.ndarray, media: Path, tiny: Path) -> None:
+    Image.fromarray(np.ascontiguousarray(face[:240, 70:310])).save(here / "smile.jpg")
+    line = ("animate", "-s", media / "face.png", "--preset", tiny)
+    assert run(*line, "-d", "smile.jpg", "-o", "made.png").code == 0
+    assert "one.mp4: 1 frames" in run(*line, "-d", "smile.jpg", "-o", "one.mp4", "--fps", "30").out
+    assert left_in(here) == ["made.json", "made.png", "one.json", "one.mp4", "smile.jpg"]
+    with Image.open(here / "made.png") as picture:
+        assert picture.size == (400, 400)
+    for words, says in {
+        ("-d", "smile.jpg", "-o", "made.png"): "made.png exists",
+        ("-d", media / "drive.mp4", "-o", "x.png"): "x.png is one picture, and this makes many",
+        ("-d", "smile.jpg", "-o", "x.psd"): "x.psd is neither a video nor a picture sequence",
+    }.items():
+        done = run(*line, *words)
+        assert done.code == 2
+        assert says in done.err
+
+
 def test_a_gif_drives_too(run: Run, here: Path, face: np.ndarray, media: Path, tiny: Path) -> None:
     first, *rest = [Image.fromarray(image) for image in shifted(face, 3)]
     first.save(here / "loop.gif", save_all=True, append_images=rest, duration=100)

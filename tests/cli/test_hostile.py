@@ -350,7 +350,7 @@ def test_bad_checkpoint(
 
 
 def test_unknown_preset(animate: Callable[..., Outcome], here: Path) -> None:
-    refused(animate(preset="liveportrait-nano"), "liveportrait-nano is neither a preset (liveportrait, ")
+    refused(animate(preset="liveportrait-nano"), "liveportrait-nano is neither a preset (")
 
 
 def test_convert_never_runs_code(run: Run, here: Path) -> None:

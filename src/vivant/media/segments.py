@@ -19,6 +19,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 
+from vivant.errors import InputError
 from vivant.media.h264 import (
     DEFAULT_CRF,
     REORDERED_FRAMES,
@@ -185,6 +186,37 @@ class SegmentedPictures:
 
     def _picture(self, index: int) -> Path:
         return self._folder / (self._pattern % index)
+
+
+class SegmentedPicture:
+    """One picture, of something that has one frame."""
+
+    def __init__(self, target: Path, parts: Parts, width: int, height: int, *, num_frames: int = 0) -> None:
+        """num_frames: 1 where it is there already. Raises InputError."""
+        check_pixels(target, width, height)
+        self._target = target
+        self.width, self.height = width, height
+        self._file = parts.folder / f"picture{target.suffix}"
+        self._num_frames = num_frames
+
+    def write(self, image: np.ndarray) -> None:
+        check_picture(image, (self.height, self.width))
+        if self._num_frames:
+            raise InputError(f"{self._target} is one picture; name it .mp4, or use a folder for more.")
+        with output_errors(self._target):
+            save_image(self._file, image)
+        self._num_frames += 1
+
+    def cut(self) -> None:
+        with output_errors(self._target):
+            settle(self._file)
+
+    def join(self) -> Move:
+        self.cut()
+        return Move(self._file.name, self._target)
+
+    def abort(self) -> None:
+        """A picture that was begun is written again."""
 
 
 def frame_bytes(video: Path) -> tuple[float, float, int]:

@@ -25,7 +25,7 @@ from vivant.media.h264 import (
     encoding,
     even_size,
 )
-from vivant.media.image import check_image_suffix, check_pixels, save_image
+from vivant.media.image import IMAGE_SUFFIXES, check_image_suffix, check_pixels, save_image
 from vivant.media.probe import number_field
 from vivant.media.soundtrack import Soundtrack, carried_sound
 from vivant.media.staging import StagedFile, StagedFolder, output_errors
@@ -54,20 +54,29 @@ def open_writer(
     the writers refuse.
     """
     path = Path(path)
-    if output_kind(path) == "video":
+    kind = output_kind(path)
+    if kind == "picture":
+        raise _no_output(path)
+    if kind == "video":
         return VideoWriter(
             path, frame_rate, width, height, crf=crf, audio_from=audio_from, overwrite=overwrite
         )
     return ImageSequenceWriter(path, width, height, overwrite=overwrite)
 
 
-def output_kind(path: Path) -> Literal["video", "pictures"]:
-    """What an output of that name is. Raises InputError where it can be neither."""
+def output_kind(path: Path) -> Literal["video", "picture", "pictures"]:
+    """What an output of that name is. Raises InputError where it can be none."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return "video"
     if number_field(path) or path.is_dir() or not path.suffix:
         return "pictures"
-    raise InputError(
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return "picture"
+    raise _no_output(path)
+
+
+def _no_output(path: Path) -> InputError:
+    return InputError(
         f"{path} is neither a video nor a picture sequence; name it .mp4 or .mov, "
         "or use a folder or folder/%05d.png."
     )
