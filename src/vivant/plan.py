@@ -126,7 +126,8 @@ def make_plan(
         trial = _tried(_trial_of(recording, Path(folder)), checked, engine, options, _Watch(began, progress))
         num_frames = _num_frames(recording, checked, engine, options, trial)
     output_bytes = trial.bytes_of(num_frames)
-    times_on_disk = 2 if output_kind(recording.target) == "video" else 1
+    # Segments, what they are joined to, and that with its credentials; pictures are moved.
+    copies = 2 + recording.credentials if output_kind(recording.target) == "video" else 1
     index_bytes = round(num_frames * (1 + SOUND_PACKETS_HZ / checked.frame_rate) * INDEX_BYTES_PER_PACKET)
     # Bookmarks are set behind whole segments: two, while one takes the place of the other.
     is_marked = num_frames / checked.frame_rate >= recording.segment_seconds
@@ -143,7 +144,7 @@ def make_plan(
         memory_bytes=None if process is None else process + index_bytes,
         gpu_memory_bytes=_gpu_bytes(engine),
         output_bytes=output_bytes,
-        disk_bytes=times_on_disk * output_bytes + (2 * trial.mark_bytes if is_marked else 0),
+        disk_bytes=copies * output_bytes + (2 * trial.mark_bytes if is_marked else 0),
         disk_free_bytes=shutil.disk_usage(recording.whole.absolute().parent).free,
         trial_frames=trial.num_frames,
     )
@@ -155,15 +156,22 @@ def _trial_of(recording: Recording, folder: Path) -> Recording:
     name = f"made/{target.name}" if "%" in target.name else f"made{target.suffix}"
     neutral = "0" if recording.reference_frame.strip().lower() == "auto" else recording.reference_frame
     return replace(
-        recording, output=str(folder / name), reference_frame=neutral, resume=False, overwrite=False
+        recording,
+        output=str(folder / name),
+        reference_frame=neutral,
+        credentials=False,
+        resume=False,
+        overwrite=False,
     )
 
 
 def _tried(
     trial: Recording, checked: Checked, engine: Engine[Any, Any, Any, Any, Any], options: Any, watch: _Watch
 ) -> _Trial:
+    from vivant.marks.job import JobMarks
     from vivant.outputs import Drawn, Outputs, Progressed, Shape
 
+    marks = JobMarks(trial, {})
     parts = Parts.open(trial.whole)
     try:
         with animated(trial, checked, engine, options, None) as animation:
@@ -174,7 +182,7 @@ def _tried(
             mark_bytes = 0
             with BackgroundWriter(outputs, queue_capacity(height, width)) as background:
                 for frame in islice(animation, TRIAL_FRAMES):
-                    background.write(Drawn(frame))
+                    background.write(Drawn(marks.apply(frame)))
                     watch.note()
                     if watch.is_enough:
                         break
