@@ -241,7 +241,8 @@ function stop() {
 
 function showPicture(detail) {
   screen.show(detail.image);
-  screen.noteLatency(client.viewed(detail));
+  const latency = client.viewed(detail);
+  if (!session.isVoice) screen.noteLatency(latency); // a voice's pictures wait for their sound
 }
 
 client.addEventListener("picture", ({ detail }) => {
