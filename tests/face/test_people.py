@@ -11,6 +11,8 @@ from vivant.face.mesh import FaceMesh
 from vivant.face.people import PeopleTracker, head_shape, shape_distance
 
 FRAMES = 36
+SIZES = ((1.4, 0.9), (0.9, 1.4))
+"""Which of the two heads is nearer to the camera."""
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +80,15 @@ def test_chosen_people_alone(detector: FaceDetector, mesh: FaceMesh, heads: list
 
 
 def test_after_a_cut_shape_tells(detector: FaceDetector, mesh: FaceMesh, heads: list[np.ndarray]) -> None:
-    """Another shot, in which the two have changed sides."""
+    """Another shot, in which the two have changed sides, and the other one is the larger."""
     tracker = PeopleTracker("all", detector=detector, mesh=mesh)
     for frame in range(6):
         before = tracker.update(scene(heads, crossing(frame)))
-    shot = scene(heads, crossing(FRAMES - 1))
+    other = 1 - int(before[0] is not None and before[0].landmarks.xy[:, 0].mean() > 430)
+    nearer = [
+        cv2.resize(head, None, fx=scale, fy=scale) for head, scale in zip(heads, SIZES[other], strict=True)
+    ]
+    shot = scene(nearer, crossing(FRAMES - 1))
     shot[shot == 120] = 20
     after = tracker.update(shot)
     for old, new in zip(before, after, strict=True):
