@@ -12,6 +12,7 @@ from vivant.studio.motion import (
     columns_of,
     neutral_motion,
     sample_motion,
+    sample_near,
     session_motions,
     set_gaze_lids,
 )
@@ -71,6 +72,22 @@ def test_sessions_start_calm_and_repeat_with_their_seed() -> None:
                for a, b in zip(first, again, strict=True))  # fmt: skip
     assert np.abs(first[0].head_angles).max() < 10
     assert len(session_motions(NAMES, 1, np.random.default_rng(3))) == 1
+
+
+def test_sessions_hold_heads_that_hardly_turn_while_lids_fall_and_mouths_open() -> None:
+    """Pairs that a driver shows most of the time; without them, networks copy open eyes into every blink."""
+    rng = np.random.default_rng(6)
+    base = sample_motion(NAMES, rng)
+    near = [sample_near(base, NAMES, rng) for _ in range(300)]
+    turned = np.stack([np.abs(motion.head_angles - base.head_angles).max() for motion in near])
+    assert np.percentile(turned, 95) < 8
+    still = [motion for motion, angle in zip(near, turned, strict=True) if angle == 0]
+    assert 80 < len(still) < 160
+    assert all((motion.shift_cm == base.shift_cm).all() for motion in still)
+    lids = np.stack([motion.expression[columns_of("eyeBlink", NAMES)].max() for motion in still])
+    jaws = np.stack([motion.expression[NAMES.index("jawOpen")] for motion in still])
+    assert (lids > 0.8).sum() > 5
+    assert np.unique(jaws).size > 10
 
 
 def test_unknown_shape_is_an_error() -> None:

@@ -32,7 +32,7 @@ from vivant.studio.renderer import Frame, Renderer
 
 Array = NDArray[Any]
 
-GENERATOR_VERSION = "4"
+GENERATOR_VERSION = "5"
 POSITION_SCALE = 32
 """vertex_xy holds pixels times this."""
 MM_PER_CM = 10.0

@@ -118,7 +118,9 @@ def make_person(model: FaceModel, number: int, seed: int) -> Person:
     stubble = float(rng.uniform(0.1, 0.8)) if inclination > 0.35 else 0.0
     freckles = float(rng.uniform(0.2, 1)) if rng.uniform() < 0.25 and darkness < 0.5 else 0.0
     skin = paint_skin(model, darkness, stubble, freckles, age, rng)
-    iris = _IRIS[rng.integers(6) if darkness < 0.45 else rng.choice([0, 5])] * 1.4 * rng.uniform(0.75, 1.25)
+    # Brown in most of the world; with all colours alike, networks paint every eye bluish.
+    brown = darkness >= 0.45 or rng.uniform() < 0.4
+    iris = _IRIS[rng.choice([0, 1, 5]) if brown else rng.integers(6)] * 1.4 * rng.uniform(0.75, 1.25)
     yellow = rng.uniform(0, 1)
     teeth = np.array([0.86, 0.83 - 0.06 * yellow, 0.78 - 0.20 * yellow]) * rng.uniform(0.8, 1.05)
     tongue = np.array([0.50, 0.17, 0.15]) * rng.uniform(0.75, 1.15) * np.array([1, rng.uniform(0.85, 1.2), 1])

@@ -18,6 +18,8 @@ Array = NDArray[Any]
 GAZE_YAW_LIMIT_DEGREES, GAZE_PITCH_LIMIT_DEGREES = 32.0, 20.0
 POSE_SPREAD_DEGREES = np.array([20.0, 11.0, 8.0])
 POSE_LIMIT_DEGREES = np.array([45.0, 25.0, 25.0])
+NEAR_SHARE = 0.6
+NEAR_SPREAD_DEGREES = np.array([3.0, 2.0, 1.5])
 
 # Probability and largest weight of each shape; a name without side stands for both sides of a pair.
 # Blinks and eye-look shapes are missing here because they are tied to lids and gaze.
@@ -173,14 +175,53 @@ def neutral_motion(names: Sequence[str]) -> Motion:
     return Motion(np.zeros(len(names), np.float32), np.zeros(2, np.float32), zero, zero, zero)
 
 
+def sample_near(base: Motion, names: Sequence[str], rng: np.random.Generator) -> Motion:
+    """The same head a moment later: pose the same or nearly, lids, gaze or mouth moved, or everything.
+
+    Drivers mostly look like this. Networks that only ever see unrelated poses learn to copy the source wherever the
+    pose is the same, blinks and all, and to paint eyes anew wherever it is not.
+    """
+    still = rng.uniform() < 0.4
+    sway = np.zeros(3) if still else rng.normal(size=3) * NEAR_SPREAD_DEGREES
+    angles = np.clip(base.head_angles + sway, -POSE_LIMIT_DEGREES, POSE_LIMIT_DEGREES).astype(np.float32)
+    torso = (base.torso_angles + 0.2 * sway).astype(np.float32)
+    shift = base.shift_cm if still else (base.shift_cm + rng.normal(size=3) * 0.15).astype(np.float32)
+    expression, gaze = base.expression.copy(), base.gaze.copy()
+    eyes = [i for i, name in enumerate(names) if name.startswith("eye")]
+    moved = rng.uniform(size=3) < (0.6, 0.4, 0.45)  # lids, gaze, mouth and brows
+    if moved[2]:
+        fresh = sample_expression(names, rng)
+        fresh[eyes] = expression[eyes]
+        expression = fresh
+    if moved[1]:
+        gaze = sample_gaze(rng)
+    set_gaze_lids(expression, gaze, names)
+    if moved[0]:
+        expression[columns_of("eyeBlink", names)] = 0
+        for column, weight in sample_blink(names, rng).items():
+            expression[column] = weight
+    return Motion(expression, gaze, angles, torso, shift)
+
+
 def session_motions(names: Sequence[str], num_frames: int, rng: np.random.Generator) -> list[Motion]:
-    """Frames of a training session: the first is close to neutral and frontal, the rest are independent."""
+    """Frames of a training session: the first is close to neutral and frontal, then unrelated and near ones.
+
+    NEAR_SHARE of the rest are near (see `sample_near`) to a frame before them, a third of these to the first.
+    """
     first = sample_motion(names, rng)
-    calm = Motion(
-        first.expression * 0.15,
-        first.gaze * 0.2,
-        first.head_angles * 0.2,
-        first.torso_angles * 0.2,
-        first.shift_cm * 0.3,
-    )
-    return [calm, *(sample_motion(names, rng) for _ in range(num_frames - 1))][:num_frames]
+    motions = [
+        Motion(
+            first.expression * 0.15,
+            first.gaze * 0.2,
+            first.head_angles * 0.2,
+            first.torso_angles * 0.2,
+            first.shift_cm * 0.3,
+        )
+    ]
+    while len(motions) < num_frames:
+        if rng.uniform() < NEAR_SHARE:
+            base = 0 if rng.uniform() < 1 / 3 else int(rng.integers(len(motions)))
+            motions.append(sample_near(motions[base], names, rng))
+        else:
+            motions.append(sample_motion(names, rng))
+    return motions[:num_frames]

@@ -62,6 +62,7 @@ class CompactStage:
             seed=config.seed,
             pairs=self.pairs,
             contrast=float(config.extra.get("contrast", 0.0)),
+            near=float(config.extra.get("near", 0.0)),
             turn=float(config.extra.get("turn", 0.0)),
             camera_distance=self.networks.motion_network.camera_distance,
         )

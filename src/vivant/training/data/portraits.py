@@ -24,6 +24,7 @@ from vivant.training.data.compose import NEUTRAL, Window, compose, random_grade
 FLIP_YZ = np.array([1.0, -1.0, -1.0], np.float32)
 """Studio camera axes (y up, z to the camera) to ours (y down, z inward)."""
 NUM_LANDMARKS = 68
+NEAR_DEGREES = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class PortraitSettings:
     crop_vy: float = -0.125
     contrast: float = 0.0
     """Share of the pairs whose driving face is, of three, the one whose expression differs most from the source's."""
+    near: float = 0.0
+    """Share of the pairs whose two heads are turned almost alike, where the session has such frames."""
     turn: float = 0.0
     """Standard deviation of in-plane rotation, radians (single pictures)."""
     camera_distance: float = 10.0
@@ -142,10 +145,16 @@ class Portraits(Dataset[dict[str, Tensor]]):
 
     def _pair(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         session = self.sessions[int(rng.integers(len(self.sessions)))]
-        source, driving = rng.integers(len(session.rotation), size=2).tolist()
-        if self.settings.contrast and rng.random() < self.settings.contrast:
+        source = int(rng.integers(len(session.rotation)))
+        candidates = np.arange(len(session.rotation))
+        near = bool(self.settings.near) and rng.random() < self.settings.near
+        if near:
+            away = np.abs(session.angles - session.angles[source]).max(1)
+            candidates = np.flatnonzero(away < NEAR_DEGREES)
+        driving = int(rng.choice(candidates))
+        if near or (self.settings.contrast and rng.random() < self.settings.contrast):
             # Closed mouths that open and open eyes that close are rare among random pairs and must be painted.
-            choice = [driving, *rng.integers(len(session.rotation), size=2).tolist()]
+            choice = [driving, *rng.choice(candidates, size=2).tolist()]
             change = np.abs(session.expression[choice] - session.expression[source]).sum(1)
             driving = choice[int(change.argmax())]
         return self.pair(session, source, driving, rng)
