@@ -133,6 +133,9 @@ def test_train_refuses(run: Run, here: Path) -> None:
     done = run("train", "liveportrait/debug_motion", "--data", "d", "-o", "o")
     assert done.code == 2
     assert "d holds no training sessions" in done.err
+    done = run("train", "liveportrait/debug_motion", "-o", "o")
+    assert done.code == 2
+    assert "give their folder as --data" in done.err
     assert left_in(here) == []
 
 

@@ -10,10 +10,13 @@ import typer
 
 def train(
     recipe: Annotated[str, typer.Argument(help="family/recipe, such as liveportrait/mini_motion.")],
-    data: Annotated[Path, typer.Option(help="Folder of sessions from `vivant studio render`.")],
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder of the run: snapshots, statistics, export.")
     ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of sessions from `vivant studio render`; speech needs none."),
+    ] = None,
     init: Annotated[Path | None, typer.Option(help="Checkpoint folder to start from.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Stop, with a snapshot, after this time.", min=0)

@@ -35,7 +35,7 @@ def find_recipe(name: str) -> Any:
 
 def train(
     name: str,
-    data: Path,
+    data: Path | None,
     folder: Path,
     *,
     init: Path | None = None,
@@ -47,6 +47,7 @@ def train(
     """Run a recipe on the sessions in `data`, in `folder`; resumes what is there. True when complete.
 
     Args:
+        data: None for recipes that see no pictures.
         init: a checkpoint folder to start from (the export of an earlier recipe); ignored when resuming.
         minutes: stop (with a snapshot) after this time.
         images: length of the run in images seen, schedule included; None: the recipe's. Must stay the same when
@@ -59,13 +60,18 @@ def train(
     recipe = find_recipe(name)
     if images is not None:
         recipe = replace(recipe, train=replace(recipe.train, num_images=images))
-    if hasattr(recipe, "reading"):  # of clips, beside the sessions
-        recipe = recipe.reading(data)
-    # Most recipes learn from sessions of single frames; one that does not says where its data are.
-    find_data = getattr(recipe, "find_data", None)
-    sessions = find_data(data) if find_data is not None else find_sessions(data, held_out=False)
-    pictures = random_backgrounds(NUM_BACKGROUNDS, int(recipe.train.extra["size_px"]), recipe.train.seed)
-    stage = recipe.build(sessions, pictures, init)
+    if "size_px" not in recipe.train.extra:  # a recipe without pictures
+        stage = recipe.build(init)
+    elif data is None:
+        raise InputError(f"{name} learns from rendered people; give their folder as --data.")
+    else:
+        if hasattr(recipe, "reading"):  # of clips, beside the sessions
+            recipe = recipe.reading(data)
+        # Most recipes learn from sessions of single frames; one that does not says where its data are.
+        find_data = getattr(recipe, "find_data", None)
+        sessions = find_data(data) if find_data is not None else find_sessions(data, held_out=False)
+        pictures = random_backgrounds(NUM_BACKGROUNDS, int(recipe.train.extra["size_px"]), recipe.train.seed)
+        stage = recipe.build(sessions, pictures, init)
     folder.mkdir(parents=True, exist_ok=True)
     target: torch.device = choose_device(device)
     return Trainer(stage, recipe.train, folder, target, report).run(minutes)
