@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vivant.engines.liveportrait.editing_compact import SHAPES_FILE, UNIT
+from vivant.engines.liveportrait.face_shapes import SHAPES_FILE, UNIT
 from vivant.studio.camera import UNIT_CM
 from vivant.studio.face_model import FaceModel, load_face_model
 from vivant.studio.motion import columns_of, set_gaze_lids

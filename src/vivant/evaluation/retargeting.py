@@ -1,7 +1,7 @@
 """Stitching and retargeting, measured: do shoulders stay, do eyes and lips open as far as asked, and only they?
 
-Shoulders: the portrait is turned and tilted; its picture below the chin, pasted back, is compared with that of the
-portrait drawn unmoved. Openness: eyes and lips are asked for ratios from 0 to 0.8; the face mesh, an outside judge,
+Shoulders: the portrait is turned, tilted and moved; its picture below the chin, pasted back, is compared with that of
+the portrait drawn unmoved. Openness: eyes and lips are asked for ratios from 0 to 0.8; the face mesh, an outside judge,
 says what came out, and the picture elsewhere is compared with the first of the sweep. Letters: T pictures.
 """
 
@@ -31,10 +31,12 @@ from vivant.face.paste import paste_back
 from vivant.face.points import Landmarks, eye_openness, lip_openness, to_68
 from vivant.ops.rotation import rotation_from_degrees
 
-PROTOCOL = "retargeting/1"
+PROTOCOL = "retargeting/2"
 SWEEP = (0.0, 0.2, 0.4, 0.6, 0.8)
 TURNS_DEGREES = ((0.0, 15.0, 0.0), (0.0, -15.0, 0.0), (10.0, 0.0, 0.0), (0.0, 0.0, 8.0))
 """Pitch, yaw and roll added to the portrait's own pose."""
+SHIFTS = ((0.1, 0.0, 1.0), (0.0, 0.08, 1.0), (0.0, 0.0, 1.12))
+"""Sideways and down in crop units (whole crop = 2), and size: the head moved without turning."""
 STILL = Options(smoothing_ms=0)
 
 
@@ -105,7 +107,11 @@ def _measure(
         own = replace(own, eyes_open=eyes, lips_open=own.scale.new_tensor([[lip_openness(landmarks)]]))
         portrait = replace(portrait, motion=own)
     at = _points_in_crop(engine, portrait, landmarks)
-    turns = [own, *(_turned(own, *angles) for angles in TURNS_DEGREES)]
+    turns = [
+        own,
+        *(_turned(own, *angles) for angles in TURNS_DEGREES),
+        *(_shifted(own, *shift) for shift in SHIFTS),
+    ]
     pasted: dict[str, Tensor] = {}
     for word, stitching in (("off", False), ("on", True)):
         frames = _draw(engine, portrait, turns, [replace(STILL, stitching=stitching)] * len(turns))
@@ -151,6 +157,11 @@ def _draw(
 def _turned(motion: Motion, pitch: float, yaw: float, roll: float) -> Motion:
     turn = rotation_from_degrees(*(torch.tensor([angle]).to(motion.rotation) for angle in (pitch, yaw, roll)))
     return replace(motion, rotation=motion.rotation @ turn)
+
+
+def _shifted(motion: Motion, right: float, down: float, size: float) -> Motion:
+    shift = motion.translation.new_tensor([[right, down, 0.0]])
+    return replace(motion, translation=motion.translation + shift, scale=size * motion.scale)
 
 
 def _points_in_crop(engine: LivePortrait, portrait: LivePortraitPortrait, landmarks: Landmarks) -> Tensor:
@@ -215,7 +226,7 @@ def _report(engine: LivePortrait, findings: Findings, skipped: int) -> Report:
                 note="Means. Eyes: lid distance over eye width; lips: lip distance over mouth width.",
             ),
             Table(
-                title="Error below the chin after turning the head, levels of 255",
+                title="Error below the chin after turning and moving the head, levels of 255",
                 columns=("portrait", "without stitching", "with"),
                 rows=tuple(people),
                 note="Mean absolute difference from the portrait drawn unmoved, pasted back where there is a picture.",

@@ -13,10 +13,12 @@ from torch import Tensor
 from vivant.engines.liveportrait import points
 from vivant.engines.liveportrait.config import Options, published, tiny, tiny_whole
 from vivant.engines.liveportrait.engine import LivePortrait
+from vivant.engines.liveportrait.generator_compact import shoulders_still
 from vivant.engines.liveportrait.motion import Motion, amplify, drive, keypoints, rescaled
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
 from vivant.engines.liveportrait.retargeting import neutral_reference, place
+from vivant.engines.liveportrait.retargeting_compact import WIDEST_EYES, WIDEST_LIPS
 from vivant.errors import InputError
 from vivant.session import Session
 
@@ -57,7 +59,7 @@ def placed(networks: Any, source: Motion, driving: Motion, options: Options, con
     return place(networks, source, own(source, config), driving, driving[0], options, config)
 
 
-@pytest.mark.parametrize("wanted", [0.0, 0.2, 0.8])
+@pytest.mark.parametrize("wanted", [0.0, 0.2, 0.35])
 def test_geometry_opens_eyes_and_lips_as_far_as_asked(networks: CompactNetworks, wanted: float) -> None:
     source, driving = face(1), face(3, 1)
     plain, before = placed(networks, source, driving, Options())
@@ -73,6 +75,18 @@ def test_geometry_opens_eyes_and_lips_as_far_as_asked(networks: CompactNetworks,
     still = [i for i in still if i not in points.MOUTH_REGION]
     assert torch.equal(after[:, still], before[:, still])
     assert torch.equal(driven.rotation, plain.rotation), "retargeting corrects, it does not discard"
+
+
+def test_asking_for_more_opens_more_and_never_beyond_a_face(networks: CompactNetworks) -> None:
+    source = face(1)
+    opened = []
+    for wanted in (0.0, 0.2, 0.4, 0.6, 0.8):
+        ratios = torch.full((1, 2), wanted), torch.full((1, 1), wanted)
+        changed, _ = networks.retarget(source, own(source), source, *ratios)
+        opened.append(torch.stack(points.openness(changed.canonical + changed.expression))[:, 0])
+    table = torch.stack(opened)
+    assert bool((table.diff(dim=0) > 0.005).all()), table
+    assert bool((table[-1] < 1.02 * torch.tensor([WIDEST_EYES, WIDEST_EYES, WIDEST_LIPS])).all())
 
 
 def test_eyes_and_lips_do_not_meet(networks: CompactNetworks) -> None:
@@ -158,9 +172,7 @@ def test_one_picture_drives_from_a_neutral_face() -> None:
     assert float((driven.expression - source.expression).abs().max()) > 0
 
 
-@pytest.mark.parametrize(
-    "wish", [{"stitching": True}, {"eye_retargeting": True}, {"lips_open": 0.1}, {"normalize_lip": True}]
-)
+@pytest.mark.parametrize("wish", [{"eye_retargeting": True}, {"lips_open": 0.1}, {"normalize_lip": True}])
 def test_what_the_preset_cannot_do_is_refused(wish: dict[str, Any]) -> None:
     engine = LivePortrait(tiny(), CompactNetworks(tiny()))
     portrait = engine.prepare(torch.rand(3, 64, 64), face=None)
@@ -170,6 +182,27 @@ def test_what_the_preset_cannot_do_is_refused(wish: dict[str, Any]) -> None:
     session.options = Options(**wish)
     with pytest.raises(InputError, match="no networks for"):
         session.push(torch.rand(3, 64, 64))
+
+
+def test_compact_stitching_holds_the_shoulders_and_leaves_the_face_alone() -> None:
+    source = own(face(1))
+    driven = source + torch.tensor([0.2, -0.1, 0.0])
+    still = shoulders_still(source, driven, 64)
+    chin = float(source[:, list(points.JAW), 1].max())
+    rows = (torch.arange(64) + 0.5) / 32 - 1
+    assert still.shape == (1, 64, 64, 1)
+    assert float(still[0, rows < chin].max()) == 0
+    assert float(still[0, -1].min()) == 1
+    torch.manual_seed(0)
+    engine = LivePortrait(WHOLE, CompactNetworks(WHOLE))
+    portrait = engine.prepare(torch.rand(3, 64, 64), face=None)
+    drawn = []
+    for stitching in (False, True, None):
+        session = Session(engine, portrait, Options(stitching=stitching))
+        session.push(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1)))
+        drawn += session.push(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(2)))
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[1], drawn[2]), "on where nothing is said"
 
 
 def test_unmeasured_openness_is_refused(plain: PublishedNetworks) -> None:

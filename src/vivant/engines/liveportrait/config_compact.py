@@ -10,9 +10,8 @@ NUM_POINTS = 81
 
 @dataclass(frozen=True, kw_only=True)
 class RetargetingConfig:
-    """Hidden widths of the three small networks of stage II."""
+    """Hidden widths of the two small networks of stage II."""
 
-    stitching_hidden: tuple[int, ...]
     eye_hidden: tuple[int, ...]
     lip_hidden: tuple[int, ...]
 
@@ -44,7 +43,7 @@ class CompactConfig:
     num_decoder_blocks: int
     """Residual blocks at 1/8 of the crop."""
     retargeting: RetargetingConfig | None = None
-    """Stitching and retargeting networks; None in checkpoints that never saw stage II."""
+    """Retargeting networks; None in checkpoints that never saw stage II."""
 
     def __post_init__(self) -> None:
         if len(self.pose_channels) < 2 or len(self.local_channels) < 2:
@@ -73,15 +72,13 @@ def mini_compact() -> CompactConfig:
 
 
 def mini_retargeting() -> RetargetingConfig:
-    """As wide as the published ones."""
-    return RetargetingConfig(
-        stitching_hidden=(128, 128, 64), eye_hidden=(128, 128, 64), lip_hidden=(128, 128, 64)
-    )
+    """900 parameters: what they correct is a handful of numbers."""
+    return RetargetingConfig(eye_hidden=(16, 16), lip_hidden=(16, 16))
 
 
 def tiny_retargeting() -> RetargetingConfig:
     """A size for tests."""
-    return RetargetingConfig(stitching_hidden=(8,), eye_hidden=(8,), lip_hidden=(8,))
+    return RetargetingConfig(eye_hidden=(8,), lip_hidden=(8,))
 
 
 def tiny_compact() -> CompactConfig:

@@ -1,16 +1,13 @@
 """What the compact networks make of the Controls: shapes of the face model, mixed, fitted to the portrait, bounded.
 
-The shapes (edit_shapes.json) say how far full blendshapes of ICT-FaceKit move the 81 keypoints of its mean face; each
+The shapes (`face_shapes`) are full blendshapes of ICT-FaceKit; each
 touches its own part of the face, and so sliders are independent. Lids and lips that close are fitted to the portrait:
 closed is closed, however far they were open. Legend: K keypoints.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,11 +15,8 @@ from torch import Tensor
 from vivant.controls import Controls
 from vivant.engines.liveportrait import points
 from vivant.engines.liveportrait.config_compact import NUM_POINTS
+from vivant.engines.liveportrait.face_shapes import shapes
 from vivant.engines.liveportrait.motion import Motion
-
-SHAPES_FILE = "edit_shapes.json"
-UNIT = 1e-4
-"""Of the file: 0.01 mm, in the unit of the keypoints, 10 cm."""
 
 RECIPES: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
     "gaze_x": ({"lookRight": 0.8}, {"lookLeft": 0.8}),
@@ -71,13 +65,6 @@ UPPER_LIP = {49: 0.5, 50: 1.0, 51: 1.0, 52: 1.0, 53: 0.5, 61: 1.0, 62: 1.0, 63: 
 LOWER_LIP = {55: 0.5, 56: 1.0, 57: 1.0, 58: 1.0, 59: 0.5, 65: 1.0, 66: 1.0, 67: 1.0}
 UPPER_LIP_SHARE = 0.4
 """Of the way on which open lips close."""
-
-
-@lru_cache(maxsize=1)
-def shapes() -> Mapping[str, Tensor]:
-    """(K, 3) by name, units of 10 cm, head frame; names without a side are both sides together."""
-    rows = json.loads(Path(__file__).with_name(SHAPES_FILE).read_text("utf-8"))
-    return {name: torch.tensor(row).view(NUM_POINTS, 3) * UNIT for name, row in rows.items()}
 
 
 def expression(source: Motion, controls: Controls) -> Tensor:

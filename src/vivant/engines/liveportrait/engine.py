@@ -43,6 +43,7 @@ from vivant.engines.liveportrait.retargeting import (
     RetargetingNetworks,
     check_options,
     place,
+    stitches,
 )
 from vivant.engines.liveportrait.steadying import steady
 from vivant.errors import InputError
@@ -69,8 +70,12 @@ class Networks(RetargetingNetworks, Protocol):
         keypoints_driving: Tensor,
         source: Motion,
         driving: Motion,
+        held: Tensor | None = None,
     ) -> Tensor:
-        """One appearance, keypoints (1, K, 3) and (T, K, 3), their motions -> (T, 3, S', S') in [0, 1]."""
+        """One appearance, keypoints (1, K, 3) and (T, K, 3), their motions -> (T, 3, S', S') in [0, 1].
+
+        held: (1, 1), 1 where shoulders stay where they are, as far as `stitch` has not seen to that; else 0.
+        """
 
     def fold(self) -> None:
         """Merge what is constant at inference into the convolutions."""
@@ -152,7 +157,10 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         return {
             "appearance": (image,),
             "motion": (image,),
-            "generate": (portrait.appearance, portrait.keypoints, driven, source, driving),
+            "generate": (
+                *(portrait.appearance, portrait.keypoints, driven, source, driving),
+                driven.new_ones(1, 1),
+            ),
         } | self._networks.retargeting_calls(portrait.keypoints, driven)
 
     @staticmethod
@@ -248,7 +256,12 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         )
         with precision.computing(self.device, self.dtype):
             frames = self._networks.generate(
-                portrait.appearance, portrait.keypoints, where, portrait.motion, driven
+                portrait.appearance,
+                portrait.keypoints,
+                where,
+                portrait.motion,
+                driven,
+                where.new_full((1, 1), float(stitches(self._networks, state.options, self.config))),
             )
         return frames.float().clamp(0, 1)
 

@@ -34,6 +34,8 @@ from vivant.engines.liveportrait.layers_compact import (
 
 CONTOUR_SIGMA_PX = 0.9
 """Width of the drawn contours in pixels of the half-resolution picture."""
+NECK_SHARE = 0.7
+"""Of the way from chin to lower edge, the part over which stitching brings the flow to rest."""
 
 
 class Appearance(NamedTuple):
@@ -59,6 +61,20 @@ class Generated(NamedTuple):
 def motion_code(rotation: Tensor, expression: Tensor) -> Tensor:
     """(B, 9 + 3K): what the picture planes cannot show, for the bottleneck."""
     return torch.cat([rotation.flatten(1), expression.flatten(1) * 5], 1)
+
+
+def shoulders_still(kp_source: Tensor, kp_driving: Tensor, size: int) -> Tensor:
+    """(B, size, size, 1): 0 down to the lower of the two chins, 1 at the lower edge: the neck gives way between.
+
+    Stitching of the compact set (what M_st of Eq. 5 asks for): its 81 keypoints are all on the head, so no offset
+    of theirs can hold a shoulder, but the flow can.
+    """
+    jaw = list(points.JAW)
+    chin = torch.maximum(kp_source[:, jaw, 1].amax(1), kp_driving[:, jaw, 1].amax(1))[:, None]
+    rows = pixel_grid(size, kp_driving.device)[:, :1, 1].T
+    below = ((rows - chin) / (NECK_SHARE * (1 - chin).clamp(min=0.2))).clamp(0, 1)
+    still = below * below * (3 - 2 * below)
+    return still[:, :, None, None].expand(-1, -1, size, -1)
 
 
 class Encoder(nn.Module):
@@ -184,8 +200,12 @@ class CompactGenerator(nn.Module):
         kp_driving: Tensor,
         code_source: Tensor,
         code_driving: Tensor,
+        still: Tensor | None = None,
     ) -> Generated:
-        """kp_* (B, K, 3) crop units, code_* (B, 9 + 3K) from `motion_code` -> Generated."""
+        """kp_* (B, K, 3) crop units, code_* (B, 9 + 3K) from `motion_code` -> Generated.
+
+        still: (B, S/2, S/2, 1), how far each pixel stays where it is in the source (see `shoulders_still`).
+        """
         dtype = self.leave.weight.dtype
         layers = appearance.layers
         half = layers.shape[-1] // 2
@@ -196,6 +216,7 @@ class CompactGenerator(nn.Module):
             F.avg_pool2d(layers[:, :4], 4), F.avg_pool2d(drawn_both, 2), kp_source, kp_driving, code
         )
         flow = self._refine_flow(coarse, features, appearance.half, drawn)
+        flow = flow if still is None else flow * (1 - still)
 
         def lay(x: Tensor) -> Tensor:
             return x.to(dtype, memory_format=torch.channels_last)

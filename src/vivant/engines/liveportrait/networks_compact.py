@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from vivant.engines.liveportrait.config import Config
-from vivant.engines.liveportrait.generator_compact import Appearance, CompactGenerator, motion_code
+from vivant.engines.liveportrait.generator_compact import (
+    Appearance,
+    CompactGenerator,
+    motion_code,
+    shoulders_still,
+)
 from vivant.engines.liveportrait.layers_compact import ConvNormAct, Up
 from vivant.engines.liveportrait.motion import Motion, keypoints
 from vivant.engines.liveportrait.motion_compact import CompactMotion, CompactMotionNetwork
@@ -49,11 +54,13 @@ class CompactNetworks(nn.Module):
     def has_retargeting(self) -> bool:
         return self.retargeting is not None
 
+    @property
+    def has_stitching(self) -> bool:
+        return True
+
     def stitch(self, source: Tensor, driven: Tensor) -> Tensor:
-        """x_s (1 or T, K, 3) and x_d (T, K, 3) -> x_d + S(x_s, x_d)."""
-        assert self.retargeting is not None, "callers ask has_retargeting first"
-        with torch.autocast(driven.device.type, enabled=False):
-            return driven + self.retargeting.stitch(source.float().expand_as(driven), driven.float())
+        """x_d as it is: these keypoints are all on the head, and `generate` holds the shoulders."""
+        return driven
 
     def retarget(
         self,
@@ -86,12 +93,11 @@ class CompactNetworks(nn.Module):
         return changed, after - before
 
     def retargeting_calls(self, source: Tensor, driven: Tensor) -> dict[str, tuple[Tensor, ...]]:
-        """Example calls of the three small networks, for keypoints (1, K, 3); none where there are none."""
+        """Example calls of the two small networks, for points (1, K, 3); none where there are none."""
         if self.retargeting is None:
             return {}
         now, wanted = source.new_full((1, 2), 0.3), source.new_full((1, 2), 0.2)
         return {
-            "retargeting.stitch": (source, driven),
             "retargeting.open_eyes": (source, now, wanted),
             "retargeting.open_lips": (source, now[:, :1], wanted[:, :1]),
         }
@@ -103,9 +109,17 @@ class CompactNetworks(nn.Module):
         keypoints_driving: Tensor,
         source: Motion,
         driving: Motion,
+        held: Tensor | None = None,
     ) -> Tensor:
-        """Appearance of one portrait and keypoints (B, K, 3) -> (B, 3, S, S) in [0, 1]."""
+        """Appearance of one portrait and keypoints (B, K, 3) -> (B, 3, S, S) in [0, 1].
+
+        held: (1, 1), 1 where shoulders stay in their place, 0 (and None) where they follow.
+        """
         count = len(keypoints_driving)
+        still = None
+        if held is not None:
+            side = appearance[0].shape[-1] // 2
+            still = held[..., None, None] * shoulders_still(keypoints_source, keypoints_driving, side)
 
         def spread(x: Tensor) -> Tensor:
             return x.expand(count, *x.shape[1:]) if len(x) == 1 else x
@@ -116,6 +130,7 @@ class CompactNetworks(nn.Module):
             keypoints_driving,
             spread(motion_code(source.rotation, source.expression)),
             motion_code(driving.rotation, driving.expression),
+            still,
         ).image
 
     @torch.no_grad()

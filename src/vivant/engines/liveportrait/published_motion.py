@@ -154,7 +154,7 @@ def stitches(networks: RetargetingNetworks, options: Options, config: Config) ->
     """As asked; else if the checkpoint can, but for animals, whose shoulders the human network does not know."""
     if options.stitching is not None:
         return options.stitching
-    return networks.has_retargeting and config.subject is None
+    return networks.has_stitching and config.subject is None
 
 
 def finish_published(
@@ -177,7 +177,7 @@ def finish_published(
     """
     frames = len(where)
     source = source.repeat(frames) if len(source) == 1 else source
-    stitched = networks.has_retargeting if options.stitching is None else options.stitching
+    stitched = networks.has_stitching if options.stitching is None else options.stitching
     if options.retargets_eyes or options.retargets_lips:
         if options.relative:  # the driven motion is discarded
             driven, where = source, source_keypoints.expand(frames, -1, -1)

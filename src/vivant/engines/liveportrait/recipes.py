@@ -39,6 +39,7 @@ from vivant.engines.liveportrait.recipes_stage2 import (
 )
 from vivant.engines.liveportrait.stages import CompactStage, GeneratorStage, MotionStage
 from vivant.engines.liveportrait.stages_published import AnimalStage, PublishedStage, term_weights
+from vivant.engines.liveportrait.voice_training import VoiceRecipe, debug_voice, voice
 from vivant.errors import CheckpointError
 from vivant.face.identity import load_identity
 from vivant.presets import find_checkpoint
@@ -129,6 +130,7 @@ def mini_generator() -> Recipe:
         extra={
             "size_px": 128,
             "contrast": 0.5,
+            "near": 0.6,
             "predicted_start": 0.0,
             "predicted_end": 0.6,
             "critic_weight": 0.5,
@@ -148,6 +150,7 @@ def mini_finish() -> Recipe:
         extra={
             "size_px": 256,
             "contrast": 0.5,
+            "near": 0.6,
             "predicted_start": 0.4,
             "predicted_end": 0.7,
             "critic_weight": 2.0,
@@ -358,7 +361,7 @@ def debug_published_stage1() -> PublishedRecipe:
     return PublishedRecipe(train, tiny_published())
 
 
-RECIPES: dict[str, Callable[[], Recipe | PublishedRecipe | RetargetingRecipe]] = {
+RECIPES: dict[str, Callable[[], Recipe | PublishedRecipe | RetargetingRecipe | VoiceRecipe]] = {
     f.__name__: f
     for f in (
         mini_motion,
@@ -377,5 +380,7 @@ RECIPES: dict[str, Callable[[], Recipe | PublishedRecipe | RetargetingRecipe]] =
         mini_stage2_gpu,
         published_stage2,
         debug_stage2,
+        voice,
+        debug_voice,
     )
 }

@@ -51,12 +51,12 @@ class RetargetingRecipe:
 
 
 def mini_stage2() -> RetargetingRecipe:
-    """Stitching and retargeting of liveportrait-mini, from the export of `mini_finish`."""
+    """Retargeting of liveportrait-mini, from the export of `mini_finish`."""
     train = TrainConfig(
         name="mini_stage2",
-        num_images=8000,
+        num_images=2400,
         batch_size=4,
-        groups=(ParameterGroup(modules=("retargeting",), learning_rate=1e-3, weight_decay=0.0),),
+        groups=(ParameterGroup(modules=("retargeting",), learning_rate=2e-3, weight_decay=0.0),),
         warmup_images=80,
         ema_decay=0.98,
         extra={"size_px": 192},

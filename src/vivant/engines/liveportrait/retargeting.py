@@ -42,8 +42,12 @@ class RetargetingNetworks(Protocol):
     """S, R_eyes and R_lip of either set of networks."""
 
     @property
+    def has_stitching(self) -> bool:
+        """Whether shoulders can be held."""
+
+    @property
     def has_retargeting(self) -> bool:
-        """Whether the checkpoint holds the three networks."""
+        """Whether the checkpoint holds R_eyes and R_lip."""
 
     def stitch(self, source: Tensor, driven: Tensor) -> Tensor:
         """x_s and x_d (1 or T, K, 3) and (T, K, 3) -> x_d + S(x_s, x_d)."""
@@ -103,9 +107,7 @@ def place(
     where = amplify(source_keypoints, where, options.driving_multiplier)
     eyes, lips = wanted_openness(start, driving, first, options)
     if eyes is not None or lips is not None:
-        # Only the keypoints move: the compact generator's codes of widest mouths were never seen in training, and
-        # smeared the eyes when they were tried.
-        _, offset = networks.retarget(source, source_keypoints, driven, eyes, lips)
+        driven, offset = networks.retarget(source, source_keypoints, driven, eyes, lips)
         where = where + offset
     return driven, networks.stitch(source_keypoints, where) if stitches(networks, options, config) else where
 
@@ -115,12 +117,12 @@ def check_options(networks: RetargetingNetworks, options: Options, config: Confi
     if config.subject == "animal":
         _check_animal(options)
     asked = {
-        "stitching": bool(options.stitching),
-        "eye retargeting": options.retargets_eyes,
-        "lip retargeting": options.retargets_lips,
-        "normalize_lip": options.normalize_lip,
+        "stitching": bool(options.stitching) and not networks.has_stitching,
+        "eye retargeting": options.retargets_eyes and not networks.has_retargeting,
+        "lip retargeting": options.retargets_lips and not networks.has_retargeting,
+        "normalize_lip": options.normalize_lip and not networks.has_retargeting,
     }
-    if not networks.has_retargeting and any(asked.values()):
+    if any(asked.values()):
         wishes = " and ".join(name for name, wish in asked.items() if wish)
         raise InputError(
             f"this preset has no networks for {wishes}; leave it out, or use a preset that was trained for it"

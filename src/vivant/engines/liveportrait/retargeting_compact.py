@@ -1,14 +1,16 @@
-"""S, R_eyes and R_lip of the compact networks: what geometry says, plus what small networks learn on top.
+"""R_eyes and R_lip of the compact networks: amounts of the face model's shapes, solved, then corrected a little.
 
-The 81 keypoints have names, so closing an eye is known to the millimetre: move the upper lid to the lower one. What
-is not known is what the generator makes of it, and that is what stage II teaches. Eyes and lips are corrected in
-the head's frame, as expression, so that turning the head changes nothing and the generator's codes agree with the
-keypoints; stitching works on keypoints in the crop, as in the paper. Untrained, S changes nothing and R is geometry.
-Legend: B batch, K keypoints.
+The 81 keypoints have names and the face model says how they move when a lid falls or a jaw drops, so how much of a
+shape opens an eye so far is a division. What the generator makes of it is learned: small networks correct the
+amounts (Eq. 6), never the points one by one, so that what they ask for stays a face. They act in the head's frame, as
+expression, so that turning the head changes nothing. Untrained, R is geometry. S is not here: keypoints on a head
+hold no shoulders, so the compact generator does it in its flow (`generator_compact.shoulders_still`, decision 0021).
+Legend: B batch, K keypoints, E blendshapes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -16,24 +18,25 @@ from torch import Tensor, nn
 
 from vivant.engines.liveportrait import points
 from vivant.engines.liveportrait.config_compact import NUM_POINTS, RetargetingConfig
+from vivant.engines.liveportrait.face_shapes import shapes
 
-UPPER_LID_SHARE = 0.85
-"""Of a blink's travel; the lower lid does the rest."""
 EYES = (
     ((36, 39), ((37, 41), (38, 40))),
     ((42, 45), ((43, 47), (44, 46))),
 )
 """Right eye (image left), left eye: corners, and pairs of upper and lower lid points."""
-LOWER_LIP = {65: 1.0, 66: 1.0, 67: 1.0, 55: 0.6, 56: 1.0, 57: 1.0, 58: 1.0, 59: 0.6}
-JAW = {5: 0.3, 6: 0.6, 7: 0.9, 8: 1.0, 9: 0.9, 10: 0.6, 11: 0.3}
-"""How much of the lower lip's travel each point takes part in."""
-OFFSET_UNIT = 0.1
-"""Stitching offsets are this large where the network says 1: a twentieth of the crop."""
-LEARNED_REACH = 0.04
-"""Learned offsets of eyes and lips stay below this, 4 mm: free ones learned to fool the reader and tore mouths."""
+LIPS = ((points.LIP_CORNER_RIGHT, points.LIP_CORNER_LEFT), ((points.LIP_TOP_INNER, points.LIP_BOTTOM_INNER),))
+SHAPES = ("eyeBlink_R", "eyeBlink_L", "eyeWide_R", "eyeWide_L", "jawOpen", "mouthLowerDown", "mouthUpperUp")
+"""Blendshapes that retargeting mixes (see face_shapes)."""
+BLINK, WIDE, JAW, LIP_SHAPES = slice(0, 2), slice(2, 4), 4, slice(4, 7)
+WIDEST_EYES = 0.5
+WIDEST_LIPS = 0.75
+"""Openness is asked for up to 0.8, and wider than this no face opens: beyond three quarters of it less and less."""
+REACH = 0.35
+"""Of the change in amounts that geometry asks for, learned corrections add or take this much at most."""
 
 
-def offset_network(num_in: int, hidden: tuple[int, ...], num_out: int) -> nn.Sequential:
+def correction_network(num_in: int, hidden: tuple[int, ...], num_out: int) -> nn.Sequential:
     """Linear layers with ReLU between them; the last starts at zero."""
     layers: list[nn.Module] = []
     for a, b in pairwise((num_in, *hidden)):
@@ -45,65 +48,65 @@ def offset_network(num_in: int, hidden: tuple[int, ...], num_out: int) -> nn.Seq
 
 
 class CompactRetargeting(nn.Module):
-    """The three networks. Float32 always: they are a thousandth of the arithmetic and decide where things are."""
+    """The two networks. Float32 always: they are a thousandth of the arithmetic and decide where things are."""
 
     keep_float32 = True
 
+    shapes: Tensor
+
     def __init__(self, sizes: RetargetingConfig):
         super().__init__()
-        n = 3 * NUM_POINTS
-        self.eye_points = [*points.EYE_RIGHT, *points.EYE_LEFT]
-        self.lip_points = list(points.MOUTH_REGION)
-        self.stitching = offset_network(2 * n, sizes.stitching_hidden, n + 2)
-        self.eyes = offset_network(n + 4, sizes.eye_hidden, 3 * len(self.eye_points))
-        self.lips = offset_network(n + 2, sizes.lip_hidden, 3 * len(self.lip_points))
-
-    def stitch(self, source: Tensor, driven: Tensor) -> Tensor:
-        """x_s and x_d (B, K, 3), crop units -> Delta_st (B, K, 3)."""
-        out = OFFSET_UNIT * self.stitching(torch.cat([source.flatten(1), (driven - source).flatten(1)], 1))
-        return out[:, :-2].view_as(driven) + nn.functional.pad(out[:, None, -2:], (0, 1))
+        self.eyes = correction_network(6, sizes.eye_hidden, 4)
+        self.lips = correction_network(3, sizes.lip_hidden, 3)
+        # Only lids, only lips and jaw: what is asked of eyes leaves cheeks alone.
+        eyes, mouth = torch.zeros(2, NUM_POINTS, 1)
+        eyes[[*points.EYE_RIGHT, *points.EYE_LEFT]] = 1
+        mouth[list(points.MOUTH_REGION)] = 1
+        mixed = [shapes()[name] * (eyes if name.startswith("eye") else mouth) for name in SHAPES]
+        self.register_buffer("shapes", torch.stack(mixed), persistent=False)
 
     def open_eyes(self, shape: Tensor, now: Tensor, wanted: Tensor) -> Tensor:
         """Points in the head (B, K, 3), openness (B, 2) now and wanted -> Delta_eyes (B, K, 3)."""
-        known = _open_eyes(shape, now, wanted)
-        learned = self.eyes(torch.cat([shape.flatten(1), now, wanted - now], 1)).view(len(shape), -1, 3)
-        # Times the change wanted: what is right already stays exactly as it is.
-        change = (wanted - now).abs().clamp(max=0.2) * 5
-        each = change.repeat_interleave(len(self.eye_points) // 2, 1)[..., None]
-        return _added(known, self.eye_points, LEARNED_REACH * each * learned.tanh())
+        grow = natural(wanted, now, WIDEST_EYES) - now
+        blink, wide = (
+            torch.stack([_needed(shape, self.shapes[first + e], EYES[e], grow[:, e]) for e in range(2)], 1)
+            for first in (BLINK.start, WIDE.start)
+        )
+        # To close, lids fall; to open, one half is lids that rise, and the other brows and lids of a wide eye.
+        blink = torch.where(grow > 0, 0.5 * blink, blink)
+        wide = torch.where(grow > 0, 0.5 * wide, torch.zeros_like(wide))
+        learned = REACH * torch.tanh(self.eyes(torch.cat([now, wanted, grow], 1)))
+        amounts = torch.cat([blink, wide], 1) + (blink.abs() + wide).repeat(1, 2) * learned
+        return torch.einsum("be,ekd->bkd", amounts, self.shapes[BLINK.start : WIDE.stop])
 
     def open_lips(self, shape: Tensor, now: Tensor, wanted: Tensor) -> Tensor:
         """Points in the head (B, K, 3), openness (B, 1) now and wanted -> Delta_lip (B, K, 3)."""
-        known = _open_lips(shape, now, wanted)
-        learned = self.lips(torch.cat([shape.flatten(1), now, wanted - now], 1)).view(len(shape), -1, 3)
-        change = (wanted - now).abs().clamp(max=0.2) * 5
-        return _added(known, self.lip_points, LEARNED_REACH * change[..., None] * learned.tanh())
+        grow = natural(wanted, now, WIDEST_LIPS) - now
+        jaw = _needed(shape, self.shapes[JAW], LIPS, grow[:, 0])[:, None]
+        learned = REACH * torch.tanh(self.lips(torch.cat([now, wanted, grow], 1)))
+        amounts = nn.functional.pad(jaw, (0, 2)) + jaw.abs() * learned
+        return torch.einsum("be,ekd->bkd", amounts, self.shapes[LIP_SHAPES])
 
 
-def _added(offset: Tensor, indices: list[int], more: Tensor) -> Tensor:
-    return offset.index_add(1, torch.tensor(indices, device=offset.device), more)
+def natural(wanted: Tensor, now: Tensor, widest: float) -> Tensor:
+    """The openness that a face can have: as wanted up to three quarters of `widest`, then ever closer to it.
+
+    Never below what is there now, so that an eye that is wider stays as it is when asked for that.
+    """
+    knee = torch.maximum(now, torch.full_like(now, 0.75 * widest))
+    room = 0.25 * widest
+    beyond = (wanted - knee).clamp(min=0)
+    return torch.minimum(wanted, knee) + room * (1 - torch.exp(-beyond / room))
 
 
-def _open_eyes(shape: Tensor, now: Tensor, wanted: Tensor) -> Tensor:
-    """Lids moved along the line between them, so that the gap grows by (wanted - now) times the eye's width."""
-    offset = torch.zeros_like(shape)
-    for eye, ((inner, outer), pairs) in enumerate(EYES):
-        width = (shape[:, inner] - shape[:, outer])[:, :2].norm(dim=-1)
-        grow = ((wanted - now)[:, eye] * width)[:, None]
-        # Sideways lids follow the head's vertical; a closed eye has no other direction to open in.
-        down = shape.new_tensor([0.0, 1.0, 0.0])
-        for upper, lower in pairs:
-            offset[:, upper] = -UPPER_LID_SHARE * grow * down
-            offset[:, lower] = (1 - UPPER_LID_SHARE) * grow * down
-    return offset
-
-
-def _open_lips(shape: Tensor, now: Tensor, wanted: Tensor) -> Tensor:
-    """Lower lip and jaw moved down, so that the gap grows by (wanted - now) times the mouth's width."""
-    a, b = points.LIP_CORNER_RIGHT, points.LIP_CORNER_LEFT
+def _needed(
+    shape: Tensor,
+    direction: Tensor,
+    parts: tuple[tuple[int, int], Sequence[tuple[int, int]]],
+    grow: Tensor,
+) -> Tensor:
+    """(B,): how much of a blendshape `direction` (K, 3) opens by `grow` (B,) of the width, gaps taken with sign."""
+    (a, b), pairs = parts
     width = (shape[:, a] - shape[:, b])[:, :2].norm(dim=-1)
-    grow = (wanted - now)[:, 0] * width
-    offset = torch.zeros_like(shape)
-    for point, part in (LOWER_LIP | JAW).items():
-        offset[:, point, 1] = part * grow
-    return offset
+    opens = torch.stack([direction[lower, 1] - direction[upper, 1] for upper, lower in pairs]).mean()
+    return grow * width / opens

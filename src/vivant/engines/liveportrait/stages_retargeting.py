@@ -1,5 +1,7 @@
 """Stage II of the paper: stitching and retargeting networks, with everything else frozen (Eq. 5 and 6).
 
+The compact set has no stitching network (decision 0021), so Eq. 5 is for the published one.
+
 Nothing has a true picture here. Stitching is taught by the portrait's own shoulders: drawn under another person's
 motion they shall look as in the self-reconstruction. Retargeting is taught by looking: the frozen motion networks
 read the drawn picture, and what they read shall be what was asked for, while the rest of the picture stays.
@@ -24,6 +26,7 @@ from vivant.engines.liveportrait.motion import Motion, drive, keypoints
 from vivant.engines.liveportrait.motion_compact import CompactMotionNetwork
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
+from vivant.engines.liveportrait.retargeting_compact import WIDEST_EYES, WIDEST_LIPS
 from vivant.engines.liveportrait.stages import pictures_to_float
 from vivant.studio.dataset import Session
 from vivant.training.config import TrainConfig
@@ -41,7 +44,7 @@ DEFAULT_WEIGHTS = {
 
 
 class RetargetingStage:
-    """Trains S, R_eyes and R_lip. `reader` says how open eyes and lips of a picture are, and is frozen."""
+    """Trains S (published), R_eyes and R_lip. `reader` says how open eyes and lips of a picture are, and is frozen."""
 
     def __init__(
         self,
@@ -87,16 +90,18 @@ class RetargetingStage:
         source = pictures_to_float(batch["source"])
         with torch.no_grad():
             seen = _seen(self.networks, source)
-            # The cross-identity motion: somebody else, from one of his pictures to another.
-            other = _seen(self.networks, pictures_to_float(batch["driving"]))
-            cross = drive(seen, _rolled(other), _rolled(seen), Options(), self.config)
             x_s = keypoints(seen, seen.canonical, self.config)
-            x_d = keypoints(cross, cross.canonical, self.config)
             appearance = tuple(self.networks.appearance(source))
             same = self.networks.generate(appearance, x_s, x_s, seen, seen)
         at = batch["source_points"]
-        terms = self._stitching_terms(appearance, (seen, x_s), (cross, x_d), same, at)
-        terms |= self._opening_terms(appearance, (seen, x_s), same, at)
+        terms = self._opening_terms(appearance, (seen, x_s), same, at)
+        if isinstance(self.network, PublishedNetworks):
+            with torch.no_grad():
+                # The cross-identity motion: somebody else, from one of his pictures to another.
+                other = _seen(self.networks, pictures_to_float(batch["driving"]))
+                cross = drive(seen, _rolled(other), _rolled(seen), Options(), self.config)
+                x_d = keypoints(cross, cross.canonical, self.config)
+            terms |= self._stitching_terms(appearance, (seen, x_s), (cross, x_d), same, at)
         return {name: self.weights[name] * value for name, value in terms.items()}
 
     def _stitching_terms(
@@ -121,20 +126,19 @@ class RetargetingStage:
     ) -> dict[str, Tensor]:
         """Eq. 6, eyes and lips in one drawing: their offsets touch different points and add up (section 3.4)."""
         motion, x_s = source
-        eyes = torch.rand(len(x_s), 2, device=x_s.device) * MAX_OPEN
+        published = isinstance(self.network, PublishedNetworks)
+        widest_eyes, widest_lips = (MAX_OPEN, MAX_OPEN) if published else (WIDEST_EYES, WIDEST_LIPS)
+        eyes = torch.rand(len(x_s), 2, device=x_s.device) * widest_eyes
         # The published condition is one number for both eyes; ours may wink, in half of the batch.
         together = torch.rand(len(x_s), 1, device=x_s.device) < 0.5
-        if isinstance(self.network, PublishedNetworks):
+        if published:
             together = torch.ones_like(together)
         eyes = torch.where(together, eyes[:, :1].expand(-1, 2), eyes)
-        lips = torch.rand(len(x_s), 1, device=x_s.device) * MAX_OPEN
+        lips = torch.rand(len(x_s), 1, device=x_s.device) * widest_lips
         begin = replace(motion, eyes_open=None, lips_open=None)
-        if isinstance(self.network, PublishedNetworks):
-            begin_source = self._measured(motion, same)
-        else:
-            begin_source = motion
-        _, offset = self.networks.retarget(begin_source, x_s, begin, eyes, lips)
-        image = self.networks.generate(appearance, x_s, x_s + offset, motion, motion)
+        measured = self._measured(motion, same) if published else motion
+        opened, offset = self.networks.retarget(measured, x_s, begin, eyes, lips)
+        image = self.networks.generate(appearance, x_s, x_s + offset, motion, opened)
         read = self._read(image)
         kept = 1 - torch.maximum(*losses.opening_masks(at, same.shape[-1]))
         return {
@@ -173,8 +177,8 @@ class RetargetingStage:
                 None if value is None else x_s.new_full((len(x_s), width), value)
                 for value, width in ((eyes, 2), (lips, 1))
             ]
-            _, offset = network.retarget(seen, x_s, seen, *wanted)
-            columns.append(network.generate(appearance, x_s, x_s + offset, seen, seen).float())
+            opened, offset = network.retarget(seen, x_s, seen, *wanted)
+            columns.append(network.generate(appearance, x_s, x_s + offset, seen, opened).float())
         return [torch.cat([column[i] for column in columns], 2) for i in range(len(source))]
 
 

@@ -79,10 +79,11 @@ class PublishedNetworks(nn.Module):
         keypoints_driving: Tensor,
         source: Motion | None = None,
         driving: Motion | None = None,
+        held: Tensor | None = None,
     ) -> Tensor:
         """One appearance, keypoints (1 or B, K, 3) and (B, K, 3) -> pictures (B, 3, 2S, 2S) in [0, 1].
 
-        The two motions are there for the compact networks.
+        The two motions and `held` are there for the compact networks; here stitched keypoints say it all.
         """
         volume, compressed = appearance
         count = len(keypoints_driving)
@@ -95,6 +96,10 @@ class PublishedNetworks(nn.Module):
 
     @property
     def has_retargeting(self) -> bool:
+        return self.stitching is not None
+
+    @property
+    def has_stitching(self) -> bool:
         return self.stitching is not None
 
     def stitch(self, source: Tensor, driven: Tensor) -> Tensor:
