@@ -4,7 +4,7 @@ The 81 keypoints have names and the face model says how they move when a lid fal
 shape opens an eye so far is a division. What the generator makes of it is learned: small networks correct the
 amounts (Eq. 6), never the points one by one, so that what they ask for stays a face. They act in the head's frame, as
 expression, so that turning the head changes nothing. Untrained, R is geometry. S is not here: keypoints on a head
-hold no shoulders, so the compact generator does it in its flow (`generator_compact.shoulders_still`, decision 0021).
+hold no shoulders, so the compact generator does it in its flow (`generator_compact.shoulders_still`, decision 0020).
 Legend: B batch, K keypoints, E blendshapes.
 """
 

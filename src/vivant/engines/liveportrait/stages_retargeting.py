@@ -1,6 +1,6 @@
 """Stage II of the paper: stitching and retargeting networks, with everything else frozen (Eq. 5 and 6).
 
-The compact set has no stitching network (decision 0021), so Eq. 5 is for the published one.
+The compact set has no stitching network (decision 0020), so Eq. 5 is for the published one.
 
 Nothing has a true picture here. Stitching is taught by the portrait's own shoulders: drawn under another person's
 motion they shall look as in the self-reconstruction. Retargeting is taught by looking: the frozen motion networks
