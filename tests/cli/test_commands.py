@@ -31,7 +31,9 @@ def test_licenses(run: Run) -> None:
     names = {row["name"] for row in rows}
     assert {*PRESETS, "face_landmark.tflite", "ICT-FaceKit (ICT Face Model Light)"} <= names
     assert all(row["source"] and row["licence"] for row in rows)
-    assert {row["commercial_use"] for row in rows} == {"yes"}
+    # Weights that nobody gets without converting them; their authors' terms are not for everything.
+    restricted = {row["name"] for row in rows if row["commercial_use"] != "yes"}
+    assert restricted == {"personalive", "flashportrait"}
     assert "commercial use  yes" in run("licenses").out
 
 
@@ -129,7 +131,7 @@ def test_train(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_train_refuses(run: Run, here: Path) -> None:
     done = run("train", "liveportrait/maxi", "--data", "d", "-o", "o")
     assert done.code == 2
-    assert "no recipe 'maxi'; there are debug_generator" in done.err
+    assert "no recipe 'maxi'; there are debug_" in done.err
     done = run("train", "liveportrait/debug_motion", "--data", "d", "-o", "o")
     assert done.code == 2
     assert "d holds no training sessions" in done.err
