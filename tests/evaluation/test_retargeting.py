@@ -44,15 +44,7 @@ def test_stitching_counts_and_a_rerun_agrees() -> None:
     engine = engine_of(0)
     report = measure_retargeting(engine, portraits=[PORTRAIT])
     off, on = (report.numbers[f"shoulder error, stitching {word}"] for word in ("off", "on"))
-    assert off > 0
-    assert off == pytest.approx(on), "untrained stitching changes nothing"
+    assert 0 < on < off / 4, "shoulders are held by the flow, trained or not"
     assert len(report.tables[1].rows[0]) == 1 + len(SWEEP)
     assert np.isfinite(report.numbers["lips: change elsewhere"])
     assert measure_retargeting(engine, portraits=[PORTRAIT]).to_json() == report.to_json()
-    retargeting = engine.networks.retargeting
-    assert retargeting is not None
-    with torch.no_grad():
-        retargeting.stitching[-1].bias[-1] = 2.0  # everything is moved down
-    moved = measure_retargeting(engine, portraits=[PORTRAIT])
-    assert moved.numbers["shoulder error, stitching on"] != pytest.approx(on)
-    assert moved.numbers["shoulder error, stitching off"] == pytest.approx(off)
