@@ -82,6 +82,17 @@ def full() -> Config:
     )
 
 
+def mini() -> Config:
+    """For a checkpoint below 15 MB in half precision, at 128 px: 7 M parameters."""
+    return Config(
+        image_size=128,
+        vae=config_vae.tiny(),
+        generator=config_generator.mini(),
+        audio_widths=(8, 16, 32, 64, 512),
+        audio_lead_frames=2,
+    )
+
+
 def tiny() -> Config:
     """Runs in milliseconds, for tests."""
     return Config(

@@ -68,6 +68,20 @@ def small() -> GeneratorConfig:
     )
 
 
+def mini() -> GeneratorConfig:
+    """2.9 M parameters."""
+    return GeneratorConfig(
+        num_blocks=4,
+        num_heads=3,
+        head_channels=64,
+        latent_channels=64,
+        audio_features=512,
+        audio_channels=32,
+        block_latents=4,
+        window_latents=32,
+    )
+
+
 def tiny() -> GeneratorConfig:
     """For tests: 0.36 M parameters, windows of three blocks."""
     return GeneratorConfig(

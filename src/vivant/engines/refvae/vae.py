@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vivant.engines.refvae.config_vae import SPACE_FACTOR, TIME_FACTOR, VaeConfig
 from vivant.engines.refvae.layers import (
@@ -38,9 +39,12 @@ ROPE_BASE = 10000.0
 class Chain(nn.ModuleList):
     """Blocks one after another, all with the same cache."""
 
+    recompute = False
+    """For training: compute blocks again in the backward pass instead of keeping what they made."""
+
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
         for block in self:
-            x = block(x, cache)
+            x = checkpoint(block, x, cache, use_reentrant=False) if self.recompute else block(x, cache)
         return x
 
 

@@ -1,0 +1,85 @@
+"""Training objectives of the family, one small function per term (arXiv 2606.01620, sections 3 and 4, Algorithm 1).
+
+The paper names L1, LPIPS and KL for the VAE, without weights and without an adversarial term; flow matching for the
+generator; and takes its audio tower as given, which is why the sync term is that of its source (SyncNet: Chung and
+Zisserman, "Out of time", 2016; towers of arXiv 2008.10010).
+Letters: B clips, T frames, Z latent channels, L latents in time, M references, h w cells, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Features = Callable[[Tensor], Sequence[Tensor]]
+"""A frozen network: pictures (N, 3, H, W) in [0, 1] -> feature maps."""
+
+KL_WEIGHT = 1e-6
+CONTEXT_NOISE = 0.7
+"""The cleanest past that training shows is clean, the noisiest at this time (t' ~ U[0, 0.7])."""
+DROPOUT = 0.1
+"""How often references, and independently sound, are left out, so that guidance has something to compare with."""
+MARGIN = 1.0
+"""From here on, sound and lips that do not belong together are far enough apart. Unit vectors, none negative, are at
+most sqrt(2) apart."""
+
+
+def sampled(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """A draw from the posterior."""
+    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL to the standard normal of (B, Z, L, h, w): summed over a latent's channels and cells, averaged over latents.
+
+    Not summed over time, so that longer clips weigh no differently.
+    """
+    terms = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    return terms.sum((1, 3, 4)).mean()
+
+
+def perceptual(features: Features, drawn: Tensor, target: Tensor) -> Tensor:
+    """Per frame, for videos (B, 3, T, H, W) in [-1, 1]: squared distances of feature directions, summed over maps.
+
+    This is LPIPS (Zhang et al., arXiv 1801.03924) with equal weights.
+    """
+    with torch.no_grad():
+        wanted = [F.normalize(x.float(), dim=1) for x in features(_pictures(target))]
+    got = [F.normalize(x.float(), dim=1) for x in features(_pictures(drawn))]
+    terms = [(a - b).square().sum(1).mean() for a, b in zip(got, wanted, strict=True)]
+    return torch.stack(terms).sum()
+
+
+def _pictures(video: Tensor) -> Tensor:
+    return video.movedim(2, 1).flatten(0, 1) / 2 + 0.5
+
+
+def dropped(values: Tensor, null: Tensor, rate: float) -> Tensor:
+    """Some rows of (B, ...) replaced by `null`, which has their shape or spreads to it."""
+    rows = torch.rand(len(values), device=values.device) < rate
+    return torch.where(rows.view(-1, *[1] * (values.dim() - 1)), null.to(values.dtype), values)
+
+
+def context_times(count: int, device: torch.device) -> Tensor:
+    """t' of each clip, (B,)."""
+    return CONTEXT_NOISE * torch.rand(count, device=device)
+
+
+def flow_matching(predicted: Tensor, target: Tensor) -> Tensor:
+    """Squared error of velocities (B, L, Z, h, w)."""
+    return (predicted.float() - target.float()).square().mean()
+
+
+def contrastive(lips: Tensor, sounds: Tensor) -> dict[str, Tensor]:
+    """SyncNet's loss of unit vectors: lips (B, D) against sounds (B, 1 + N, D), the first of which belongs to them.
+
+    What belongs together is pulled together, the rest is pushed at least MARGIN apart; both count half.
+    """
+    distances = (lips[:, None] - sounds).square().sum(-1).clamp(min=1e-12).sqrt()
+    return {
+        "together": 0.5 * distances[:, 0].square().mean(),
+        "apart": 0.5 * F.relu(MARGIN - distances[:, 1:]).square().mean(),
+    }

@@ -1,0 +1,312 @@
+"""Training runs of the family, each a function that returns everything the trainer needs but the data.
+
+In this order, each from the export of the one before (`vivant train NAME --init FOLDER`), on the clips of
+`vivant studio talk`. At the paper's size: `full_vae_256x5`, `_256x17`, `_256x73`, `_512x17`, `_512x73`, `full_sync`,
+`full_generator`; small: `mini_vae_5`, `_17`, `_73`, `mini_sync`, `mini_generator`. None but `debug_*` has been run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vivant import checkpoint
+from vivant.engines.refvae.config import Config, full, mini, tiny
+from vivant.engines.refvae.data import find_clips
+from vivant.engines.refvae.losses import Features
+from vivant.engines.refvae.networks import Networks
+from vivant.engines.refvae.stages import GeneratorStage, RefVaeStage, SyncStage, VaeStage
+from vivant.errors import CheckpointError
+from vivant.face.identity import IdentityNetwork, load_identity
+from vivant.training.config import ParameterGroup, TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A TrainConfig, the architecture, and the stage that trains it."""
+
+    train: TrainConfig
+    config: Config
+    stage: type[RefVaeStage]
+    perceptual: Callable[[], Features] | None = None
+    """Makes the network whose features the VAE's perceptual term compares."""
+
+    def find_data(self, folder: Path) -> Sequence[Path]:
+        """Talking clips."""
+        return find_clips(folder)
+
+    def build(self, data: Sequence[Path], backgrounds: np.ndarray, init: Path | None = None) -> RefVaeStage:
+        """The stage; its networks start from the checkpoint `init`, or at random. Clips bring their backgrounds."""
+        networks = Networks(self.config)
+        if init is not None:
+            config, loaded = checkpoint.load(init, Config, Networks)
+            if config != self.config:
+                raise CheckpointError(
+                    f"{init} has another architecture than the recipe {self.train.name}; start from a "
+                    "checkpoint of the same recipe chain, or without one"
+                )
+            networks.load_state_dict(loaded.state_dict())
+        features = None if self.perceptual is None else self.perceptual()
+        return self.stage(self.config, networks, data, self.train, features)
+
+    def dry_run(self) -> dict[str, int]:
+        """Parameters in all and trained, without memory for them. Raises ValueError for groups that name nothing."""
+        with torch.device("meta"):
+            stage = self.stage(self.config, Networks(self.config), [], self.train)
+        sizes = {name: parameter.numel() for name, parameter in stage.network.named_parameters()}
+        trained = 0
+        for group in self.train.groups:
+            prefixes = tuple(f"{module}." for module in group.modules)
+            chosen = [size for name, size in sizes.items() if name.startswith(prefixes)]
+            if not chosen:
+                raise ValueError(f"no parameter belongs to the group {group.modules}")
+            trained += sum(chosen)
+        return {"parameters": sum(sizes.values()), "trained": trained}
+
+
+def studio_features() -> Features:
+    """Feature maps of our own identity network; the paper has VGG's.
+
+    Raises CheckpointError where it has not been trained (`vivant train face/identity`).
+    """
+    return features_of(load_identity())
+
+
+def features_of(network: IdentityNetwork) -> Features:
+    """Its feature maps, frozen."""
+    network.requires_grad_(False)
+
+    def features(image: Tensor) -> Sequence[Tensor]:
+        side = network.IMAGE_SIZE
+        x = F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+        maps = []
+        for stage in network.to(image.device).stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    return features
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """One step of the VAE's progressive schedule."""
+
+    size_px: int
+    num_frames: int
+    batch_size: int
+    """Over all processes."""
+    num_steps: int
+    learning_rate: float = 1e-5
+    final_learning_rate: float = 1.0
+
+
+_SCHEDULE = (
+    _Step(
+        size_px=256,
+        num_frames=5,
+        batch_size=512,
+        num_steps=400_000,
+        learning_rate=1e-4,
+        final_learning_rate=0.1,
+    ),
+    _Step(size_px=256, num_frames=17, batch_size=256, num_steps=80_000),
+    _Step(size_px=256, num_frames=73, batch_size=128, num_steps=80_000),
+    # "The last two stages" again at 512 px, 40,000 steps in all: read as half each.
+    _Step(size_px=512, num_frames=17, batch_size=256, num_steps=20_000),
+    _Step(size_px=512, num_frames=73, batch_size=128, num_steps=20_000),
+)
+PAPER_PROCESSES = 128
+
+
+def _full_vae(step: _Step) -> Recipe:
+    train = TrainConfig(
+        name=f"full_vae_{step.size_px}x{step.num_frames}",
+        num_images=step.batch_size * step.num_steps,
+        batch_size=max(1, step.batch_size // PAPER_PROCESSES),
+        groups=(ParameterGroup(modules=("networks.vae",), learning_rate=step.learning_rate),),
+        final_learning_rate=step.final_learning_rate,
+        betas=(0.9, 0.99),
+        ema_decay=0.999,
+        num_workers=8,
+        sharding="fsdp",
+        extra={
+            "size_px": step.size_px,
+            "num_frames": step.num_frames,
+            "max_references": 3,
+            "recompute": True,
+        },
+    )
+    return Recipe(train, full(), VaeStage, studio_features)
+
+
+def full_vae_256x5() -> Recipe:
+    """Clips of 5 frames, 1e-4 falling to 1e-5. All numbers of this and the next four are for 128 processes."""
+    return _full_vae(_SCHEDULE[0])
+
+
+def full_vae_256x17() -> Recipe:
+    """Clips of 17 frames."""
+    return _full_vae(_SCHEDULE[1])
+
+
+def full_vae_256x73() -> Recipe:
+    """Clips of 73 frames."""
+    return _full_vae(_SCHEDULE[2])
+
+
+def full_vae_512x17() -> Recipe:
+    """Clips of 17 frames at 512 px."""
+    return _full_vae(_SCHEDULE[3])
+
+
+def full_vae_512x73() -> Recipe:
+    """Clips of 73 frames at 512 px: about a week in all on the paper's 128 H100."""
+    return _full_vae(_SCHEDULE[4])
+
+
+def _sync(name: str, config: Config, num_images: int, batch_size: int) -> Recipe:
+    train = TrainConfig(
+        name=name,
+        num_images=num_images,
+        batch_size=batch_size,
+        groups=(ParameterGroup(modules=("networks.audio", "face_encoder"), learning_rate=3e-4),),
+        num_workers=2,
+        precision="fp32",
+        extra={"size_px": config.image_size, "num_others": 3, "min_shift_frames": 3},
+    )
+    return Recipe(train, config, SyncStage)
+
+
+def full_sync() -> Recipe:
+    """Both towers at published width, in place of the published ones, which are for research only."""
+    return _sync("full_sync", full(), 6_400_000, 64)
+
+
+def full_generator() -> Recipe:
+    """250,000 steps of 256 windows, about three days on the paper's 128 H100. The rate is ours."""
+    train = TrainConfig(
+        name="full_generator",
+        num_images=256 * 250_000,
+        batch_size=256 // PAPER_PROCESSES,
+        groups=(ParameterGroup(modules=("networks.generator",), learning_rate=1e-4),),
+        warmup_images=256 * 5000,
+        betas=(0.9, 0.99),
+        ema_decay=0.999,
+        num_workers=8,
+        sharding="fsdp",
+        extra={"size_px": full().image_size, "max_references": 3},
+    )
+    return Recipe(train, full(), GeneratorStage)
+
+
+def _mini_vae(num_frames: int, num_images: int, batch_size: int, rate: float) -> Recipe:
+    train = TrainConfig(
+        name=f"mini_vae_{num_frames}",
+        num_images=num_images,
+        batch_size=batch_size,
+        groups=(ParameterGroup(modules=("networks.vae",), learning_rate=rate),),
+        betas=(0.9, 0.99),
+        ema_decay=0.999,
+        num_workers=2,
+        extra={"size_px": mini().image_size, "num_frames": num_frames, "max_references": 3},
+    )
+    return Recipe(train, mini(), VaeStage, studio_features)
+
+
+def mini_vae_5() -> Recipe:
+    """The schedule's first step at 128 px."""
+    return _mini_vae(5, 2_000_000, 32, 4e-4)
+
+
+def mini_vae_17() -> Recipe:
+    """Its second."""
+    return _mini_vae(17, 400_000, 16, 1e-4)
+
+
+def mini_vae_73() -> Recipe:
+    """Its third."""
+    return _mini_vae(73, 100_000, 8, 1e-4)
+
+
+def mini_sync() -> Recipe:
+    """Towers of 0.7 M parameters each."""
+    return _sync("mini_sync", mini(), 1_000_000, 64)
+
+
+def mini_generator() -> Recipe:
+    """A transformer of 2.9 M parameters on windows of 5 s."""
+    train = replace(
+        full_generator().train,
+        name="mini_generator",
+        num_images=2_000_000,
+        batch_size=16,
+        groups=(ParameterGroup(modules=("networks.generator",), learning_rate=3e-4),),
+        warmup_images=20_000,
+        num_workers=2,
+        sharding="replicate",
+        extra={"size_px": mini().image_size, "max_references": 3},
+    )
+    return Recipe(train, mini(), GeneratorStage)
+
+
+def _debug(recipe: Recipe, num_images: int, batch_size: int, rate: float) -> Recipe:
+    """The same stage at a size for tests: seconds on a CPU, and the loss goes down."""
+    groups = tuple(replace(group, learning_rate=rate) for group in recipe.train.groups)
+    train = replace(
+        recipe.train,
+        name=recipe.train.name.replace("mini", "debug").replace("_5", ""),
+        num_images=num_images,
+        batch_size=batch_size,
+        groups=groups,
+        warmup_images=2 * batch_size,
+        ema_decay=0.9,
+        log_steps=5,
+        num_workers=0,
+        precision="fp32",
+        extra={**recipe.train.extra, "size_px": tiny().image_size},
+    )
+    return replace(recipe, train=train, config=tiny(), perceptual=None)
+
+
+def debug_vae() -> Recipe:
+    """For tests."""
+    return _debug(mini_vae_5(), 40, 2, 2e-3)
+
+
+def debug_sync() -> Recipe:
+    """For tests."""
+    return _debug(mini_sync(), 240, 8, 3e-3)
+
+
+def debug_generator() -> Recipe:
+    """For tests."""
+    return _debug(mini_generator(), 40, 2, 1e-2)
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        full_vae_256x5,
+        full_vae_256x17,
+        full_vae_256x73,
+        full_vae_512x17,
+        full_vae_512x73,
+        full_sync,
+        full_generator,
+        mini_vae_5,
+        mini_vae_17,
+        mini_vae_73,
+        mini_sync,
+        mini_generator,
+        debug_vae,
+        debug_sync,
+        debug_generator,
+    )
+}

@@ -1,0 +1,254 @@
+"""The stages: the VAE on short clips, both towers of the sync expert, then the generator under teacher forcing.
+
+Each begins from the export of another and exports the whole checkpoint, so any chain of runs ends in one engine.
+Legend: B clips, T frames, M references, L latents in time, S picture side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from vivant import checkpoint
+from vivant.diffusion.flow_match import logit_normal_times, noised, velocity
+from vivant.engines.refvae import losses
+from vivant.engines.refvae.config import Config
+from vivant.engines.refvae.config_vae import TIME_FACTOR
+from vivant.engines.refvae.data import Moments, MomentSettings, Windows, WindowSettings
+from vivant.engines.refvae.losses import Features
+from vivant.engines.refvae.networks import Networks
+from vivant.engines.refvae.sync_expert import SyncExpert, face_tower
+from vivant.engines.refvae.vae import Chain
+from vivant.training.config import TrainConfig
+
+SCALE_MOMENTUM = 0.02
+"""How fast the scale of the latents follows the VAE while it learns."""
+MIN_SPREAD = 1e-3
+FROM_START = 0.5
+"""Share of the generator's windows that begin a stream. The paper does not say."""
+
+
+class TrainedNetworks(nn.Module):
+    """What a run trains and saves."""
+
+    shard_whole = True
+    """Read by vivant.training.distributed: parts are used by their methods, the whole by `forward`."""
+
+    def __init__(self, networks: Networks, face_encoder: nn.Module | None = None):
+        super().__init__()
+        self.networks, self.face_encoder = networks, face_encoder
+
+    def forward(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The terms that `compute` makes with the networks; FSDP gathers their weights around it."""
+        return compute()
+
+
+class RefVaeStage:
+    """What the three share."""
+
+    def __init__(
+        self,
+        config: Config,
+        networks: Networks,
+        clips: Sequence[Path],
+        settings: TrainConfig,
+        features: Features | None = None,
+    ):
+        self.config, self.clips, self.settings, self.features = config, clips, settings, features
+        for part in networks.vae.modules():
+            if isinstance(part, Chain):
+                part.recompute = bool(settings.extra.get("recompute", False))
+        self.network: nn.Module = self._trained(networks)
+
+    def _trained(self, networks: Networks) -> TrainedNetworks:
+        return TrainedNetworks(networks)
+
+    @property
+    def networks(self) -> Networks:
+        return _trained(self.network).networks
+
+    def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
+        raise NotImplementedError
+
+    def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        """The stage's terms."""
+        return cast("dict[str, Tensor]", self.network(lambda: self.terms(batch)))
+
+    def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What `losses` is made of."""
+        raise NotImplementedError
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        checkpoint.save(folder, "refvae", self.config, _trained(network).networks)
+
+    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        return ()
+
+
+class VaeStage(RefVaeStage):
+    """The video VAE with its references, and the scale of its latents (section 3; the schedule is the recipes')."""
+
+    def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
+        settings = WindowSettings(
+            size_px=int(config.extra["size_px"]),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            num_latents=(int(config.extra["num_frames"]) - 1) // TIME_FACTOR,
+            block_latents=1,
+            max_references=int(config.extra["max_references"]),
+            from_start=0.0,
+            lead_frames=None,
+        )
+        return Windows(self.clips, settings, rank)
+
+    def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        vae, video = self.networks.vae, _video(batch["frames"])
+        mean, log_variance = (part.float() for part in vae.encode(video))
+        follow_scale(self.networks, mean.detach())
+        references = vae.encode_references(_references(batch["references"]))
+        drawn = vae.decode(losses.sampled(mean, log_variance), references).float()
+        terms = {
+            "pixels": (drawn - video).abs().mean(),
+            "divergence": losses.KL_WEIGHT * losses.divergence(mean, log_variance),
+        }
+        if self.features is not None:
+            terms["perceptual"] = losses.perceptual(self.features, drawn, video)
+        return terms
+
+    @torch.no_grad()
+    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        """A reference, each clip's last frame, and what came back."""
+        vae, video = _trained(network).networks.vae, _video(batch["frames"])
+        references = _references(batch["references"])
+        drawn = vae.decode(vae.encode(video)[0], vae.encode_references(references)).float()
+        rows = zip(references[:, 0], video[:, :, -1], drawn[:, :, -1], strict=True)
+        return [torch.cat(row, 2) / 2 + 0.5 for row in rows]
+
+
+@torch.no_grad()
+def follow_scale(networks: Networks, mean: Tensor) -> None:
+    """Move latent_mean and latent_std towards those of latents (B, Z, L, h, w)."""
+    flat = mean.movedim(1, 0).flatten(1)
+    square = networks.latent_std.square() + networks.latent_mean.square()
+    square = torch.lerp(square, flat.square().mean(1), SCALE_MOMENTUM)
+    networks.latent_mean.lerp_(flat.mean(1), SCALE_MOMENTUM)
+    networks.latent_std.copy_((square - networks.latent_mean.square()).clamp(min=MIN_SPREAD**2).sqrt())
+
+
+class SyncStage(RefVaeStage):
+    """Audio tower and face tower: what belongs together, by SyncNet's contrastive loss.
+
+    `export` holds the checkpoint with the new audio tower, and in `lipsync_expert/` both towers, which
+    `vivant evaluate --weights sync-expert=.../lipsync_expert/model.safetensors` measures with.
+    """
+
+    def _trained(self, networks: Networks) -> TrainedNetworks:
+        return TrainedNetworks(networks, face_tower(self.config.audio_widths))
+
+    def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
+        settings = MomentSettings(
+            batch_size=config.batch_size,
+            seed=config.seed,
+            lead_frames=self.config.audio_lead_frames,
+            num_others=int(config.extra["num_others"]),
+            min_shift_frames=int(config.extra["min_shift_frames"]),
+        )
+        return Moments(self.clips, settings, rank)
+
+    def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        expert = _expert(self.network, self.config)
+        lips = expert.embed_faces(batch["faces"].float() / 255).float()
+        sounds = expert.embed_sound(batch["sounds"].flatten(0, 1)).float()
+        return losses.contrastive(lips, sounds.unflatten(0, (len(lips), -1)))
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        super().export(network, folder)
+        expert = _expert(network, self.config)
+        checkpoint.save(folder / "lipsync_expert", "refvae-sync-expert", self.config, expert)
+
+
+class GeneratorStage(RefVaeStage):
+    """Flow matching on whole windows: noisy blocks, each after its own, less noisy past (Algorithm 1)."""
+
+    def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
+        settings = WindowSettings(
+            size_px=self.config.image_size,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            num_latents=self.config.generator.window_latents,
+            block_latents=self.config.generator.block_latents,
+            max_references=int(config.extra["max_references"]),
+            from_start=FROM_START,
+            lead_frames=self.config.audio_lead_frames,
+        )
+        return Windows(self.clips, settings, rank)
+
+    def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        generator, starts = self.networks.generator, bool(batch["starts"])
+        latents, references, features = self.prepared(batch, starts)
+        noise, count = torch.randn_like(latents), len(latents)
+        times = logit_normal_times(count).to(latents.device)
+        context_times = losses.context_times(count, latents.device)
+        predicted = generator(
+            losses.dropped(references, generator.null_reference.view(-1, 1, 1), losses.DROPOUT),
+            noised(latents, torch.randn_like(latents), context_times),
+            noised(latents, noise, times),
+            losses.dropped(
+                generator.embed_audio(features, starts=starts), generator.null_audio, losses.DROPOUT
+            ),
+            context_times,
+            times,
+            starts=starts,
+        )
+        return {"flow": losses.flow_matching(predicted, velocity(latents, noise))}
+
+    @torch.no_grad()
+    def prepared(self, batch: dict[str, Tensor], starts: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Standardised latents (B, L, Z, h, w) of clips and (B, M, Z, h, w) of references, and what frames hear.
+
+        Of clips, a draw from the posterior; of references its mean, as when an engine sees them. In windows that do not
+        start, the frame before them and its latent are left out.
+        """
+        networks, skipped = self.networks, int(not starts)
+        networks.audio.eval()
+        mean, log_variance = networks.vae.encode(_video(batch["frames"]))
+        latents = networks.standardised(losses.sampled(mean.float(), log_variance.float()))[:, skipped:]
+        pictures = _references(batch["references"])
+        seen, _ = networks.vae.encode(pictures.flatten(0, 1)[:, :, None])
+        references = networks.standardised(seen.float())[:, 0].unflatten(0, pictures.shape[:2])
+        sound = batch["sound"][:, skipped:]
+        features = networks.audio(sound.flatten(0, 1)).flatten(1).float()
+        return latents, references, features.unflatten(0, sound.shape[:2])
+
+
+def _expert(network: nn.Module, config: Config) -> SyncExpert:
+    """The two towers of a run as one network, which holds the run's own modules."""
+    trained = _trained(network)
+    assert trained.face_encoder is not None
+    with torch.device("meta"):
+        expert = SyncExpert(config.audio_widths)
+    expert.audio_encoder, expert.face_encoder = (
+        trained.networks.audio,
+        cast("nn.Sequential", trained.face_encoder),
+    )
+    return expert
+
+
+def _trained(network: nn.Module) -> TrainedNetworks:
+    assert isinstance(network, TrainedNetworks)
+    return network
+
+
+def _video(frames: Tensor) -> Tensor:
+    """(B, T, S, S, 3) uint8 -> (B, 3, T, S, S) in [-1, 1]."""
+    return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def _references(pictures: Tensor) -> Tensor:
+    """(B, M, S, S, 3) uint8 -> (B, M, 3, S, S) in [-1, 1]."""
+    return pictures.permute(0, 1, 4, 2, 3).float() / 127.5 - 1

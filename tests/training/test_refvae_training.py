@@ -1,0 +1,250 @@
+"""The family's stages: each debug recipe learns its own part, and the chain of them ends in an engine that speaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import vivant
+from vivant.engines.refvae import losses
+from vivant.engines.refvae.config import mini, tiny
+from vivant.engines.refvae.data import Moments, MomentSettings, Windows, WindowSettings, find_clips, heard
+from vivant.engines.refvae.losses import Features
+from vivant.engines.refvae.networks import Networks
+from vivant.engines.refvae.recipes import RECIPES, features_of
+from vivant.engines.refvae.stages import SyncStage, follow_scale
+from vivant.engines.refvae.sync_expert import FACE_FRAMES
+from vivant.errors import CheckpointError, InputError
+from vivant.evaluation.judges.given import load_judges
+from vivant.face.identity import IdentityNetwork
+from vivant.studio.talking import TalkingClip, clip_path, read_clip, write_clip
+from vivant.training.launch import train
+
+CPU = torch.device("cpu")
+SIZE = 64
+NUM_FRAMES = 54
+
+
+def speaker(identity: int) -> TalkingClip:
+    """A disc with a dark mouth that opens while a tone is loud."""
+    rng = np.random.default_rng(identity)
+    opening = np.interp(np.arange(NUM_FRAMES), np.arange(0, NUM_FRAMES + 5, 5), rng.uniform(0, 1, 12))
+    loudness = np.repeat(opening, 640)
+    samples = 0.4 * loudness * np.sin(np.arange(len(loudness)) * 2 * np.pi * 220 / 16000)
+    y, x = np.mgrid[:SIZE, :SIZE] + 0.5
+    face = (x - 32) ** 2 + (y - 32) ** 2 < 24**2
+    colour, behind = rng.integers(120, 220, 3), rng.integers(20, 90, 3)
+    frames = np.empty((NUM_FRAMES, SIZE, SIZE, 3), np.uint8)
+    for frame, wide in zip(frames, opening, strict=True):
+        frame[:] = np.where(face[..., None], colour, behind)
+        frame[((x - 32) / 10) ** 2 + ((y - 42) / (1 + 7 * wide)) ** 2 < 1] = 10
+    angle = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    ring = np.stack([32 + 16 * np.cos(angle), 36 + 16 * np.sin(angle)], 1).astype(np.float32)
+    return TalkingClip(
+        identity=identity,
+        voice="tone",
+        text="",
+        frames=frames,
+        samples=samples.astype(np.float32),
+        landmarks=np.repeat(ring[None], NUM_FRAMES, 0),
+        expression=np.zeros((NUM_FRAMES, 53), np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("talking")
+    for identity in (3, 12, 13):
+        write_clip(clip_path(folder, identity), speaker(identity))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[dict]]]:
+    """Folder and statistics of the three debug runs, each from the export of the one before."""
+    folder, init, made = tmp_path_factory.mktemp("runs"), None, {}
+    for name in ("debug_vae", "debug_sync", "debug_generator"):
+        rows: list[dict] = []
+        assert train(f"refvae/{name}", data, folder / name, init=init, device="cpu", report=rows.append)
+        init = folder / name / "export"
+        made[name] = folder / name, rows
+    return made
+
+
+def error_of(init: Path, data: Path) -> float:
+    """The generator's loss on one batch and one draw of noise."""
+    recipe = RECIPES["debug_generator"]()
+    stage = recipe.build(find_clips(data), np.zeros((1, SIZE, SIZE, 3), np.uint8), init)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        return float(stage.losses(stage.dataset(recipe.train, 0, 1)[1000], 0.0)["flow"])
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "export" / "model.safetensors")
+
+
+def changed(before: Path, after: Path) -> set[str]:
+    old, new = weights(before), weights(after)
+    return {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
+
+
+def test_each_stage_learns_its_own_part(chain: dict[str, tuple[Path, list[dict]]], data: Path) -> None:
+    for name in ("debug_vae", "debug_sync"):
+        rows = chain[name][1]
+        assert rows[-1]["loss"] < 0.8 * rows[0]["loss"], name
+    vae, sync, generator = (folder for folder, _ in chain.values())
+    assert error_of(generator / "export", data) < 0.95 * error_of(sync / "export", data)
+    assert changed(vae, sync) == {"audio"}
+    assert changed(sync, generator) == {"generator"}
+    spread = weights(vae)["latent_std"]
+    assert float((spread - 1).abs().min()) > 0.01, "the scale of the latents was learned with them"
+    assert (vae / "pictures.png").is_file()
+
+
+def test_the_chain_ends_in_an_engine_that_speaks(
+    chain: dict[str, tuple[Path, list[dict]]], data: Path
+) -> None:
+    clip = read_clip(clip_path(data, 3))
+    engine = vivant.load(chain["debug_generator"][0] / "export", device="cpu", dtype="float32")
+    portrait = engine.prepare(torch.from_numpy(clip.frames[:1]).permute(0, 3, 1, 2) / 255)
+    state = engine.start(portrait)
+    frames = [engine.step(state, torch.from_numpy(clip.samples[:10240])), engine.flush(state)]
+    assert [len(part) for part in frames] == [13, 3]
+    video = torch.cat(frames)
+    assert 0 <= float(video.min()) < float(video.max()) <= 1
+
+
+def test_the_expert_tells_sync_and_evaluation_takes_it(
+    chain: dict[str, tuple[Path, list[dict]]], data: Path
+) -> None:
+    path = chain["debug_sync"][0] / "export" / "lipsync_expert" / "model.safetensors"
+    expert = load_judges({"sync-expert": path}).sync_expert
+    assert expert is not None
+    settings = MomentSettings(batch_size=32, seed=9, lead_frames=2, num_others=1, min_shift_frames=3)
+    batch = Moments(find_clips(data), settings)[0]
+    lips = expert.embed_faces(batch["faces"].float() / 255)
+    own, other = (expert.embed_sound(batch["sounds"][:, i]) for i in (0, 1))
+    nearer = (lips - own).norm(dim=1) < (lips - other).norm(dim=1)
+    assert float(nearer.float().mean()) > 0.7, "half would be chance"
+
+
+def test_resumed_run_equals_uninterrupted_run(
+    chain: dict[str, tuple[Path, list[dict]]], data: Path, tmp_path: Path
+) -> None:
+    init = chain["debug_sync"][0] / "export"
+    # With no minutes a run stops after one step of its four.
+    for folder, limits in (("whole", [None]), ("pieces", [0.0, None])):
+        for minutes in limits:
+            done = train(
+                "refvae/debug_generator", data, tmp_path / folder,
+                init=init, images=8, minutes=minutes, device="cpu",
+            )  # fmt: skip
+            assert done == (minutes is None)
+            torch.rand(7)  # what happens between two runs must not matter
+    whole, pieces = (load_file(tmp_path / folder / "snapshot.safetensors") for folder in ("whole", "pieces"))
+    assert [key for key in whole if not torch.equal(whole[key], pieces[key])] == []
+
+
+def test_windows_keep_frames_and_sounds_together(data: Path) -> None:
+    paths = find_clips(data)
+    assert [path.name[:4] for path in paths] == ["0012", "0013"], "3 is held out"
+    settings = WindowSettings(
+        size_px=64, batch_size=2, seed=0, num_latents=12, block_latents=4,
+        max_references=3, from_start=0.5, lead_frames=2,
+    )  # fmt: skip
+    batches = [Windows(paths, settings)[index] for index in range(8)]
+    assert {bool(batch["starts"]) for batch in batches} == {True, False}
+    assert len({batch["references"].shape[1] for batch in batches}) > 1
+    known = torch.cat([heard(read_clip(path), 2) for path in paths])
+    for batch in batches:
+        count = 45 if batch["starts"] else 49
+        assert batch["frames"].shape == (2, count, 64, 64, 3)
+        assert batch["sound"].shape == (2, count, 1, 80, 16)
+        for frames, sound in zip(batch["frames"], batch["sound"], strict=True):
+            row = int((known - sound[0]).abs().flatten(1).sum(1).argmin())
+            assert torch.equal(known[row : row + count], sound)
+            assert (row % NUM_FRAMES == 0) or not batch["starts"]
+            # A mouth that opens is dark: the fewer bright pixels, the louder.
+            dark = (frames.float().mean(-1) < 15).float().mean((1, 2))
+            loud = sound[:, 0, 3:5, 6:10].mean((1, 2))
+            assert float(torch.corrcoef(torch.stack([dark, loud]))[0, 1]) > 0.6
+    again = Windows(paths, settings)[3]
+    assert all(torch.equal(again[name], batches[3][name]) for name in again)
+    with pytest.raises(InputError, match="vivant studio talk"):
+        find_clips(data / "nothing")
+
+
+def test_clips_that_are_too_short_are_named(data: Path) -> None:
+    moments = MomentSettings(batch_size=1, seed=0, lead_frames=2, num_others=1, min_shift_frames=40)
+    with pytest.raises(InputError, match=f"54 frames, {FACE_FRAMES + 80} are needed"):
+        Moments(find_clips(data), moments)[0]
+
+
+def test_losses_are_zero_where_nothing_is_wrong() -> None:
+    zeros = torch.zeros(2, 3, 4, 2, 2)
+    assert float(losses.divergence(zeros, zeros)) == 0
+    assert float(losses.divergence(zeros + 1, zeros)) == 6, "half a unit in 3 x 2 x 2 numbers of each latent"
+    lips = torch.eye(4)[:2]
+    right = torch.stack([lips, lips.roll(1, 0)], 1)
+    assert float(sum(losses.contrastive(lips, right).values())) < 1e-9
+    wrong = losses.contrastive(lips, right.flip(1))
+    assert [round(float(term), 4) for term in wrong.values()] == [1.0, 0.5]
+    torch.manual_seed(0)
+    rows = losses.dropped(torch.ones(1000, 2, 3), torch.zeros(3), 0.1)[..., 0]
+    assert torch.equal(rows[:, 0], rows[:, 1])
+    assert 0.85 < float(rows.mean()) < 0.95
+    assert 0.6 < float(losses.context_times(1000, CPU).max()) <= losses.CONTEXT_NOISE
+
+
+def test_perceptual_term_sees_a_difference() -> None:
+    features: Features = features_of(IdentityNetwork().eval())
+    clip = torch.rand(1, 3, 2, 64, 64) * 2 - 1
+    drawn = (clip + 0.1 * torch.randn_like(clip)).requires_grad_()
+    assert float(losses.perceptual(features, clip, clip)) == 0
+    term = losses.perceptual(features, drawn, clip)
+    term.backward()
+    assert float(term.detach()) > 0
+    assert drawn.grad is not None
+
+
+def test_the_scale_of_latents_is_followed() -> None:
+    networks = Networks(tiny())
+    torch.manual_seed(0)
+    for _ in range(300):
+        follow_scale(networks, 3 + 2 * torch.randn(4, 64, 2, 4, 4))
+    assert float((networks.latent_mean - 3).abs().max()) < 0.3
+    assert float((networks.latent_std - 2).abs().max()) < 0.3
+
+
+def test_recomputing_gives_the_same_gradients(data: Path) -> None:
+    gradients = []
+    for recompute in (False, True):
+        recipe = RECIPES["debug_vae"]()
+        recipe.train.extra["recompute"] = recompute
+        torch.manual_seed(0)
+        stage = recipe.build(find_clips(data), np.zeros((1, SIZE, SIZE, 3), np.uint8))
+        torch.manual_seed(1)
+        stage.losses(stage.dataset(recipe.train, 0, 1)[0], 0.0)["pixels"].backward()
+        gradients.append(stage.networks.vae.feature_encoder[0].conv.weight.grad)
+    assert torch.equal(gradients[0], gradients[1])
+
+
+def test_recipes_know_their_sizes(chain: dict[str, tuple[Path, list[dict]]]) -> None:
+    vae, generator, sync = (
+        RECIPES[name]().dry_run() for name in ("full_vae_512x73", "full_generator", "full_sync")
+    )
+    assert vae["trained"] == pytest.approx(901.5e6, rel=1e-3)
+    assert generator["trained"] == pytest.approx(1031.9e6, rel=1e-3)
+    assert sync["parameters"] > vae["parameters"], "the face tower comes on top"
+    with torch.device("meta"):
+        numbers = sum(tensor.numel() for tensor in Networks(mini()).state_dict().values())
+    assert numbers * 2 < 15_000_000, "in half precision"
+    with pytest.raises(CheckpointError, match="another architecture"):
+        RECIPES["mini_sync"]().build([], np.zeros((1, 2, 2, 3)), chain["debug_vae"][0] / "export")
+    assert RECIPES["mini_sync"]().stage is SyncStage
