@@ -277,7 +277,7 @@ def _debug(recipe: Recipe, num_images: int, batch_size: int, rate: float) -> Rec
 
 def debug_vae() -> Recipe:
     """For tests."""
-    return _debug(mini_vae_5(), 40, 2, 2e-3)
+    return _debug(mini_vae_5(), 32, 2, 2e-3)
 
 
 def debug_sync() -> Recipe:
@@ -287,7 +287,7 @@ def debug_sync() -> Recipe:
 
 def debug_generator() -> Recipe:
     """For tests."""
-    return _debug(mini_generator(), 40, 2, 1e-2)
+    return _debug(mini_generator(), 32, 2, 1e-2)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
