@@ -103,7 +103,7 @@ def test_each_stage_learns_its_own_part(chain: dict[str, tuple[Path, list[dict]]
     assert changed(vae, sync) == {"audio"}
     assert changed(sync, generator) == {"generator"}
     spread = weights(vae)["latent_std"]
-    assert float((spread - 1).abs().min()) > 0.01, "the scale of the latents was learned with them"
+    assert float((spread - 1).abs().mean()) > 0.05, "the scale of the latents was learned with them"
     assert (vae / "pictures.png").is_file()
 
 
