@@ -38,12 +38,11 @@ from vivant.engines.liveportrait.editing import edited, touched
 from vivant.engines.liveportrait.eyes import Sitter, draw_eyes
 from vivant.engines.liveportrait.motion import Motion, keypoints
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
-from vivant.engines.liveportrait.published_motion import still_reference
+from vivant.engines.liveportrait.published_motion import still_reference, stitches
 from vivant.engines.liveportrait.retargeting import (
     RetargetingNetworks,
     check_options,
     place,
-    stitches,
 )
 from vivant.engines.liveportrait.steadying import steady
 from vivant.errors import InputError
