@@ -69,7 +69,7 @@ def small() -> GeneratorConfig:
 
 
 def mini() -> GeneratorConfig:
-    """2.9 M parameters."""
+    """3.0 M parameters."""
     return GeneratorConfig(
         num_blocks=4,
         num_heads=3,
