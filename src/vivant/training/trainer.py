@@ -10,7 +10,8 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -35,6 +36,19 @@ from vivant.training.distributed import (
 from vivant.training.ema import Average
 
 
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Inside, numbers below 1e-38 are zero: dead features leave such gradients, and CPUs are 100 times slower on them.
+
+    The processor's mode is the whole thread's, so it is put back: other code of the process may count on small numbers.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 class Trainer:
     """Runs one stage in one folder."""
 
@@ -55,7 +69,7 @@ class Trainer:
 
     def run(self, minutes: float | None = None) -> bool:
         """Train until the run is complete (True) or stopped by time limit or signal (False); then snapshot."""
-        with process_group(self.device) as (rank, world_size):
+        with process_group(self.device) as (rank, world_size), flushed_denormals():
             self.rank, self.world_size = rank, world_size
             self._build()
             previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -75,8 +89,6 @@ class Trainer:
 
     def _build(self) -> None:
         config, network = self.config, self.stage.network
-        # Dead features leave gradients and moments below 1e-38, and CPUs take 100 times as long over such numbers.
-        torch.set_flush_denormal(True)
         torch.manual_seed(config.seed + 7919 * self.rank)
         saved = snapshot.load(self.folder)
         if saved is not None:
