@@ -26,8 +26,17 @@ Serve = Callable[..., TestClient]
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the smallest networks, untrained."""
-    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    torch.manual_seed(0)
+    return _untrained(tmp_path_factory.mktemp("checkpoints") / "tiny", 0)
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one."""
+    return _untrained(tmp_path_factory.mktemp("checkpoints") / "other", 1)
+
+
+def _untrained(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
     config = LivePortrait.tiny_configs()["compact"]
     networks = LivePortrait.build_networks(config)
     with torch.no_grad():
@@ -40,7 +49,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def serving(tiny: Path, tmp_path: Path) -> Callable[..., Serving]:
     def make(**given: Any) -> Serving:
-        return Serving(preset=str(tiny), state=tmp_path / "state", **given)
+        return Serving(**{"preset": (str(tiny),), "state": tmp_path / "state"} | given)
 
     return make
 

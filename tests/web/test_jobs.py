@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from vivant.checkpoint import read_config
+from vivant.marks.credentials import read
 from vivant.media.reader import read_clip
 from vivant.media.writer import VideoWriter
 from vivant.web.app import build
@@ -113,11 +115,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def ordered(client: TestClient, clip: bytes) -> dict[str, Any]:
+def ordered(client: TestClient, clip: bytes, **more: Any) -> dict[str, Any]:
     portrait = client.post("/v1/portraits", content=png(noise(1))).json()
     made = client.post("/v1/clips", content=clip).json()
     assert (made["kind"], made["num_frames"], made["width"]) == ("clip", 6, 64)
-    order = {"portrait": portrait["id"], "clip": made["id"], "face": "none", "driving_face": "none"}
+    order = {"portrait": portrait["id"], "clip": made["id"], "face": "none", "driving_face": "none"} | more
     answer = client.post("/v1/jobs", json=order)
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
@@ -131,8 +133,21 @@ def finished(client: TestClient, name: str) -> dict[str, Any]:
     return dict(events[-1])
 
 
-def test_a_job_goes_through_the_whole_server(client: TestClient, clip: bytes, tmp_path: Path) -> None:
-    job = ordered(client, clip)
+def test_a_job_goes_through_the_whole_server(
+    serving: Callable[..., Serving], tiny: Path, other: Path, clip: bytes, tmp_path: Path
+) -> None:
+    """With the second of two presets, as the result's credentials say."""
+    app, house = build(serving(preset=(str(tiny), str(other))))
+    with TestClient(app, base_url=HOST) as client:
+        _through_the_whole_server(client, clip, tmp_path)
+    assert list(house.runner.frames_per_second) == ["other"]
+    told = read(tmp_path / "result.mp4").statement
+    assert told is not None
+    assert told["weights_sha256"] == read_config(other)["weights_sha256"]
+
+
+def _through_the_whole_server(client: TestClient, clip: bytes, tmp_path: Path) -> None:
+    job = ordered(client, clip, preset="other")
     assert client.get(f"/v1/jobs/{job['id']}/result").status_code == 409
     last = finished(client, job["id"])
     assert (last["state"], last["done"], last["total"], last["error"]) == ("done", 6, 6, None)
@@ -151,7 +166,9 @@ def test_a_job_that_cannot_be_done_says_why_without_naming_folders(client: TestC
     assert last["state"] == "failed"
     assert "face" in last["error"]
     assert os.sep not in last["error"]
-    for wrong in ({"portrait": "x" * 22}, {"crf": 99}, {"output": "/etc/passwd"}, {"face": "f" * 99}):
+    client.delete(f"/v1/portraits/{portrait}")
+    assert client.post("/v1/jobs", json=order).status_code == 404
+    for wrong in ({"preset": "x"}, {"crf": 99}, {"output": "/etc/passwd"}, {"face": "f" * 99}):
         assert client.post("/v1/jobs", json={**order, **wrong}).status_code in (404, 422)
 
 

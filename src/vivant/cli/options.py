@@ -95,7 +95,8 @@ def _parameter(field: Field[Any], hint: Any, text: str, optional: bool) -> inspe
     if field.default is True:
         text += f" [default: {names[-1].split('/')[0].removeprefix('--')}]"
     elif field.default is not False and field.default not in (MISSING, None, (), Path()):
-        text += f" [default: {field.default}]"
+        default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+        text += f" [default: {default}]"
     required = field.default is MISSING and not optional
     if get_origin(hint) is tuple:
         hint = list[str]

@@ -19,7 +19,6 @@ from starlette.websockets import WebSocket
 
 import vivant
 from vivant.errors import VivantError
-from vivant.presets import PRESETS
 from vivant.store import store_folder
 from vivant.web import protocol
 from vivant.web.gate import Gate
@@ -27,8 +26,9 @@ from vivant.web.house import House, Workshop
 from vivant.web.job_routes import add_jobs
 from vivant.web.jobs import NotNowError, UnknownJobError
 from vivant.web.metrics import Metrics
+from vivant.web.offers import Offers
 from vivant.web.routes import FILE_BODY, counted, errors, owner
-from vivant.web.runner import Runner
+from vivant.web.runner import Runner, Supplies
 from vivant.web.settings import Serving
 from vivant.web.uploads import TooLargeError, UnknownUploadError, Uploads
 from vivant.web.viewer import serve_viewer
@@ -59,25 +59,39 @@ class PortraitMade(BaseModel):
     """Largest first; the number is what `face` means."""
 
 
+class PresetOffered(BaseModel):
+    """What `preset` may be, in the message hello and in orders."""
+
+    name: str
+    licence: str | None
+    """None: of weights of the server's own."""
+    has_voice: bool
+    options: dict[str, Any]
+    """With their defaults; a session's `ready` says what holds."""
+
+
 class ServerSays(BaseModel):
     """What this server can do."""
 
     version: str
     protocol: int
-    preset: str
-    licence: str | None
-    has_voice: bool
+    presets: list[PresetOffered]
+    """The first is the default."""
     max_latency_ms: float
     max_upload_mb: int
 
 
 def build(serving: Serving) -> tuple[ASGIApp, House]:
-    """The application, and what its users share. The engine is loaded when the application starts."""
+    """The application, and what its users share. The default preset is loaded when the application starts.
+
+    Raises InputError or CheckpointError where a preset cannot be offered.
+    """
     folder = serving.state if serving.state is not None else store_folder() / "serve"
     gate = Gate(_nothing, serving)
-    uploads, metrics = Uploads(folder / "uploads", serving), Metrics()
-    runner = Runner(folder / "jobs", serving, uploads, metrics)
-    house = House(serving, Workshop(serving.preset), uploads, metrics, runner, gate.owner)
+    offers, metrics = Offers(serving.preset), Metrics()
+    uploads = Uploads(folder / "uploads", serving)
+    runner = Runner(folder / "jobs", serving, Supplies(offers, uploads), metrics)
+    house = House(serving, Workshop(offers), uploads, metrics, runner, gate.owner)
     app = FastAPI(
         title="vivant",
         version=vivant.__version__,
@@ -101,7 +115,7 @@ async def _nothing(scope: Any, receive: Any, send: Any) -> None:
 def _lifespan(house: House) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await house.workshop.engine()
+        await house.workshop.engine(house.workshop.offers.default)
         tasks = [asyncio.create_task(_sweep(house)), asyncio.create_task(house.runner.run())]
         yield
         house.closing.set()
@@ -131,8 +145,6 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _add_open_routes(app: FastAPI, house: House) -> None:
-    preset = PRESETS.get(house.serving.preset)
-
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html")
@@ -155,9 +167,12 @@ def _add_open_routes(app: FastAPI, house: House) -> None:
         return ServerSays(
             version=vivant.__version__,
             protocol=protocol.VERSION,
-            preset=preset.name if preset is not None else Path(house.serving.preset).name,
-            licence=preset.licence if preset is not None else None,
-            has_voice=preset is not None and preset.voice is not None,
+            presets=[
+                PresetOffered(
+                    name=offer.name, licence=offer.licence, has_voice=offer.has_voice, options=offer.options
+                )
+                for offer in house.workshop.offers
+            ],
             max_latency_ms=house.serving.max_latency_ms,
             max_upload_mb=house.serving.max_upload_mb,
         )

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from vivant.engine import Engine, Portrait, Voice
 from vivant.errors import InputError
 from vivant.presets import load, load_voice
 from vivant.web.metrics import Metrics
+from vivant.web.offers import Offer, Offers
 from vivant.web.runner import Runner
 from vivant.web.settings import Serving
 from vivant.web.uploads import Uploads
@@ -65,49 +67,54 @@ class Workshop:
     Each session has one step at work or waiting, and they are served in order: no session can starve another.
     """
 
-    def __init__(self, preset: str) -> None:
-        self.preset = preset
+    def __init__(self, offers: Offers) -> None:
+        self.offers = offers
         # As many as fit on the cores with torch's threads (OMP_NUM_THREADS): pools that fight are slower than one.
         num_workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
         self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="vivant-step")
-        self._engine: Engine | None = None
-        self._voice: Voice | None = None
-        self._portraits: dict[tuple[Path, str], Portrait] = {}
+        self._loading = Lock()
+        self._engines: dict[str, Engine] = {}
+        self._voices: dict[str, Voice] = {}
+        self._portraits: dict[tuple[str, Path, str], Portrait] = {}
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do it on a worker."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def engine(self) -> Engine:
-        """The engine of live sessions, loaded when first asked for. Raises CheckpointError."""
-        return await self.run(self._load)
+    async def engine(self, offer: Offer) -> Engine:
+        """Loaded when first asked for, then kept. Raises CheckpointError."""
+        # Not on a worker: the steps of others would wait for as long as loading takes.
+        return await asyncio.to_thread(self._load, offer)
 
-    async def voice(self) -> Voice:
+    async def voice(self, offer: Offer) -> Voice:
         """What speaks for it. Raises InputError where the preset has none."""
-        return await self.run(self._load_voice)
+        return await asyncio.to_thread(self._load_voice, offer)
 
-    async def portrait(self, picture: Path, face: str) -> Portrait:
-        """Made once per picture and face while it is among the last MAX_PORTRAITS. Raises FaceError."""
-        return await self.run(lambda: self._prepare(picture, face))
+    async def portrait(self, offer: Offer, picture: Path, face: str) -> Portrait:
+        """Made once per preset, picture and face while it is among the last MAX_PORTRAITS. Raises FaceError."""
+        engine = await self.engine(offer)
+        return await self.run(lambda: self._prepare(engine, (offer.name, picture, face)))
 
     def close(self) -> None:
         """Wait for the steps at work; nothing new begins."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self) -> Engine:
-        if self._engine is None:
-            self._engine = load(self.preset)
-        return self._engine
+    def _load(self, offer: Offer) -> Engine:
+        with self._loading:
+            if offer.name not in self._engines:
+                self._engines[offer.name] = load(offer.given)
+            return self._engines[offer.name]
 
-    def _load_voice(self) -> Voice:
-        if self._voice is None:
-            self._voice = load_voice(self.preset, "the microphone")
-        return self._voice
+    def _load_voice(self, offer: Offer) -> Voice:
+        with self._loading:
+            if offer.name not in self._voices:
+                self._voices[offer.name] = load_voice(offer.given, "the microphone")
+            return self._voices[offer.name]
 
-    def _prepare(self, picture: Path, face: str) -> Portrait:
-        key = (picture, face)
+    def _prepare(self, engine: Engine, key: tuple[str, Path, str]) -> Portrait:
+        _, picture, face = key
         if key not in self._portraits:
-            made = self._load().prepare(picture, face=None if face == "none" else face)
+            made = engine.prepare(picture, face=None if face == "none" else face)
             while len(self._portraits) >= MAX_PORTRAITS:
                 del self._portraits[next(iter(self._portraits))]
             self._portraits[key] = made
@@ -115,7 +122,7 @@ class Workshop:
 
     def forget(self, picture: Path) -> None:
         """Let go of what was made of a picture that is deleted."""
-        for key in [key for key in self._portraits if key[0] == picture]:
+        for key in [key for key in self._portraits if key[1] == picture]:
             del self._portraits[key]
 
 

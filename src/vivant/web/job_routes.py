@@ -11,7 +11,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from vivant.presets import PRESETS
 from vivant.web.house import House
 from vivant.web.jobs import Job, NotNowError, State
 from vivant.web.routes import FILE_BODY, counted, errors, owner
@@ -32,8 +31,8 @@ class ClipMade(BaseModel):
     has_sound: bool = True
     num_frames: int | None = None
     """What a job would render."""
-    seconds_estimate: float | None = None
-    """How long that would take, from this server's last job; None where there was none."""
+    seconds_estimates: dict[str, float] = {}
+    """How long that would take, by preset; of those with which this server rendered before."""
 
 
 class Order(BaseModel):
@@ -43,6 +42,8 @@ class Order(BaseModel):
 
     portrait: Name
     clip: Name
+    preset: Annotated[str, Field(max_length=64)] | None = None
+    """One that the server offers (GET /v1/server). None: its default."""
     face: Annotated[str, Field(max_length=40)] = "largest"
     driving_face: Annotated[str, Field(max_length=40)] = "largest"
     paste_back: bool | None = None
@@ -83,8 +84,8 @@ def _add_clips(app: FastAPI, house: House) -> None:
         made = ClipMade(id=upload.id, **upload.info)
         if made.seconds is not None:
             made.num_frames = round(made.seconds * (made.frame_rate or 25))
-            speed = house.runner.frames_per_second
-            made.seconds_estimate = made.num_frames / speed if speed is not None else None
+            speeds = house.runner.frames_per_second
+            made.seconds_estimates = {name: made.num_frames / speed for name, speed in speeds.items()}
         return made
 
 
@@ -96,10 +97,12 @@ def _add_orders(app: FastAPI, house: House) -> None:
         """Order a render job."""
         house.uploads.get(owner(request), order.portrait, "picture")
         clip, _ = house.uploads.get(owner(request), order.clip, "clip")
-        preset = PRESETS.get(house.serving.preset)
-        if clip.info["kind"] == "sound" and (preset is None or preset.voice is None):
-            raise NotNowError(f"{house.serving.preset} has no voice; drive with a video")
-        made = runner.store.add(owner(request), order.model_dump(), house.serving.max_user_jobs)
+        offer = house.workshop.offers.named(order.preset)
+        if clip.info["kind"] == "sound" and not offer.has_voice:
+            raise NotNowError(f"{offer.name} has no voice; drive with a video")
+        # By name: a server that begins again with another default still makes what was ordered.
+        named = order.model_dump() | {"preset": offer.name}
+        made = runner.store.add(owner(request), named, house.serving.max_user_jobs)
         return _now(made)
 
     @app.post("/v1/jobs/{name}/cancel", responses=errors(404, 409))

@@ -7,12 +7,16 @@ import json
 import logging
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
+from vivant.errors import VivantError
+from vivant.media.staging import output_errors
 from vivant.web.jobs import Job, JobStore
 from vivant.web.metrics import Metrics
+from vivant.web.offers import Offer, Offers
 from vivant.web.sandbox import surroundings
 from vivant.web.settings import Serving
 from vivant.web.uploads import Uploads
@@ -24,15 +28,23 @@ GRACE_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Supplies:
+    """What orders name."""
+
+    offers: Offers
+    uploads: Uploads
+
+
 class Runner:
     """One per server."""
 
-    def __init__(self, folder: Path, serving: Serving, uploads: Uploads, metrics: Metrics) -> None:
-        self.folder, self._serving, self._uploads, self._metrics = folder, serving, uploads, metrics
+    def __init__(self, folder: Path, serving: Serving, supplies: Supplies, metrics: Metrics) -> None:
+        self.folder, self._serving, self._supplies, self._metrics = folder, serving, supplies, metrics
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = JobStore(folder / "jobs.sqlite3")
-        self.frames_per_second: float | None = None
-        """Of the last job, loading included; None before the first."""
+        self.frames_per_second: dict[str, float] = {}
+        """Of the last job of each preset, loading included."""
 
     def result(self, job: Job) -> Path:
         return self._folder_of(job.id) / RESULT
@@ -52,7 +64,8 @@ class Runner:
                 await self._do(job)
                 done = self.store.get(job.owner, job.id)
                 if done.state == "done" and done.done:
-                    self.frames_per_second = done.done / (monotonic() - began)
+                    speed = done.done / (monotonic() - began)
+                    self.frames_per_second[self._offer(job).name] = speed
             except asyncio.CancelledError:
                 self.store.requeue(job.id)
                 raise
@@ -65,8 +78,13 @@ class Runner:
 
     async def _do(self, job: Job) -> None:
         folder = self._folder_of(job.id)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        (folder / "order.json").write_text(json.dumps(self._order(job)), encoding="utf-8")
+        try:
+            with output_errors(Path("the job")):  # users are told no folders
+                folder.mkdir(mode=0o700, exist_ok=True)
+                (folder / "order.json").write_text(json.dumps(self._order(job)), encoding="utf-8")
+        except VivantError as error:  # an upload that was deleted, a preset no longer offered, a full disk
+            self._conclude(job, {"error": str(error)})
+            return
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -92,12 +110,15 @@ class Runner:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _order(self, job: Job) -> dict[str, Any]:
-        ordered = dict(job.ordered)
-        _, picture = self._uploads.get(job.owner, ordered.pop("portrait"), "picture")
-        _, clip = self._uploads.get(job.owner, ordered.pop("clip"), "clip")
+        ordered, offer = dict(job.ordered), self._offer(job)
+        _, picture = self._supplies.uploads.get(job.owner, ordered.pop("portrait"), "picture")
+        _, clip = self._supplies.uploads.get(job.owner, ordered.pop("clip"), "clip")
         options = ordered.pop("options")
-        recording = ordered | {"source": str(picture), "driving": str(clip), "preset": self._serving.preset}
+        recording = ordered | {"source": str(picture), "driving": str(clip), "preset": offer.given}
         return {"recording": recording, "options": options}
+
+    def _offer(self, job: Job) -> Offer:
+        return self._supplies.offers.named(job.ordered.get("preset"))
 
     async def _read(self, job: Job, child: asyncio.subprocess.Process) -> dict[str, Any]:
         """The worker's last word; its progress goes into the store."""

@@ -24,8 +24,9 @@ class Serving:
     """Secret that every request must carry. [default: $VIVANT_TOKEN]"""
     origin: str | None = None
     """Address of the page where a proxy stands before the server, such as https://faces.example.org."""
-    preset: str = DEFAULT_PRESET
-    """Preset of live sessions: name (see `vivant presets`) or checkpoint folder."""
+    preset: tuple[str, ...] = (DEFAULT_PRESET,)
+    """Preset that users may choose: name (see `vivant presets`) or checkpoint folder; repeat it for more, the first is
+    the default."""
     state: Path | None = None
     """Folder for uploads, jobs and results. [default: serve, in the cache of vivant]"""
     max_latency_ms: float = 300.0

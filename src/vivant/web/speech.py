@@ -31,7 +31,8 @@ AHEAD_PICTURES = 12
 
 async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Portrait, options: Any) -> None:
     """The whole session."""
-    engine, voice = await house.workshop.engine(), await house.workshop.voice()
+    offer = house.workshop.offers.named(hello.preset)
+    engine, voice = await house.workshop.engine(offer), await house.workshop.voice(offer)
     name = secrets.token_hex(4)  # 32 bits, also in every picture
     speaker = Speaker(
         engine,
@@ -46,7 +47,7 @@ async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Po
     await line.tell(
         protocol.Ready(
             session=name,
-            preset=house.workshop.preset,
+            preset=offer.name,
             width=width,
             height=height,
             options=records.to_data(speaker.options),

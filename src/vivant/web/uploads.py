@@ -67,7 +67,7 @@ class Uploads:
         target = self.folder / f"{name}.png"
         limits = Limits(self.serving.max_megapixels * 1_000_000, self.serving.max_clip_seconds)
         try:
-            with output_errors(self.folder):
+            with output_errors(Path("the upload")):  # users are told no folders
                 await _write(part, body, limit)
             async with self._decoding:
                 info = await decoded(kind, part, target, limits)

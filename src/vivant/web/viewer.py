@@ -97,12 +97,11 @@ async def _serve(line: Line, house: House) -> None:
     owner = house.owner_of(hello.token)
     if owner is None:
         raise InputError("the token is missing or wrong")
-    if hello.preset not in (None, house.workshop.preset):
-        raise InputError(f"live sessions of this server use {house.workshop.preset}, not {hello.preset}")
+    offer = house.workshop.offers.named(hello.preset)
     _, picture = house.uploads.get(owner, hello.portrait, "picture")
     with house.rooms.room(owner):
-        engine = await house.workshop.engine()
-        portrait = await house.workshop.portrait(picture, hello.face)
+        engine = await house.workshop.engine(offer)
+        portrait = await house.workshop.portrait(offer, picture, hello.face)
         options = changed_options(engine.options_type(), hello.options)
         if hello.mode == "voice":
             await converse(line, house, hello, portrait, options)
@@ -155,7 +154,7 @@ class _Viewer:
         await self._line.tell(
             protocol.Ready(
                 session=name,
-                preset=house.workshop.preset,
+                preset=self._house.workshop.offers.named(hello.preset).name,
                 width=width,
                 height=height,
                 options=records.to_data(stream.options),

@@ -46,9 +46,9 @@ async function meet() {
     return;
   }
   byId("token-form").hidden = true;
-  byId("about").textContent = `vivant ${server.version}, ${server.preset} (${server.licence ?? "your own weights"})`;
-  document.querySelector('[name="drive"][value="microphone"]').disabled = !server.has_voice;
-  enable();
+  byId("preset").replaceChildren(...server.presets.map(({ name }) => new Option(name, name)));
+  byId("preset-card").hidden = server.presets.length < 2;
+  showPreset();
   jobs.watch();
 }
 
@@ -57,6 +57,32 @@ byId("token-form").addEventListener("submit", (event) => {
   client.token = byId("token").value;
   sessionStorage.setItem(TOKEN, client.token);
   meet();
+});
+
+// the preset
+
+const preset = () => server.presets.find(({ name }) => name === byId("preset").value);
+
+function showPreset() {
+  const { name, licence, has_voice, options } = preset();
+  const terms = `licence: ${licence ?? "of the server's own weights"}`;
+  byId("about").textContent = `vivant ${server.version}, ${name}, ${terms}`;
+  byId("preset-note").textContent = terms;
+  const voice = document.querySelector('[name="drive"][value="microphone"]');
+  voice.disabled = !has_voice;
+  voice.closest("label").title = has_voice ? "" : `${name} has no voice; drive with pictures`;
+  if (!has_voice && drive() === "microphone") choose("camera");
+  fitControls(options);
+  showPlan();
+  enable();
+}
+
+byId("preset").addEventListener("change", () => {
+  const wasLive = session !== null;
+  stop();
+  trouble();
+  showPreset();
+  if (wasLive) start();
 });
 
 // the portrait
@@ -138,6 +164,10 @@ byId("drop").addEventListener("drop", (event) => {
 
 const drive = () => document.querySelector('[name="drive"]:checked').value;
 
+function choose(driving) {
+  document.querySelector(`[name="drive"][value="${driving}"]`).click();
+}
+
 for (const radio of document.querySelectorAll('[name="drive"]')) {
   radio.addEventListener("change", () => {
     byId("drive-file-row").hidden = drive() !== "file";
@@ -185,7 +215,7 @@ function explained(error) {
 }
 
 function hello(more) {
-  return { portrait: portrait.id, face, side_px: 512, max_latency_ms: server.max_latency_ms, options: chosenOptions(), ...more };
+  return { portrait: portrait.id, face, preset: preset().name, side_px: 512, max_latency_ms: server.max_latency_ms, options: chosenOptions(), ...more };
 }
 
 async function startVideo() {
@@ -327,13 +357,20 @@ function tell(control) {
   output.textContent = chosen === null ? "as driven" : `${chosen}${control.dataset.unit ?? ""}`;
 }
 
-// The server's word on what holds now; controls of options that the preset lacks are put aside.
-function showOptions(options) {
+// Controls of options that the preset lacks are put aside.
+function fitControls(options) {
   for (const control of controls) {
-    const name = control.dataset.option;
-    control.disabled = !(name in options);
+    control.disabled = !(control.dataset.option in options);
     control.closest("label").hidden = control.disabled;
-    if (control.disabled) continue;
+  }
+  byId("controls").hidden = controls.every((control) => control.disabled);
+}
+
+// The server's word on what holds now.
+function showOptions(options) {
+  fitControls(options);
+  for (const control of controls.filter((control) => !control.disabled)) {
+    const name = control.dataset.option;
     if (control.type === "checkbox") control.checked = options[name];
     else control.value = options[name] ?? control.min;
     tell(control);
@@ -360,7 +397,7 @@ byId("clip").addEventListener("change", async ({ target }) => {
   byId("upload-progress").hidden = false;
   try {
     clip = await jobs.upload(target.files[0]);
-    byId("plan").textContent = planned(clip);
+    showPlan();
   } catch (error) {
     trouble(`That clip cannot be used: ${error.message}`);
   }
@@ -368,10 +405,11 @@ byId("clip").addEventListener("change", async ({ target }) => {
   enable();
 });
 
-function planned({ seconds, num_frames, seconds_estimate }) {
-  if (!num_frames) return "";
-  const takes = seconds_estimate ? `, about ${Math.max(1, Math.round(seconds_estimate))} s of work here` : "";
-  return `${seconds.toFixed(1)} s, ${num_frames} frames${takes}`;
+function showPlan() {
+  if (!clip?.num_frames) return;
+  const estimate = clip.seconds_estimates[preset().name];
+  const takes = estimate ? `, about ${Math.max(1, Math.round(estimate))} s of work here` : "";
+  byId("plan").textContent = `${clip.seconds.toFixed(1)} s, ${clip.num_frames} frames${takes}`;
 }
 
 byId("render").addEventListener("click", async () => {
@@ -380,6 +418,7 @@ byId("render").addEventListener("click", async () => {
     await jobs.add({
       portrait: portrait.id,
       face,
+      preset: preset().name,
       clip: clip.id,
       compare: byId("compare").checked,
       visible_label: byId("label").checked,
