@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,8 @@ from vivant.errors import InputError
 from vivant.live.speaker import Speaker, Spoken
 from vivant.media.packets import PacketEncoder
 from vivant.web import protocol
-from vivant.web.house import House, changed_options
-
-if TYPE_CHECKING:
-    from vivant.web.viewer import Line
+from vivant.web.house import House
+from vivant.web.line import Line, change_options, until_one_ends
 
 IDLE_SECONDS = 600.0
 """An agent may be silent for this long."""
@@ -56,15 +54,9 @@ async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Po
         )
     )
     talk = _Talk(line, house, hello, speaker, portrait)
-    tasks = [asyncio.create_task(part()) for part in (talk.listen, talk.speak, talk.closing)]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await until_one_ends(house.closing, talk.listen, talk.speak)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await house.workshop.run(speaker.close)
 
 
@@ -76,10 +68,6 @@ class _Talk:
         self._engine, self._portrait = speaker.engine, portrait
         self._encoder = PacketEncoder(hello.receive, speaker.frame_rate_hz)
         self._seen = self._sent = -1
-
-    async def closing(self) -> None:
-        await self._house.closing.wait()
-        raise InputError("the server is shutting down")
 
     async def listen(self) -> None:
         while True:
@@ -97,18 +85,9 @@ class _Talk:
                 case protocol.WantKey():
                     self._encoder.want_key()
                 case protocol.ChangeOptions():
-                    await self._change(heard)
+                    await change_options(self._line, heard, self._speaker, self._engine, self._portrait)
                 case _:
                     raise InputError("pictures and restarts are not for the mode voice")
-
-    async def _change(self, message: protocol.ChangeOptions) -> None:
-        try:
-            options = changed_options(self._speaker.options, message.options)
-            self._engine.start(self._portrait, options)  # says what this preset cannot do
-            self._speaker.options = options
-        except InputError as error:
-            await self._line.tell(protocol.Trouble(code="options", message=str(error), fatal=False))
-        await self._line.tell(protocol.OptionsNow(options=records.to_data(self._speaker.options)))
 
     async def speak(self) -> None:
         clock = asyncio.get_running_loop().time

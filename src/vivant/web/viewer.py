@@ -14,7 +14,6 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from time import monotonic
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -26,6 +25,7 @@ from vivant.live.stream import LiveSettings, LiveStream, Shown
 from vivant.media.packets import PacketDecoder, PacketEncoder
 from vivant.web import protocol
 from vivant.web.house import BusyError, House, changed_options
+from vivant.web.line import Line, change_options, until_one_ends
 from vivant.web.speech import converse
 from vivant.web.uploads import UnknownUploadError
 
@@ -33,37 +33,8 @@ IN_FLIGHT = 6
 HELLO_SECONDS = 20.0
 IDLE_SECONDS = 60.0
 """A camera that sends nothing for this long is gone."""
-MESSAGES_PER_SECOND = 1000
 
 log = logging.getLogger(__name__)
-
-
-class Line:
-    """The socket, with typed messages and limits."""
-
-    def __init__(self, socket: WebSocket) -> None:
-        self._socket = socket
-        self._second, self._count = 0, 0
-
-    async def tell(self, message: protocol.FromServer) -> None:
-        await self._socket.send_text(message.model_dump_json())
-
-    async def send(self, packet: protocol.Binary) -> None:
-        await self._socket.send_bytes(packet.packed())
-
-    async def hear(self, timeout_seconds: float) -> protocol.FromViewer | protocol.Binary:
-        """The next message. Raises InputError for nonsense, WebSocketDisconnect at the end, TimeoutError."""
-        message = await asyncio.wait_for(self._socket.receive(), timeout_seconds)
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1005))
-        second = int(monotonic())
-        self._count = self._count + 1 if second == self._second else 1
-        self._second = second
-        if self._count > MESSAGES_PER_SECOND:
-            raise InputError(f"more than {MESSAGES_PER_SECOND} messages a second; send less")
-        if message.get("bytes") is not None:
-            return protocol.parse_binary(message["bytes"])
-        return protocol.parse_viewer(message.get("text") or "")
 
 
 async def serve_viewer(socket: WebSocket, house: House) -> None:
@@ -163,25 +134,13 @@ class _Viewer:
             )
         )
         log.info("session begins", extra={"session": name, "mode": hello.mode})
-        tasks = [
-            asyncio.create_task(part()) for part in (self._listen, self._draw, self._report, self._closing)
-        ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await until_one_ends(house.closing, self._listen, self._draw, self._report)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await house.workshop.run(stream.close)
             counts = stream.counts
             house.metrics.frames_dropped_total += counts.paced + counts.replaced + self._num_unsent
             log.info("session ends", extra={"session": name, "shown": counts.shown})
-
-    async def _closing(self) -> None:
-        await self._house.closing.wait()
-        raise InputError("the server is shutting down")
 
     async def _listen(self) -> None:
         while True:
@@ -196,7 +155,7 @@ class _Viewer:
                 case protocol.WantKey():
                     self._encoder.want_key()
                 case protocol.ChangeOptions():
-                    await self._change(heard)
+                    await change_options(self._line, heard, self._stream, self._engine, self._portrait)
                 case _:
                     raise InputError(f"{heard.type} is not for this mode")
 
@@ -223,16 +182,6 @@ class _Viewer:
             contract = self._stream.contract
             level = contract.level
             self._pace = protocol.Pace(rate_hz=level.rate_hz, side_px=level.side_px, kept=contract.kept)
-
-    async def _change(self, message: protocol.ChangeOptions) -> None:
-        try:
-            options = changed_options(self._stream.options, message.options)
-            self._engine.start(self._portrait, options)  # says what this preset cannot do
-            self._stream.options = options
-        except InputError as error:
-            await self._line.tell(protocol.Trouble(code="options", message=str(error), fatal=False))
-        now = records.to_data(self._stream.options)
-        await self._line.tell(protocol.OptionsNow(options=now))
 
     async def _draw(self) -> None:
         while True:
