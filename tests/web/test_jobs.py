@@ -186,6 +186,32 @@ def test_a_cancelled_job_leaves_nothing(serving: Callable[..., Serving], clip: b
         assert not (house.runner.folder / job["id"]).exists()
 
 
+def test_a_job_takes_so_many_frames_and_so_much_time(
+    serving: Callable[..., Serving], clip: bytes, tmp_path: Path
+) -> None:
+    """Clips that are longer than their headers say end the job, and so does one that takes too long."""
+    app, house = build(serving(max_job_hours=1e-9))
+    with TestClient(app, base_url=HOST) as client:
+        job = ordered(client, clip)
+        last = finished(client, job["id"])
+        assert (last["state"], "hours" in last["error"]) == ("failed", True)
+        order = json.loads((house.runner.folder / job["id"] / "order.json").read_text())
+        folder = tmp_path / "job"
+        folder.mkdir()
+        (folder / "order.json").write_text(json.dumps(order | {"max_frames": 3}))
+        with subprocess.Popen(
+            [sys.executable, "-m", "vivant.web.worker", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=surroundings(),
+        ) as worker:
+            assert worker.stdout is not None
+            said = worker.stdout.read().splitlines()[-1]
+    assert "more than 3 frames" in json.loads(said)["error"]
+    assert worker.returncode == 2
+    assert not (folder / "result.mp4").exists()
+
+
 def test_a_job_survives_the_end_of_the_server(serving: Callable[..., Serving], clip: bytes) -> None:
     """The first server ends while the job waits or runs; the second, on the same folder, does it."""
     with TestClient(build(serving())[0], base_url=HOST) as client:

@@ -115,6 +115,8 @@ class PacketDecoder:
 
     def decode(self, data: bytes) -> np.ndarray | None:
         """The picture; None where H.264 wants more packets first."""
+        if not data:  # FFmpeg would take it for the end of the stream
+            raise InputError("a packet cannot be decoded: it is empty")
         if self.codec != "h264":
             return self._picture(data)
         if self._context is None:

@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 
 from vivant.errors import InputError
 from vivant.media.container import audio_stream, clip_start, demuxed, frame_time, opened_media, video_stream
-from vivant.media.image import check_pixels, is_image_file, opened_image
+from vivant.media.image import MAX_PIXELS, check_pixels, is_image_file, opened_image
 from vivant.media.inputs import check_input_file
 from vivant.media.picture import PictureMaker
 from vivant.media.probe import is_animated, is_pattern, probe_kind
@@ -152,6 +152,8 @@ class VideoReader:
             kind = "only sound" if audio_stream(container) else "no picture that can be decoded"
             raise InputError(f"{self.path} has {kind}; choose a video file.")
         check_pixels(self.path, stream.codec_context.width, stream.codec_context.height)
+        # The header is checked above; a frame further on may claim another size.
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.codec_context.thread_count = _NUM_DECODE_THREADS
         stream.thread_type = "AUTO"
         return stream

@@ -39,16 +39,17 @@ class Limits:
         return json.dumps(asdict(self))
 
 
-def restrict(cpu_seconds: int, file_bytes: int) -> None:
-    """Limit this process for good; on systems that cannot (Windows), the parent's time limit remains."""
+def restrict(**limits: int) -> None:
+    """Limit this process for good, by the names of setrlimit without RLIMIT_, such as AS for bytes of memory.
+
+    On systems that cannot (Windows), the parent's time limit remains.
+    """
     try:
         import resource
     except ImportError:
         return
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name, most in limits.items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 
 
 def picture(source: Path, target: Path, limits: Limits) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def _check_seconds(seconds: float | None, limits: Limits) -> None:
 def main(arguments: list[str]) -> int:
     kind, source, target, limits_json = arguments
     limits = Limits(**json.loads(limits_json))
-    restrict(limits.cpu_seconds, limits.file_bytes)
+    restrict(AS=MEMORY_BYTES, CPU=limits.cpu_seconds, FSIZE=limits.file_bytes, CORE=0)
     try:
         found = {"picture": picture, "clip": clip}[kind](Path(source), Path(target), limits)
     except VivantError as error:

@@ -24,6 +24,8 @@ from vivant.web.worker import RESULT
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
+MAX_FRAME_RATE_HZ = 60
+"""Of clips as long as may be; shorter ones may have more. A clip can last longer than its header says."""
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +98,15 @@ class Runner:
             env=surroundings(),
         )
         reading = asyncio.create_task(self._read(job, child))
+        ends = monotonic() + self._serving.max_job_hours * 3600
         try:
             while not reading.done():
                 await asyncio.wait([reading], timeout=POLL_SECONDS)
                 if self.store.get(job.owner, job.id).state == "cancelled":
+                    break
+                if monotonic() > ends:
+                    hours = f"{self._serving.max_job_hours:g} hours"
+                    self._conclude(job, {"error": f"the job took more than {hours}; use a shorter clip"})
                     break
             else:
                 self._conclude(job, reading.result())
@@ -115,7 +122,12 @@ class Runner:
         _, clip = self._supplies.uploads.get(job.owner, ordered.pop("clip"), "clip")
         options = ordered.pop("options")
         recording = ordered | {"source": str(picture), "driving": str(clip), "preset": offer.given}
-        return {"recording": recording, "options": options}
+        return {
+            "recording": recording,
+            "options": options,
+            "max_frames": round(self._serving.max_clip_seconds * MAX_FRAME_RATE_HZ),
+            "memory_bytes": round(self._serving.max_job_memory_gb * 1e9),
+        }
 
     def _offer(self, job: Job) -> Offer:
         return self._supplies.offers.named(job.ordered.get("preset"))

@@ -43,6 +43,10 @@ class Serving:
     """Largest picture or video frame."""
     max_clip_seconds: float = 600.0
     """Longest driving clip of a job."""
+    max_job_hours: float = 12.0
+    """Longest render job; the others wait for it."""
+    max_job_memory_gb: float = 8.0
+    """Most memory of a render job, in GB of the processor's; more for presets that are larger."""
     max_session_minutes: float = 60.0
     """Longest live session."""
     requests_per_minute: int = 600
@@ -63,6 +67,8 @@ class Serving:
             "max_upload_mb": self.max_upload_mb,
             "max_megapixels": self.max_megapixels,
             "max_clip_seconds": self.max_clip_seconds,
+            "max_job_hours": self.max_job_hours,
+            "max_job_memory_gb": self.max_job_memory_gb,
             "max_session_minutes": self.max_session_minutes,
             "requests_per_minute": self.requests_per_minute,
             "keep_minutes": self.keep_minutes,

@@ -22,10 +22,11 @@ from vivant import records
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError, VivantError
 from vivant.live.stream import LiveSettings, LiveStream, Shown
-from vivant.media.packets import PacketDecoder, PacketEncoder
+from vivant.media.packets import PacketEncoder
 from vivant.web import protocol
 from vivant.web.house import BusyError, House, changed_options
 from vivant.web.line import Line, change_options, until_one_ends
+from vivant.web.sandbox import FrameDecoder, frame_decoder
 from vivant.web.speech import converse
 from vivant.web.uploads import UnknownUploadError
 
@@ -77,7 +78,8 @@ async def _serve(line: Line, house: House) -> None:
         if hello.mode == "voice":
             await converse(line, house, hello, portrait, options)
             return
-        await _Viewer(line, house, hello).run(engine, portrait, options)
+        async with frame_decoder(hello.send) as decoder:
+            await _Viewer(line, house, hello, decoder).run(engine, portrait, options)
 
 
 async def _end(socket: WebSocket, line: Line, code: Any, message: str) -> None:
@@ -92,10 +94,9 @@ async def _end(socket: WebSocket, line: Line, code: Any, message: str) -> None:
 class _Viewer:
     """A camera or a file that drives."""
 
-    def __init__(self, line: Line, house: House, hello: protocol.Hello) -> None:
-        self._line, self._house, self._hello = line, house, hello
+    def __init__(self, line: Line, house: House, hello: protocol.Hello, decoder: FrameDecoder) -> None:
+        self._line, self._house, self._hello, self._decoder = line, house, hello, decoder
         self._is_camera = hello.mode == "camera"
-        self._decoder = PacketDecoder(hello.send)
         self._encoder = PacketEncoder(hello.receive, hello.rate_hz)
         self._in_flight: deque[int] = deque()
         self._num_unsent = 0
@@ -162,7 +163,7 @@ class _Viewer:
     async def _take(self, packet: protocol.Binary) -> None:
         if packet.kind is not protocol.Kind.PICTURE:
             raise InputError("sound is for the mode voice")
-        image = await asyncio.to_thread(self._decoder.decode, packet.payload)
+        image = await self._decoder.decode(packet.payload)
         if image is None:
             return
         seconds = packet.captured_ms / 1000

@@ -14,7 +14,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from vivant.errors import VivantError
+from vivant.errors import InputError, VivantError
+from vivant.web.decode import restrict
 
 TELL_SECONDS = 0.25
 RESULT, COMPARISON = "result.mp4", "result--compare.mp4"
@@ -25,8 +26,17 @@ def main(folder: Path) -> int:
     if hasattr(os, "nice"):
         os.nice(5)  # live sessions first
     order = json.loads((folder / "order.json").read_text("utf-8"))
+    # DATA and not AS: libraries of GPUs reserve far more addresses than they use.
+    restrict(DATA=order["memory_bytes"], CORE=0)
     try:
         manifest = _render(order, folder)
+    except MemoryError:
+        _tell(
+            {
+                "error": "the job needs more memory than this server gives to one; use a smaller picture or clip"
+            }
+        )
+        return 2
     except VivantError as error:
         message = (
             str(error).replace(f"{folder}{os.sep}", "").replace(order["recording"]["driving"], "the clip")
@@ -49,6 +59,8 @@ def _render(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     last = [0.0]
 
     def progress(done: int, total: int | None) -> None:
+        if done > order["max_frames"]:
+            raise InputError(f"the clip has more than {order['max_frames']} frames, which this server takes")
         if done == total or monotonic() - last[0] >= TELL_SECONDS:
             last[0] = monotonic()
             _tell({"done": done, "total": total})
@@ -67,7 +79,8 @@ def _tell(message: dict[str, Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not sys.stdin: its lock would be held when the interpreter ends
+        pass
     os._exit(3)
 
 
