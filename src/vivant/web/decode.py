@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -39,7 +40,7 @@ class Limits:
         return json.dumps(asdict(self))
 
 
-def restrict(**limits: int) -> None:
+def restrict(most: Mapping[str, int]) -> None:
     """Limit this process for good, by the names of setrlimit without RLIMIT_, such as AS for bytes of memory.
 
     On systems that cannot (Windows), the parent's time limit remains.
@@ -48,8 +49,8 @@ def restrict(**limits: int) -> None:
         import resource
     except ImportError:
         return
-    for name, most in limits.items():
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+    for name, limit in most.items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
 
 
 def picture(source: Path, target: Path, limits: Limits) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _check_seconds(seconds: float | None, limits: Limits) -> None:
 def main(arguments: list[str]) -> int:
     kind, source, target, limits_json = arguments
     limits = Limits(**json.loads(limits_json))
-    restrict(AS=MEMORY_BYTES, CPU=limits.cpu_seconds, FSIZE=limits.file_bytes, CORE=0)
+    restrict({"AS": MEMORY_BYTES, "CPU": limits.cpu_seconds, "FSIZE": limits.file_bytes, "CORE": 0})
     try:
         found = {"picture": picture, "clip": clip}[kind](Path(source), Path(target), limits)
     except VivantError as error:

@@ -61,7 +61,7 @@ def main(codec: PacketCodec) -> int:
 
 def give_up() -> None:
     """Memory but a part, writing and opening files, sockets, children."""
-    restrict(AS=MEMORY_BYTES, FSIZE=0, NOFILE=0, NPROC=0, CORE=0)
+    restrict({"AS": MEMORY_BYTES, "FSIZE": 0, "NOFILE": 0, "NPROC": 0, "CORE": 0})
 
 
 def _import_everything(codec: PacketCodec) -> None:

@@ -27,7 +27,7 @@ def main(folder: Path) -> int:
         os.nice(5)  # live sessions first
     order = json.loads((folder / "order.json").read_text("utf-8"))
     # DATA and not AS: libraries of GPUs reserve far more addresses than they use.
-    restrict(DATA=order["memory_bytes"], CORE=0)
+    restrict({"DATA": order["memory_bytes"], "CORE": 0})
     try:
         manifest = _render(order, folder)
     except MemoryError:
