@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.data import astronaut
+from stand_ins import pictures
 
 import vivant
 from vivant.animation import AnimationReport
@@ -23,6 +25,7 @@ from vivant.media.writer import VideoWriter
 from vivant.motion_capture import record_motion
 from vivant.presets import DEFAULT_PRESET, load_voice
 from vivant.session import Session
+from vivant.sources import SourceVideo
 
 RATE = Fraction(5)
 """Slow, so that the two seconds in which a neutral face is looked for are ten frames."""
@@ -63,7 +66,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_with_bookmarks(
-    engine: Engine, portrait: Any, driving: Path, settings: dict[str, Any]
+    engine: Engine, portrait: Any, driving: Any, settings: dict[str, Any]
 ) -> tuple[list[np.ndarray], dict[int, Bookmark], AnimationReport]:
     """All frames, the bookmarks that could be set by the number of frames before them, and the report."""
     frames, marks = [], {}
@@ -76,7 +79,7 @@ def run_with_bookmarks(
 
 
 def check(
-    engine: Engine, portrait: Any, driving: Path, folder: Path, stops: list[int], **settings: Any
+    engine: Engine, portrait: Any, driving: Any, folder: Path, stops: list[int], **settings: Any
 ) -> list[int]:
     """Going on from each stop, by way of a file, gives the frames that are left, and the same report.
 
@@ -136,6 +139,49 @@ def test_frames_one_by_one(engine: Engine, portrait: Any) -> None:
     with vivant.animate(engine, portrait, frames, driving_face=None, resume=mark) as again:
         rest = list(again)
     assert all(np.array_equal(a, b) for a, b in zip(rest, expected[1:], strict=True))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two heads that drift through nine pictures; a wall is before them for two."""
+    folder = tmp_path_factory.mktemp("source")
+    left = astronaut()[:400, 40:440]
+    right = np.asarray(255 - (255 - left[:, ::-1].astype(int)) * 0.8, np.uint8)
+    couple = np.concatenate([left[:, :230], right[:, 165:]], axis=1)
+    for index in range(9):
+        image = couple[:320, 2 * index : 445 + 2 * index]
+        Image.fromarray(np.ascontiguousarray(image if index not in (3, 4) else image // 4)).save(
+            folder / f"{index}.png"
+        )
+    return folder
+
+
+@pytest.mark.parametrize("length", ["source", "driving"])
+def test_people_of_a_video(engine: Engine, source: Path, tmp_path: Path, length: Any) -> None:
+    """One driver ends before the video and one after it; the people are away for a while; each way to end."""
+    short = tmp_path / "short"
+    short.mkdir()
+    for index in range(4):
+        (short / f"{index}.png").write_bytes((source / f"{index + 5}.png").read_bytes())
+    record_motion(engine, short, tmp_path / "m.safetensors")
+    people = SourceVideo(engine, source, face="0,1")
+    drivers = {0: tmp_path / "m.safetensors", 1: pictures(11, seed=1)}
+    stops = [2, 4, 9] if length == "source" else [5, 10]
+    places = check(engine, people, drivers, tmp_path, stops, length=length, frame_rate=25, driving_face=None)
+    assert places == list(range(1, 10 if length == "source" else 12)), "after every frame, whoever has ended"
+
+
+def test_a_video_driven_by_a_picture(engine: Engine, source: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.ascontiguousarray(astronaut()[20:260, 110:350])).save(tmp_path / "still.png")
+    people = SourceVideo(engine, source)
+    check(engine, people, tmp_path / "still.png", tmp_path, [1, 5], paste_back=False)
+
+
+def test_several_faces_of_a_picture(engine: Engine, source: Path, tmp_path: Path) -> None:
+    """One driver ends early; its face is held."""
+    people = engine.prepare_faces(source / "0.png", face="0,1")
+    drivers = {0: pictures(5, seed=1), 1: pictures(3, seed=2)}
+    assert check(engine, people, drivers, tmp_path, [1, 3, 4], driving_face=None) == [1, 2, 3, 4, 5]
 
 
 def test_a_session_that_fell_back_to_float32_stays_there(engine: Engine, portrait: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines import engine_class
 from vivant.errors import InputError
+from vivant.face.framing import given_square
 from vivant.face.window import Similarity
 from vivant.media.types import AudioChunk, Frame
 from vivant.runtime import precision
@@ -247,16 +248,24 @@ def test_specs_that_cannot_be(change: dict[str, Any]) -> None:
         StreamSpec(**(good | change))
 
 
-def test_a_first_frame_that_is_not_a_number_is_computed_again_in_float32(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def narrow(layer: str) -> Any:
+    """An engine whose layer's weights are finite in float16, and sums of them are not."""
     family = engine_class("liveportrait")
     config = family.tiny_configs()["compact"]
     torch.manual_seed(0)
     networks = family.build_networks(config)
     with torch.no_grad():
-        networks.generator.enter[0].weight.fill_(60000)  # finite in float16, sums of it are not
-    half = family(config, precision.place(networks, torch.device("cpu"), torch.float16), torch.float16)
+        networks.get_submodule(layer).weight.fill_(60000)
+    return family(config, precision.place(networks, torch.device("cpu"), torch.float16), torch.float16)
+
+
+GENERATOR = "generator.enter.0"
+
+
+def test_a_first_frame_that_is_not_a_number_is_computed_again_in_float32(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    half = narrow(GENERATOR)
     frames = torch.rand(4, 3, 64, 64)
     image = torch.rand(3, 64, 64)
 
@@ -278,3 +287,44 @@ def test_a_first_frame_that_is_not_a_number_is_computed_again_in_float32(
         wide.networks.generator.enter[0].weight.fill_(float("nan"))
     with pytest.raises(InputError, match="weights must be damaged"):
         Session(wide, wide.prepare(image, face=None)).push(frames)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_so_is_motion_that_is_pushed_with_all_that_came_before_it(
+    sees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Motion that is seen, referred to, restarted, on a portrait that appeared: as in float32 from the start."""
+    half = narrow(GENERATOR)
+    if not sees:
+        original = type(half).encode_motion
+
+        def blind(self: Any, state: Any, driving: Tensor) -> Any:
+            motion = original(self, state, driving)
+            lost = motion.scale * (1.0 if self.dtype == torch.float32 else float("nan"))
+            return replace(motion, scale=lost)
+
+        monkeypatch.setattr(type(half), "encode_motion", blind)
+    wide = half.in_float32()
+    image, driver, rest = torch.rand(3, 3, 64, 64)
+    picture = (image * 255).byte().permute(1, 2, 0).contiguous().numpy()
+    framing = given_square(picture, (32, 32, 64), size_px=64)
+
+    def drawn(engine: Any) -> tuple[Session, torch.Tensor]:
+        session = Session(engine, engine.prepare(rest, face=None))
+        session.appear(framing)
+        session.refer(session.see(rest), restart=True)
+        frames = session.push_motion(session.see(driver)) + session.push_motion(session.see(image))
+        return session, torch.stack(frames)
+
+    session, got = drawn(half)
+    again, expected = drawn(wide)
+    assert session.engine.dtype == torch.float32
+    assert half.dtype == torch.float16
+    torch.testing.assert_close(got, expected, atol=2e-3, rtol=0)
+    assert session.timing.frames_in == session.timing.frames_out == 2
+    one, other = (each.bookmark().data["state"] for each in (session, again))
+    assert one["source_moves"] is other["source_moves"] is True
+    with torch.no_grad():
+        wide.networks.get_submodule(GENERATOR).weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="weights must be damaged"):
+        drawn(wide)

@@ -12,7 +12,7 @@ from PIL import Image
 from stand_ins import FakeTracker, pictures, tiny_engine
 
 import vivant
-from vivant import drivers, sources
+from vivant import drivers, scenes
 from vivant.engine import Engine
 from vivant.errors import FaceError, InputError
 from vivant.face.paste import paste_back
@@ -32,7 +32,7 @@ def engine() -> Engine:
 def trackers(monkeypatch: pytest.MonkeyPatch) -> tuple[type[FakeTracker], type[FakeTracker]]:
     """What follows the driver and what follows the source."""
     fakes = type("Driver", (FakeTracker,), {}), type("Source", (FakeTracker,), {})
-    for module, fake in zip((drivers, sources), fakes, strict=True):
+    for module, fake in zip((drivers, scenes), fakes, strict=True):
         monkeypatch.setattr(module, "FaceTracker", fake)
     return fakes
 
@@ -53,10 +53,10 @@ def test_each_frame_is_its_own_portrait(engine: Engine, clip: Path, trackers: An
     """As Sessions do it by hand: the source's frame k, driven by frame k of the driver."""
     driving = pictures(5, seed=2)
     frames = run(engine, clip, driving)
-    scenes = list(SourceVideo(engine, clip).scenes(Fraction(25), hold=False))
+    source = list(SourceVideo(engine, clip).scenes(Fraction(25), hold=False))
     follow = drivers.Follower(engine.crop_size_px, "largest")
     session = None
-    for scene, picture, frame in zip(scenes, driving, frames, strict=True):
+    for scene, picture, frame in zip(source, driving, frames, strict=True):
         (framing,), seen = scene.faces, follow.update(picture)
         assert framing is not None
         assert seen is not None

@@ -29,23 +29,22 @@ from vivant.face.framing import Framing
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
 from vivant.face.paste import Patch, paste_faces
 from vivant.media.resample import num_resampled
-from vivant.performance import Kind, Performance, Shown
+from vivant.performance import Performance, Shown
+from vivant.scenes import Scene, Scenes, Standing
 from vivant.session import Session, Timing
 from vivant.settings import Length
-from vivant.sources import Scene, Source, SourcePicture, SourceVideo
+from vivant.sources import Source, SourcePicture, SourceVideo
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Standing:
-    """Where an animation stands between two items, beyond its session and its driving."""
+    """Where an animation stands between two items, beyond its performances."""
 
     num_frames: int
-    waiting: tuple[Kind, ...]
-    """Frames that wait for what the engine still owes."""
-    pixels: np.ndarray | None
-    """The last drawn face, for frames that hold it."""
-    num_watched: int
-    without_face: tuple[MissingSpan, ...]
+    pixels: tuple[np.ndarray | None, ...]
+    """The last drawn faces, for frames that hold them."""
+    without_source_face: tuple[MissingSpan, ...]
+    source: Standing | None
     paste_seconds: float
 
 
@@ -100,6 +99,8 @@ class Animation:
         self._paste_seconds = 0.0
         self._pixels: list[np.ndarray | None] = [None for performance in cast for _ in performance.faces]
         self._absent = MissingReport("source", name="the source")
+        self._stood: Standing | None = None
+        self._scenes: Scenes | None = None
         self._show(pasted=pasted)
         self._run = self._frames()
 
@@ -135,19 +136,19 @@ class Animation:
         """Everything needed to go on after the last frame that was taken: `animate(..., resume=...)`.
 
         None where that is not possible just now (frames are being looked ahead for, or several are due at once); ask
-        again after the next frame. Never possible where several faces, or those of a video, are animated.
+        again after the next frame.
         """
-        performance = self._cast[0]
-        if self._source.moves or len(self._pixels) > 1 or performance.waiting is None:
+        scenes = self._scenes
+        if scenes is None or not all(performance.is_settled for performance in self._cast):
             return None
-        mark = performance.sessions[0].bookmark()
-        performance.place.keep_in(mark)
+        mark = Bookmark()
+        for number, performance in enumerate(self._cast):
+            mark.keep_mark(f"driver{number}", performance.bookmark())
         standing = _Standing(
             num_frames=self._num_frames,
-            waiting=performance.waiting,
-            pixels=self._pixels[0],
-            num_watched=performance.missing.num_frames,
-            without_face=performance.missing.spans,
+            pixels=tuple(self._pixels),
+            without_source_face=self._absent.spans,
+            source=scenes.standing(),
             paste_seconds=self._paste_seconds,
         )
         mark.keep("standing", standing)
@@ -161,7 +162,8 @@ class Animation:
             without_face=tuple(span for performance in self._cast for span in performance.missing.spans),
             without_source_face=self._absent.spans,
             engine=replace(first, seconds=first.seconds + sum(timing.seconds for timing in others)),
-            face_seconds=sum(performance.face_seconds for performance in self._cast) + self._source.seconds,
+            face_seconds=sum(performance.face_seconds for performance in self._cast)
+            + (0.0 if self._scenes is None else self._scenes.seconds),
             paste_seconds=self._paste_seconds,
         )
 
@@ -185,19 +187,23 @@ class Animation:
         self.frame_size = whole or self._cast[0].frame_size
 
     def _stand(self, stood: _Standing) -> None:
-        """Go on from there; session and driving have done so."""
+        """Go on from there; the performances do so already."""
         self._num_frames, self._paste_seconds = stood.num_frames, stood.paste_seconds
-        self._pixels = [stood.pixels]
-        self._cast[0].wait_for(stood.waiting)
-        missing = self._cast[0].missing
-        self._cast[0].missing = MissingReport(
-            missing.policy, name=missing.name, num_frames=stood.num_watched, spans=stood.without_face
+        self._pixels, self._stood = list(stood.pixels), stood.source
+        absent = self._absent
+        num_watched = stood.num_frames if self._source.moves else 0
+        self._absent = MissingReport(
+            absent.policy, name=absent.name, num_frames=num_watched, spans=stood.without_source_face
         )
 
     def _frames(self) -> Generator[np.ndarray, None, None]:
         """Frames in order, one per scene, until what `length` names has ended."""
         rate = self.frame_rate or DEFAULT_FRAME_RATE
-        with closing(self._source.scenes(rate, hold=self._length == "driving")) as scenes:
+        self._scenes = self._source.scenes(rate, hold=self._length == "driving", after=self._stood)
+        with closing(self._scenes) as scenes:
+            if self._source.moves and scenes.scene is not None:
+                for performance in self._cast:
+                    performance.go_on_in(scenes.scene.last)
             for scene in scenes:
                 shown = self._shown(scene)
                 if shown is None:

@@ -38,6 +38,19 @@ class Bookmark:
         """The dataclass that was kept under that name. Raises KeyError or ValueError where it does not fit."""
         return records.from_data(record_type, self.data[name], self.tensors, device)
 
+    def keep_mark(self, name: str, mark: Bookmark) -> None:
+        """Remember another whole bookmark under that name."""
+        self.data[name] = mark.data
+        self.tensors.update({f"{name}/{tensor}": value for tensor, value in mark.tensors.items()})
+
+    def mark(self, name: str) -> Bookmark:
+        """The bookmark that was kept under that name. Raises KeyError where there is none."""
+        prefix = f"{name}/"
+        own = {
+            key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)
+        }
+        return Bookmark(own, self.data[name])
+
     def save(self, path: str | Path) -> None:
         """Write it to a file."""
         save_file(self.tensors, path, metadata={_HEADER: json.dumps(self.data)})

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from vivant.drivers import Driven, DrivingClip, How, driven
+from vivant.drivers import DrivingClip, How, driven
 from vivant.engine import Engine
 from vivant.errors import InputError
 from vivant.face.missing import MissingPolicy, MissingReport
@@ -44,13 +44,25 @@ def cast(
     """Drivers opened, at one rate, and a session for each face. Raises InputError or FaceError."""
     portraits = source.portraits()
     performances, frames = [], []
-    for clip, faces in _roles(source, driving):
-        made = driven(engine, clip, _how_of(clip, how, alone=not isinstance(driving, Mapping)))
+    for number, (clip, faces) in enumerate(_roles(source, driving)):
+        mark = None if how.resume is None else how.resume.mark(f"driver{number}")
+        mine = _how_of(clip, how, alone=not isinstance(driving, Mapping))
+        made = driven(engine, clip, replace(mine, resume=mark))
         how = replace(how, rate=how.rate or made.rate)
-        sessions = [_session(engine, portraits[face], made, how, options) for face in faces]
+        sessions = [
+            Session(
+                engine, portraits[face], options, how.seed, None if made.rate is None else float(made.rate)
+            )
+            if mark is None
+            else Session.restore(mark.mark(f"face{index}"), engine, portraits[face])
+            for index, face in enumerate(faces)
+        ]
         lasts = source.moves and made.is_still
         missing = MissingReport(on_missing, name=str(clip) if isinstance(clip, (str, Path)) else "driving")
-        performances.append(Performance(sessions, made, missing, faces=faces, lasts=lasts))
+        performance = Performance(sessions, made, missing, faces=faces, lasts=lasts)
+        if mark is not None:
+            performance.go_on(mark)
+        performances.append(performance)
         frames.append(None if lasts else made.num_frames)
     longest = max((count for count in frames if count is not None), default=None)
     return Cast(tuple(performances), how.rate, longest)
@@ -87,11 +99,3 @@ def _how_of(clip: DrivingClip, how: How, *, alone: bool) -> How:
         return how
     heard = Path(clip).suffix.lower() != SUFFIX and probe_kind(clip) == "audio"
     return how if heard else replace(how, voice=None)
-
-
-def _session(
-    engine: Engine[Any, Any, Any, Any, Any], portrait: Any, made: Driven, how: How, options: Any
-) -> Session:
-    if how.resume is not None:
-        return Session.restore(how.resume, engine, portrait)
-    return Session(engine, portrait, options, how.seed, None if made.rate is None else float(made.rate))

@@ -58,7 +58,7 @@ class Seen:
 
     image: np.ndarray
     """uint8 (size, size, 3)."""
-    window: Any
+    window: Similarity | None
     restart: bool
     openness: tuple[float, float, float]
     unrest: float

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
+from vivant.bookmark import Bookmark
 from vivant.drivers import DEFAULT_FRAME_RATE, Driven, Refers, Rests, Seen, Watched
 from vivant.face.framing import Framing
-from vivant.face.missing import MissingReport
+from vivant.face.missing import MissingReport, MissingSpan
 from vivant.media.types import AudioChunk, Frame
 from vivant.motion_file import Entry, Mark
 from vivant.session import Session, Timing
@@ -27,6 +28,19 @@ Kind: TypeAlias = Literal["drawn", "held", "rest"]
 
 Shown: TypeAlias = Tensor | Literal["held", "rest"]
 """A drawn face (3, H, W), or what it showed before, or the face as it was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Standing:
+    """Where a performance stands between two items, beyond its sessions and its driving."""
+
+    owed: tuple[Kind, ...]
+    """Frames that wait for what the engine still owes."""
+    ended: bool
+    num_watched: int
+    without_face: tuple[MissingSpan, ...]
+    before: Literal["seen", "frame", "motion"] | None
+    """What is kept to be repeated, while the driver is away or has ended."""
 
 
 class Performance:
@@ -46,7 +60,6 @@ class Performance:
         self.sessions = tuple(sessions)
         self.faces = tuple(faces)
         self.missing = missing
-        self.place = driven.place
         self._driven = driven
         self._lasts = lasts
         self._shown: deque[Kind] = deque()
@@ -100,16 +113,48 @@ class Performance:
         return self._popped()
 
     @property
-    def waiting(self) -> tuple[Kind, ...] | None:
-        """Frames that wait for what the engine owes; None where something is due, or one cannot go on from here."""
-        shown = self._shown
-        if any(self._drawn) or (shown and shown[0] != "drawn") or not self.place.is_settled or self._ended:
-            return None
-        return tuple(shown)
+    def is_settled(self) -> bool:
+        """Whether nothing is due, and one can go on from here."""
+        shown, place = self._shown, self._driven.place
+        due = any(self._drawn) or (shown and shown[0] != "drawn")
+        return not due and (self._ended or place.is_settled)
 
-    def wait_for(self, kinds: Sequence[Kind]) -> None:
-        """Those frames were pushed before this began, and are owed."""
-        self._shown.extend(kinds)
+    def bookmark(self) -> Bookmark:
+        """Everything needed to go on after the last frame that was taken; only where it is settled."""
+        assert self.is_settled
+        mark = Bookmark()
+        for index, session in enumerate(self.sessions):
+            mark.keep_mark(f"face{index}", session.bookmark())
+        self._driven.place.keep_in(mark)
+        before, kind = (self._before, _kind(self._before)) if self._moves else (None, None)
+        standing = _Standing(
+            owed=tuple(self._shown),
+            ended=self._ended,
+            num_watched=self.missing.num_frames,
+            without_face=self.missing.spans,
+            before=kind,
+        )
+        mark.keep("performance", standing)
+        mark.keep("before", before)
+        return mark
+
+    def go_on(self, mark: Bookmark) -> None:
+        """As the one would that set the bookmark; sessions and driving do so already."""
+        stood = mark.part("performance", _Standing)
+        self._shown.extend(stood.owed)
+        self._ended = stood.ended
+        missing = self.missing
+        self.missing = MissingReport(
+            missing.policy, name=missing.name, num_frames=stood.num_watched, spans=stood.without_face
+        )
+        if stood.before is not None:
+            engine = self.sessions[0].engine
+            kinds = {"seen": Seen, "frame": Frame, "motion": engine.motion_type}
+            self._before = mark.part("before", kinds[stood.before] or object, str(engine.device))
+
+    def go_on_in(self, last: Sequence[Framing | None]) -> None:
+        """Where the faces of a source video were last seen, before the next `next`."""
+        self._appear([last[face] for face in self.faces])
 
     def again(self) -> list[Shown]:
         """What each face shows after the driver's end: the last motion, on the picture as it is now."""
@@ -173,7 +218,7 @@ class Performance:
         if item is None:
             self._hold()
             return
-        self._before = item
+        self._before = _repeated(item)
         before = self.sessions[0].timing.frames_in
         for session, drawn in zip(self.sessions, self._drawn, strict=True):
             drawn += _push(session, item)
@@ -186,7 +231,7 @@ class Performance:
         elif not self._moves:
             self._shown.append("held")
         else:
-            self._draw(_repeated(self._before))
+            self._draw(self._before)
 
 
 def _see(session: Session, seen: Seen) -> Any:
@@ -205,7 +250,13 @@ def _push(session: Session, item: Any) -> list[Tensor]:
 
 
 def _repeated(item: Any) -> Any:
-    """The same item once more, which begins no new shot."""
+    """What draws the same once more and begins no new shot."""
     if isinstance(item, Seen):
         return replace(item, restart=False)
-    return Entry(Mark.MOVES, item.motion) if isinstance(item, Entry) else item
+    return item.motion if isinstance(item, Entry) else item
+
+
+def _kind(item: Any) -> Literal["seen", "frame", "motion"] | None:
+    if item is None:
+        return None
+    return "seen" if isinstance(item, Seen) else "frame" if isinstance(item, Frame) else "motion"

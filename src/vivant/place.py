@@ -55,8 +55,7 @@ class Place:
             yield item
 
     def keep_in(self, mark: Bookmark) -> None:
-        """Only where it is settled."""
-        assert self.is_settled
+        """Only where it is settled, or where nothing follows."""
         mark.keep("num_taken", self.num_taken)
         mark.keep("follower", None if self.follow is None else self.follow.state)
         mark.keep("speech", self.speech)

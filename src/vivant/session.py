@@ -14,21 +14,23 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Self, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from vivant import records
 from vivant.bookmark import Bookmark
+from vivant.driving import Driving, Waiting, to_tensor
 from vivant.engine import Engine, Portrait, State
 from vivant.errors import InputError
 from vivant.face.framing import Framing
 from vivant.face.window import Similarity
-from vivant.media.types import AudioChunk, Frame
-
-Driving: TypeAlias = Frame | AudioChunk | np.ndarray | Tensor
-"""A frame (Frame, uint8 (H, W, 3), float (3, H, W) or (T, 3, H, W) in [0, 1]) or mono samples in [-1, 1]."""
 
 _STATE = "state."
+
+_Deed: TypeAlias = Callable[[], list[Tensor]]
+"""Something done to the state, as it can be done again to another one; the frames that came of it."""
+
+_DAMAGED = "the first frame is not a number, in float32 too; the weights must be damaged"
 
 log = logging.getLogger(__name__)
 
@@ -55,49 +57,6 @@ class Timing:
         return self.seconds / self.frames_out if self.frames_out else float("nan")
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """Driving that does not fill a chunk yet."""
-
-    driving: Tensor
-    """Frames (T, 3, H, W) or samples (S,)."""
-    windows: Tensor
-    """(T or S, 3): see Engine.seen_from."""
-    openness: Tensor
-    """(T or S, 3): see Engine.seen_with."""
-
-    def __len__(self) -> int:
-        return len(self.driving)
-
-    def joined(self, later: _Waiting) -> _Waiting:
-        if not len(self):
-            return later
-        if later.driving.shape[1:] != self.driving.shape[1:]:
-            before, after = (f"{x.driving.shape[-1]}x{x.driving.shape[-2]}" for x in (self, later))
-            raise InputError(f"driving changed size from {before} to {after} within a chunk")
-        return _Waiting(
-            torch.cat([self.driving, later.driving]),
-            torch.cat([self.windows, later.windows]),
-            torch.cat([self.openness, later.openness]),
-        )
-
-    def part(self, start: int, stop: int) -> _Waiting:
-        """A copy, so that a rest does not keep the whole alive."""
-        driving, windows, openness = (
-            x[start:stop].clone() for x in (self.driving, self.windows, self.openness)
-        )
-        return _Waiting(driving, windows, openness)
-
-    def filled(self, length: int) -> _Waiting:
-        """Made whole at the end of the stream: video holds its last frame, sound falls silent."""
-        missing = length - len(self)
-        end = self.driving[-1:].expand(missing, *self.driving.shape[1:])
-        if self.driving.dim() == 1:
-            end = torch.zeros_like(end)
-        windows, openness = (x[-1:].expand(missing, 3) for x in (self.windows, self.openness))
-        return self.joined(_Waiting(end, windows, openness))
-
-
 class Session:
     """One live animation: a portrait, its state, buffering and timing."""
 
@@ -115,10 +74,10 @@ class Session:
         self._state: State | None = engine.start(portrait, options, seed)
         if frame_rate_hz is not None:
             self._state.frame_rate_hz = frame_rate_hz
-        self._waiting: _Waiting | None = None
+        self._waiting: Waiting | None = None
         self._phase = "open"
         self._seed = seed
-        self._unproven: list[_Waiting] | None = []
+        self._unproven: list[_Deed] | None = []
 
     def __enter__(self) -> Self:
         return self
@@ -158,18 +117,18 @@ class Session:
             openness: how open image-left eye, image-right eye and lips are (see face.points); None: unknown.
             restart: the frame begins a new shot, so that motion becomes relative to it.
         """
-        state = self._open_state()
+        self._open_state()
         given = self._given(item, window, openness)
         self._count_in(given.driving)
         if restart:
-            self.engine.restart(state)
+            self._restart()
         given = given if self._waiting is None else self._waiting.joined(given)
         chunk = self._chunk_length
         whole = len(given) - len(given) % chunk
         self._waiting = given.part(whole, len(given))
         frames: list[Tensor] = []
         for start in range(0, whole, chunk):
-            frames += self._step(self._open_state(), given.part(start, start + chunk))
+            frames += self._step(given.part(start, start + chunk))
         return frames
 
     def see(
@@ -181,7 +140,17 @@ class Session:
     ) -> Any:
         """The Motion of one whole chunk, not drawn: what `push` would draw, and what `push_motion` takes."""
         given = self._given(item, window, openness)
-        return self.engine.see(self._open_state(), given.driving, given.windows, given.openness)
+
+        def seen() -> Any:
+            return self.engine.see(self._open_state(), given.driving, given.windows, given.openness)
+
+        motion = seen()
+        if self._unproven is not None and not _is_finite(motion):
+            self._in_float32()
+            motion = seen()
+            if not _is_finite(motion):
+                raise InputError(_DAMAGED)
+        return motion
 
     def appear(self, framing: Framing) -> None:
         """The person looks like this from the next frame on: the next frame of a source video.
@@ -189,14 +158,14 @@ class Session:
         Raises InputError for a family that animates pictures only.
         """
         begin = perf_counter()
-        self.engine.appear(self._open_state(), self.engine.prepare_framed([framing]))
+        self._do(lambda: self.engine.appear(self._open_state(), self.engine.prepare_framed([framing])))
         self.timing = replace(self.timing, seconds=self.timing.seconds + perf_counter() - begin)
 
     def refer(self, motion: Any, *, restart: bool = False) -> None:
         """Motion is relative to this Motion of one frame, until a new shot begins; `restart`: it begins now."""
         if restart:
-            self.engine.restart(self._open_state())
-        self.engine.refer(self._open_state(), motion.to(self.engine.device))
+            self._restart()
+        self._do(lambda: self.engine.refer(self._open_state(), motion.to(self.engine.device)))
 
     def at_rest(self, motion: Any, neutral: Any | None = None) -> Any:
         """What to refer to where a Motion of one frame begins: see `Engine.at_rest`."""
@@ -204,31 +173,33 @@ class Session:
 
     def push_motion(self, motion: Any, *, restart: bool = False) -> list[Tensor]:
         """Give the family's Motion of T frames in the place of driving; take the frames that are due."""
-        state = self._open_state()
+        self._open_state()
         if restart:
-            self.engine.restart(state)
+            self._restart()
         self.timing = replace(self.timing, frames_in=self.timing.frames_in + len(motion))
-        return self._timed(lambda: self.engine.render(state, motion.to(self.engine.device)))
+        return self._proven(
+            lambda: self._timed(lambda: self.engine.render(self._open_state(), motion.to(self.engine.device)))
+        )
 
     def _given(
         self, item: Driving, window: Similarity | None, openness: tuple[float, float, float] | None
-    ) -> _Waiting:
-        driving = self._to_tensor(item).to(self.engine.device)
+    ) -> Waiting:
+        driving = to_tensor(item, self.engine.stream, self.engine.family).to(self.engine.device)
         place = [1.0, 0.0, 0.0] if window is None else [window.scale, *window.shift]
         opened = openness if openness is not None else (float("nan"),) * 3
         windows, measured = (
             torch.tensor([row], device=driving.device).expand(len(driving), 3) for row in (place, opened)
         )
-        return _Waiting(driving, windows, measured)
+        return Waiting(driving, windows, measured)
 
     def flush(self) -> list[Tensor]:
         """The frames still owed, so that as many came out as went in. Then nothing more can be pushed."""
-        state = self._open_state()
+        self._open_state()
         frames: list[Tensor] = []
         if self._waiting is not None and len(self._waiting):
-            frames += self._step(state, self._waiting.filled(self._chunk_length))
+            frames += self._step(self._waiting.filled(self._chunk_length))
         if self.timing.frames_in:
-            frames += self._timed(lambda: self.engine.flush(self._open_state()))
+            frames += self._proven(lambda: self._timed(lambda: self.engine.flush(self._open_state())))
         self._phase = "flushed"
         surplus = self.timing.frames_out - self.timing.frames_in
         if surplus > 0:  # what the padding of the last chunk made
@@ -243,12 +214,15 @@ class Session:
         self._waiting = None
 
     def bookmark(self) -> Bookmark:
-        """The stream as it stands, to be continued by `restore`."""
-        tensors, scalars = self._open_state().to_tensors()
+        """The stream as it stands, flushed or not, to be continued by `restore`."""
+        state = self._state if self._phase == "flushed" else self._open_state()
+        assert state is not None
+        tensors, scalars = state.to_tensors()
         mark = Bookmark({_STATE + name: tensor for name, tensor in tensors.items()}, {"state": scalars})
         mark.keep("family", self.engine.family)
         mark.keep("dtype", str(self.engine.dtype))
         mark.keep("seed", self._seed)
+        mark.keep("phase", self._phase)
         mark.keep("timing", self.timing)
         mark.keep("waiting", self._waiting)
         return mark
@@ -278,11 +252,11 @@ class Session:
             session = cls.__new__(cls)
             session.engine = engine
             session.timing = mark.part("timing", Timing)
-            session._phase = "open"
+            session._phase = mark.data["phase"]
             session._seed = mark.data["seed"]
             session._unproven = None if session.timing.frames_in else []
             waiting = mark.data["waiting"]
-            session._waiting = waiting and mark.part("waiting", _Waiting, device)
+            session._waiting = waiting and mark.part("waiting", Waiting, device)
             tensors = {tensor.removeprefix(_STATE): value for tensor, value in mark.tensors.items()}
             session._state = engine.state_type.from_tensors(tensors, mark.data["state"], portrait, device)
         except (KeyError, ValueError) as error:
@@ -312,39 +286,54 @@ class Session:
                 self.timing, samples_in=samples, frames_in=samples // stream.samples_per_frame
             )
 
-    def _step(self, state: State, chunk: _Waiting) -> list[Tensor]:
-        """One step. The first frames of all are looked at: half precision overflows on some devices."""
-        frames = self._stepped(state, chunk)
+    def _step(self, chunk: Waiting) -> list[Tensor]:
+        def step() -> Tensor:
+            state = self._open_state()
+            if self.engine.stream.driving != "video":
+                return self.engine.step(state, chunk.driving)
+            return self.engine.step(state, chunk.driving, chunk.windows, chunk.openness)
+
+        return self._proven(lambda: self._timed(step))
+
+    def _restart(self) -> None:
+        self._do(lambda: self.engine.restart(self._open_state()))
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """What changes the state and draws nothing."""
+
+        def deed() -> list[Tensor]:
+            work()
+            return []
+
+        self._proven(deed)
+
+    def _proven(self, deed: _Deed) -> list[Tensor]:
+        """Do it. The first frames of all are looked at: half precision overflows on some devices."""
+        frames = deed()
         if self._unproven is None:
             return frames
-        self._unproven.append(chunk)
+        self._unproven.append(deed)
         if not frames:
             return frames
-        chunks, self._unproven = self._unproven, None
-        if all(bool(torch.isfinite(frame).all()) for frame in frames):
-            return frames
-        return self._in_float32(state, chunks, len(frames))
+        if not all(bool(torch.isfinite(frame).all()) for frame in frames):
+            self.timing = replace(self.timing, frames_out=self.timing.frames_out - len(frames))
+            frames = self._in_float32()
+            if not all(bool(torch.isfinite(frame).all()) for frame in frames):
+                raise InputError(_DAMAGED)
+        self._unproven = None
+        return frames
 
-    def _in_float32(self, state: State, chunks: list[_Waiting], num_lost: int) -> list[Tensor]:
-        """Begin again with the same driving and seed, in float32; never silent: the log says so."""
+    def _in_float32(self) -> list[Tensor]:
+        """Do everything again with the same seed, in float32; never silent: the log says so. The frames due by now."""
+        state = self._open_state()
         if self.engine.dtype == torch.float32:
-            raise InputError("the first frame is not a number, in float32 too; the weights must be damaged")
+            raise InputError(_DAMAGED)
         log.warning("the first frame is not a number in %s; computing in float32", self.engine.dtype)
         self.engine = self.engine.in_float32()
         portrait = self.engine.prepare_again(state.portrait)
-        again = self.engine.start(portrait, state.options, self._seed)
-        again.frame_rate_hz = state.frame_rate_hz
-        self._state = again
-        self.timing = replace(self.timing, frames_out=self.timing.frames_out - num_lost)
-        frames = [frame for chunk in chunks for frame in self._stepped(again, chunk)]
-        if not all(bool(torch.isfinite(frame).all()) for frame in frames):
-            raise InputError("the first frame is not a number, in float32 too; the weights must be damaged")
-        return frames
-
-    def _stepped(self, state: State, chunk: _Waiting) -> list[Tensor]:
-        if self.engine.stream.driving != "video":
-            return self._timed(lambda: self.engine.step(state, chunk.driving))
-        return self._timed(lambda: self.engine.step(state, chunk.driving, chunk.windows, chunk.openness))
+        self._state = self.engine.start(portrait, state.options, self._seed)
+        self._state.frame_rate_hz = state.frame_rate_hz
+        return [frame for deed in self._unproven or [] for frame in deed()]
 
     def _timed(self, work: Callable[[], Tensor]) -> list[Tensor]:
         begin = perf_counter()
@@ -359,35 +348,9 @@ class Session:
         )
         return frames
 
-    def _to_tensor(self, item: Driving) -> Tensor:
-        """Frames (T, 3, H, W) in [0, 1], or samples (S,)."""
-        stream = self.engine.stream
-        if stream.driving == "audio":
-            return _samples(item, stream.sample_rate_hz)
-        if isinstance(item, AudioChunk):
-            raise InputError(f"{self.engine.family} is driven by video, got sound")
-        pixels = item.image if isinstance(item, Frame) else item
-        if isinstance(pixels, np.ndarray):
-            if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-                raise InputError(
-                    f"a driving array is uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
-                )
-            return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
-        if not pixels.is_floating_point() or pixels.dim() not in (3, 4) or pixels.shape[-3] != 3:
-            raise InputError(
-                f"a driving tensor is float (3, H, W) or (T, 3, H, W), got {tuple(pixels.shape)}"
-            )
-        return pixels.reshape(-1, *pixels.shape[-3:]).float()
 
-
-def _samples(item: Driving, sample_rate_hz: int | None) -> Tensor:
-    if isinstance(item, AudioChunk):
-        if item.sample_rate_hz != sample_rate_hz:
-            raise InputError(
-                f"sound at {item.sample_rate_hz} Hz, the engine wants {sample_rate_hz}; resample it"
-            )
-        return torch.from_numpy(item.samples)
-    samples = torch.from_numpy(item) if isinstance(item, np.ndarray) else item
-    if not isinstance(samples, Tensor) or not samples.is_floating_point() or samples.dim() != 1:
-        raise InputError(f"driving sound is float mono samples (S,), got {type(item).__name__}")
-    return samples.float()
+def _is_finite(motion: Any) -> bool:
+    """Whether every number of a Motion is one."""
+    tensors: dict[str, Tensor] = {}
+    records.to_data(motion, tensors)
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())

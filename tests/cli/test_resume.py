@@ -20,7 +20,7 @@ from vivant.media.audio import read_audio
 from vivant.media.reader import VideoReader
 from vivant.presets import DEFAULT_PRESET
 
-from .lines import DRIVING_RATE, NUM_DRIVING, Run, left_in, tone
+from .lines import DRIVING_RATE, NUM_DRIVING, Run, left_in, tone, write_driving
 
 
 def killed(here: Path, point: str, count: int, *line: object) -> None:
@@ -85,6 +85,29 @@ def test_a_video_that_is_killed_again_and_again(
     assert len(after) == pytest.approx(len(before), abs=1100)
     size = min(len(before), len(after))
     assert np.array_equal(after[:size], before[:size]), "one piece of sound, in place"
+
+
+def test_two_people_of_a_video_with_a_driver_each(
+    run: Run, here: Path, face: np.ndarray, tiny: Path, media: Path
+) -> None:
+    """One of them is driven by a picture, and the other one's driver ends before the video."""
+    right = np.asarray(255 - (255 - face[:, ::-1].astype(int)) * 0.8, np.uint8)
+    couple = np.concatenate([face[:, :230], right[:, 165:]], axis=1)
+    write_driving(here / "s.mp4", [couple[:320, i : 446 + i] for i in range(18)], DRIVING_RATE)
+    line = (
+        "animate", "--no-credentials", "-s", "s.mp4", "--map", f"0={media / 'drive.mp4'}",
+        "--map", f"1={media / 'face.png'}", "--length", "source", "--preset", tiny, "--segment-seconds", 1,
+    )  # fmt: skip
+    assert run(*line, "-o", "whole.mp4").code == 0
+    line = (*line, "-o", "made.mp4", "--resume")
+    killed(here, "frame", 8, *line)
+    killed(here, "mark", 2, *line)
+    assert ".made.mp4.vivant-parts/output-00000.mp4" in left_in(here)
+    done = run(*line)
+    assert done.code == 0, done.err
+    assert hashes(here, "made.mp4") == hashes(here, "whole.mp4")
+    made, whole = (json.loads((here / name).read_text()) for name in ("made.json", "whole.json"))
+    assert (made["num_frames"], whole["num_frames"], made["num_resumed"]) == (18, 18, 2)
 
 
 def test_saved_motion_to_pictures(run: Run, here: Path, media: Path, tiny: Path, driving: Path) -> None:
