@@ -83,6 +83,7 @@ OWNED = {
     "starlette": {"web"},
     "uvicorn": {"web"},
     "websockets": {"web"},
+    "aiortc": {"web"},
     "numba": {"studio", "families' training", "training"},
     "onnx": {"runtime"},
     "onnxruntime": {"runtime"},

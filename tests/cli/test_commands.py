@@ -96,6 +96,13 @@ def test_missing_extra_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         assert "this needs numba; run `python -m pip install 'vivant[" in done.err
 
 
+def test_webrtc_is_an_extra_of_its_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vivant.cli.extras.find_spec", lambda name: None if name == "aiortc" else name)
+    done = run("serve", "--webrtc")
+    assert done.code == 2
+    assert "this needs aiortc; run `python -m pip install 'vivant[webrtc]'`" in done.err
+
+
 def test_train(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -60,6 +63,20 @@ def client(serving: Callable[..., Serving]) -> Iterator[TestClient]:
     app, _ = build(serving())
     with TestClient(app, base_url=HOST) as made:
         yield made
+
+
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """The application on a free port of this machine, in a thread; its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=3))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        threading.Event().wait(0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join(30)
 
 
 def noise(seed: int, side: int = 64) -> np.ndarray:

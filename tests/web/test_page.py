@@ -6,14 +6,12 @@ Skipped only where Chromium is missing.
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from skimage.data import astronaut
@@ -21,6 +19,8 @@ from skimage.data import astronaut
 from vivant.face.models import face_models_available
 from vivant.web.app import build
 from vivant.web.settings import Serving
+
+from .conftest import running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -39,17 +39,9 @@ def face() -> np.ndarray:
 @pytest.fixture
 def address(serving: Callable[..., Serving]) -> Iterator[str]:
     """A server on a free port of this machine, which asks for a token."""
-    app, _ = build(serving(token=TOKEN, port=0))
-    config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=3)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        threading.Event().wait(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(30)
+    app, _ = build(serving(token=TOKEN))
+    with running(app) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,12 @@ def serve(serving: Mapping[str, Any]) -> None:
     """Serve the page and the API until Ctrl-C; to this machine only, unless --host and a token say otherwise."""
     from vivant.cli.extras import require
 
-    token = os.environ.get("VIVANT_TOKEN")
-    wanted = Serving(**({"token": token} if token else {}) | dict(serving))
+    secrets = {"token": "VIVANT_TOKEN", "turn_password": "VIVANT_TURN_PASSWORD"}
+    wanted = Serving(**{k: os.environ[v] for k, v in secrets.items() if os.environ.get(v)} | dict(serving))
     for package in ("fastapi", "uvicorn", "websockets"):
         require(package, "serve")
+    if wanted.webrtc:
+        require("aiortc", "webrtc")
     from vivant.web.serve import serve as run
 
     run(wanted, lambda address: typer.echo(f"vivant: {address} (Ctrl-C ends)", err=True))

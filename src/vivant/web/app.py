@@ -77,6 +77,8 @@ class ServerSays(BaseModel):
     protocol: int
     presets: list[PresetOffered]
     """The first is the default."""
+    webrtc: bool
+    """Whether `hello` may ask for transport webrtc."""
     max_latency_ms: float
     max_upload_mb: int
 
@@ -173,6 +175,7 @@ def _add_open_routes(app: FastAPI, house: House) -> None:
                 )
                 for offer in house.workshop.offers
             ],
+            webrtc=house.serving.webrtc,
             max_latency_ms=house.serving.max_latency_ms,
             max_upload_mb=house.serving.max_upload_mb,
         )

@@ -45,6 +45,8 @@ class Hello(_Message):
     send: PacketCodec = "jpeg"
     """How the viewer's frames come."""
     receive: PacketCodec = "jpeg"
+    transport: Literal["websocket", "webrtc"] = "websocket"
+    """How pictures travel. webrtc: as tracks, agreed on by `offer` and `answer`; send and receive are idle."""
     rate_hz: Annotated[float, Field(ge=1, le=60)] = 25.0
     side_px: Annotated[int, Field(ge=64, le=1280)] = 512
     max_latency_ms: Annotated[float, Field(ge=20, le=60_000)] = 300.0
@@ -72,7 +74,8 @@ class Viewed(_Message):
 
     type: Literal["viewed"] = "viewed"
     number: Annotated[int, Field(ge=0)]
-    latency_ms: Annotated[float, Field(ge=0, le=600_000)]
+    latency_ms: Annotated[float, Field(ge=0, le=600_000)] | None
+    """None: the capture time is not known."""
 
 
 class Interrupt(_Message):
@@ -85,6 +88,21 @@ class WantKey(_Message):
     """From the viewer: its decoder lost the thread; send a key frame."""
 
     type: Literal["want_key"] = "want_key"
+
+
+class Offer(_Message):
+    """From the viewer, transport webrtc: its session description, with all its candidates."""
+
+    type: Literal["offer"] = "offer"
+    sdp: Annotated[str, Field(max_length=MAX_TEXT_BYTES)]
+
+
+class IceServer(_Message):
+    """Where a peer learns its addresses, as RTCPeerConnection takes it."""
+
+    urls: str
+    username: str | None = None
+    credential: str | None = None
 
 
 class Ready(_Message):
@@ -101,6 +119,8 @@ class Ready(_Message):
     rate_hz: float
     sample_rate_hz: int | None
     """Mode voice: of the sound in both directions."""
+    ice_servers: list[IceServer] = []
+    """Transport webrtc: what the viewer's peer connection is to use."""
 
 
 class Pace(_Message):
@@ -134,6 +154,24 @@ class OptionsNow(_Message):
     options: dict[str, Any]
 
 
+class Answer(_Message):
+    """From the server: its session description."""
+
+    type: Literal["answer"] = "answer"
+    sdp: str
+
+
+class Sent(_Message):
+    """From the server, transport webrtc: a picture has left, with this RTP timestamp."""
+
+    type: Literal["sent"] = "sent"
+    number: int
+    """Of the frame that drove it, as the server received them."""
+    rtp_timestamp: int
+    captured_ms: float | None
+    """Capture of that frame on the viewer's wall clock (Unix ms), by its RTCP sender reports; None before the first."""
+
+
 class Trouble(_Message):
     """From the server: what is wrong and what to do. Fatal ones are followed by the end of the connection."""
 
@@ -144,9 +182,11 @@ class Trouble(_Message):
 
 
 FromViewer: TypeAlias = Annotated[
-    Hello | ChangeOptions | Restart | Viewed | Interrupt | WantKey, Field(discriminator="type")
+    Hello | ChangeOptions | Restart | Viewed | Interrupt | WantKey | Offer, Field(discriminator="type")
 ]
-FromServer: TypeAlias = Annotated[Ready | Pace | Stats | OptionsNow | Trouble, Field(discriminator="type")]
+FromServer: TypeAlias = Annotated[
+    Ready | Pace | Stats | OptionsNow | Answer | Sent | Trouble, Field(discriminator="type")
+]
 _from_viewer: TypeAdapter[FromViewer] = TypeAdapter(FromViewer)
 _from_server: TypeAdapter[FromServer] = TypeAdapter(FromServer)
 

@@ -53,6 +53,16 @@ class Serving:
     """Of one address."""
     watermark: bool = True
     """Mark the pixels of live pictures, invisibly, as made with vivant, with the session's number."""
+    webrtc: bool = False
+    """Offer WebRTC too (extra webrtc); it opens UDP ports on all addresses of this machine, whatever --host says."""
+    stun: str | None = None
+    """STUN server for WebRTC, such as stun:stun.example.org:3478. [default: none]"""
+    turn: str | None = None
+    """TURN server for WebRTC, such as turn:turn.example.org:3478?transport=udp. [default: none]"""
+    turn_user: str | None = None
+    """Name at the TURN server."""
+    turn_password: str | None = None
+    """Its password; viewers with a token learn it. [default: $VIVANT_TURN_PASSWORD]"""
     keep_minutes: float = 60.0
     """Uploads and results are deleted this long after they were last used."""
 
@@ -80,6 +90,11 @@ class Serving:
             raise InputError(
                 f"a token has at least {MIN_TOKEN_LENGTH} characters; make one with `openssl rand -hex 16`."
             )
+        for name, address, scheme in (("stun", self.stun, "stun:"), ("turn", self.turn, ("turn:", "turns:"))):
+            if address is not None and not address.startswith(scheme):
+                raise InputError(f"--{name} {address} is not such a server; write {name}:HOST:3478.")
+        if (self.stun or self.turn) and not self.webrtc:
+            raise InputError("--stun and --turn are for WebRTC; add --webrtc.")
         if not is_loopback(self.host) and self.token is None:
             raise InputError(
                 f"--host {self.host} can be reached by others; set VIVANT_TOKEN (openssl rand -hex 16), or "

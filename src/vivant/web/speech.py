@@ -16,8 +16,8 @@ from vivant import records
 from vivant.engine import Portrait
 from vivant.errors import InputError
 from vivant.live.speaker import Speaker, Spoken
-from vivant.media.packets import PacketEncoder
 from vivant.web import protocol
+from vivant.web.delivery import LOST_SECONDS, Delivery, Ears, deliver
 from vivant.web.house import House
 from vivant.web.line import Line, change_options, until_one_ends
 
@@ -41,6 +41,8 @@ async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Po
         side_px=hello.side_px,
         watermark=int(name, 16) if house.serving.watermark else None,
     )
+    ears = Ears(sound=speaker.say, sample_rate_hz=speaker.sample_rate_hz)
+    delivery = deliver(line, house.serving, hello, speaker.frame_rate_hz, ears)
     height, width = speaker.frame_size
     await line.tell(
         protocol.Ready(
@@ -51,23 +53,25 @@ async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Po
             options=records.to_data(speaker.options),
             rate_hz=speaker.frame_rate_hz,
             sample_rate_hz=speaker.sample_rate_hz,
+            ice_servers=delivery.ice_servers,
         )
     )
-    talk = _Talk(line, house, hello, speaker, portrait)
+    talk = _Talk(line, house, delivery, speaker, portrait)
     try:
-        await until_one_ends(house.closing, talk.listen, talk.speak)
+        await until_one_ends(house.closing, talk.listen, talk.speak, *delivery.parts)
     finally:
+        await delivery.close()
         await house.workshop.run(speaker.close)
 
 
 class _Talk:
     def __init__(
-        self, line: Line, house: House, hello: protocol.Hello, speaker: Speaker, portrait: Portrait
+        self, line: Line, house: House, delivery: Delivery, speaker: Speaker, portrait: Portrait
     ) -> None:
-        self._line, self._house, self._speaker = line, house, speaker
+        self._line, self._house, self._delivery, self._speaker = line, house, delivery, speaker
         self._engine, self._portrait = speaker.engine, portrait
-        self._encoder = PacketEncoder(hello.receive, speaker.frame_rate_hz)
         self._seen = self._sent = -1
+        self._sent_at = 0.0
 
     async def listen(self) -> None:
         while True:
@@ -81,9 +85,12 @@ class _Talk:
                     self._speaker.interrupt()
                 case protocol.Viewed():
                     self._seen = max(self._seen, heard.number)
-                    self._house.metrics.latency.add(heard.latency_ms / 1000)
+                    if heard.latency_ms is not None:
+                        self._house.metrics.latency.add(heard.latency_ms / 1000)
                 case protocol.WantKey():
-                    self._encoder.want_key()
+                    self._delivery.want_key()
+                case protocol.Offer():
+                    await self._line.tell(await self._delivery.answer(heard))
                 case protocol.ChangeOptions():
                     await change_options(self._line, heard, self._speaker, self._engine, self._portrait)
                 case _:
@@ -97,32 +104,22 @@ class _Talk:
             late = clock() - began - number * interval
             if late > 1:  # a second behind even without pictures: begin a new beat
                 began += late
-            draw = late < interval and self._sent - self._seen < AHEAD_PICTURES
+            draw = late < interval and self._has_room(clock())
             spoken = await self._house.workshop.run(partial(self._speaker.step, draw=draw))
             if spoken is not None:
-                await self._send(spoken, number, number * interval * 1000)
+                await self._send(spoken, number, number * interval)
             number += 1
             await asyncio.sleep(max(0.0, began + number * interval - clock()))
 
-    async def _send(self, spoken: Spoken, number: int, time_ms: float) -> None:
+    def _has_room(self, now: float) -> bool:
+        is_lost = self._delivery.may_lose and now > self._sent_at + LOST_SECONDS
+        return is_lost or self._sent - self._seen < AHEAD_PICTURES
+
+    async def _send(self, spoken: Spoken, number: int, seconds: float) -> None:
         """Sound first: it may not be late."""
-        sound = (spoken.samples * 32767).astype("<i2").tobytes()
-        await self._line.send(
-            protocol.Binary(protocol.Kind.SOUND, spoken.speaking, number, time_ms, 0, 0, sound)
-        )
+        await self._delivery.sound(spoken.samples, number, seconds, spoken.speaking)
         if spoken.image is None:
             return
-        packet = await asyncio.to_thread(self._encoder.encode, spoken.image)
-        self._sent = number
+        self._sent, self._sent_at = number, asyncio.get_running_loop().time()
         self._house.metrics.frames_shown_total += 1
-        await self._line.send(
-            protocol.Binary(
-                protocol.Kind.PICTURE,
-                packet.is_key,
-                number,
-                time_ms,
-                packet.width,
-                packet.height,
-                packet.data,
-            )
-        )
+        await self._delivery.picture(spoken.image, number, seconds)

@@ -14,16 +14,19 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from contextlib import nullcontext
+from time import monotonic
 from typing import Any
 
+import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vivant import records
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError, VivantError
 from vivant.live.stream import LiveSettings, LiveStream, Shown
-from vivant.media.packets import PacketEncoder
 from vivant.web import protocol
+from vivant.web.delivery import LOST_SECONDS, Ears, deliver
 from vivant.web.house import BusyError, House, changed_options
 from vivant.web.line import Line, change_options, until_one_ends
 from vivant.web.sandbox import FrameDecoder, frame_decoder
@@ -78,7 +81,9 @@ async def _serve(line: Line, house: House) -> None:
         if hello.mode == "voice":
             await converse(line, house, hello, portrait, options)
             return
-        async with frame_decoder(hello.send) as decoder:
+        # aiortc decodes by itself, in this process.
+        decoding = frame_decoder(hello.send) if hello.transport == "websocket" else nullcontext()
+        async with decoding as decoder:
             await _Viewer(line, house, hello, decoder).run(engine, portrait, options)
 
 
@@ -94,11 +99,13 @@ async def _end(socket: WebSocket, line: Line, code: Any, message: str) -> None:
 class _Viewer:
     """A camera or a file that drives."""
 
-    def __init__(self, line: Line, house: House, hello: protocol.Hello, decoder: FrameDecoder) -> None:
+    def __init__(self, line: Line, house: House, hello: protocol.Hello, decoder: FrameDecoder | None) -> None:
         self._line, self._house, self._hello, self._decoder = line, house, hello, decoder
         self._is_camera = hello.mode == "camera"
-        self._encoder = PacketEncoder(hello.receive, hello.rate_hz)
-        self._in_flight: deque[int] = deque()
+        ears = Ears(picture=self._offer)
+        self._delivery = deliver(line, house.serving, hello, hello.rate_hz, ears)
+        self._in_flight: deque[tuple[int, float]] = deque()
+        """Numbers of the pictures that were sent and not seen yet, and when."""
         self._num_unsent = 0
         self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._pace: protocol.Pace | None = None
@@ -132,16 +139,17 @@ class _Viewer:
                 options=records.to_data(stream.options),
                 rate_hz=hello.rate_hz,
                 sample_rate_hz=None,
+                ice_servers=self._delivery.ice_servers,
             )
         )
         log.info("session begins", extra={"session": name, "mode": hello.mode})
         try:
-            await until_one_ends(house.closing, self._listen, self._draw, self._report)
+            await until_one_ends(house.closing, self._listen, self._draw, self._report, *self._delivery.parts)
         finally:
+            await self._delivery.close()
             await house.workshop.run(stream.close)
-            counts = stream.counts
-            house.metrics.frames_dropped_total += counts.paced + counts.replaced + self._num_unsent
-            log.info("session ends", extra={"session": name, "shown": counts.shown})
+            house.metrics.frames_dropped_total += self._num_dropped
+            log.info("session ends", extra={"session": name, "shown": stream.counts.shown})
 
     async def _listen(self) -> None:
         while True:
@@ -154,7 +162,9 @@ class _Viewer:
                 case protocol.Restart():
                     self._stream.restart()
                 case protocol.WantKey():
-                    self._encoder.want_key()
+                    self._delivery.want_key()
+                case protocol.Offer():
+                    await self._line.tell(await self._delivery.answer(heard))
                 case protocol.ChangeOptions():
                     await change_options(self._line, heard, self._stream, self._engine, self._portrait)
                 case _:
@@ -163,11 +173,15 @@ class _Viewer:
     async def _take(self, packet: protocol.Binary) -> None:
         if packet.kind is not protocol.Kind.PICTURE:
             raise InputError("sound is for the mode voice")
+        if self._decoder is None:
+            raise InputError("pictures come as a track of the peer connection, not as packets")
         image = await self._decoder.decode(packet.payload)
         if image is None:
             return
-        seconds = packet.captured_ms / 1000
-        while not self._stream.offer(image, seconds, packet.number):
+        await self._offer(image, packet.captured_ms / 1000, packet.number)
+
+    async def _offer(self, image: np.ndarray, seconds: float, number: int) -> None:
+        while not self._stream.offer(image, seconds, number):
             if self._is_camera:
                 return
             self._room.clear()
@@ -175,9 +189,11 @@ class _Viewer:
         self._wake.set()
 
     def _viewed(self, message: protocol.Viewed) -> None:
-        while self._in_flight and self._in_flight[0] <= message.number:
+        while self._in_flight and self._in_flight[0][0] <= message.number:
             self._in_flight.popleft()
         self._room.set()
+        if message.latency_ms is None:
+            return
         self._house.metrics.latency.add(message.latency_ms / 1000)
         if self._stream.viewed(message.latency_ms / 1000):
             contract = self._stream.contract
@@ -194,26 +210,23 @@ class _Viewer:
                     await self._send(picture)
 
     async def _send(self, picture: Shown) -> None:
+        now = monotonic()
+        while self._delivery.may_lose and self._in_flight and self._in_flight[0][1] < now - LOST_SECONDS:
+            self._in_flight.popleft()
         while len(self._in_flight) >= IN_FLIGHT:
             if self._is_camera:
                 self._num_unsent += 1
                 return
             self._room.clear()
             await self._room.wait()
-        packet = await asyncio.to_thread(self._encoder.encode, picture.image)
-        self._in_flight.append(picture.number)
+        self._in_flight.append((picture.number, now))
         self._house.metrics.frames_shown_total += 1
-        await self._line.send(
-            protocol.Binary(
-                protocol.Kind.PICTURE,
-                packet.is_key,
-                picture.number,
-                picture.captured_seconds * 1000,
-                packet.width,
-                packet.height,
-                packet.data,
-            )
-        )
+        await self._delivery.picture(picture.image, picture.number, picture.captured_seconds)
+
+    @property
+    def _num_dropped(self) -> int:
+        counts = self._stream.counts
+        return counts.paced + counts.replaced + self._num_unsent + self._delivery.num_dropped
 
     async def _report(self) -> None:
         busy = 0.0
@@ -228,7 +241,7 @@ class _Viewer:
             await self._line.tell(
                 protocol.Stats(
                     shown=counts.shown,
-                    dropped=counts.paced + counts.replaced + self._num_unsent,
+                    dropped=self._num_dropped,
                     without_face=counts.without_face,
                     latency_p50_ms=p50,
                     latency_p95_ms=p95,
