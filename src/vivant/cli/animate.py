@@ -30,17 +30,20 @@ def animate(
     wanted = Recording(**recording)
 
     import vivant
+    from vivant.cli.processes import leading
     from vivant.cli.progress import progress_of
     from vivant.media.parts import is_kept
     from vivant.recording import record
 
+    def load(device: str) -> Any:
+        return vivant.load(wanted.preset, device, dtype, runtime, memory)  # type: ignore[arg-type]
+
     try:
-        with progress_of("frames", quiet=quiet) as progress:
+        with leading(load, device) as loaded, progress_of("frames", quiet=quiet) as progress:
+            if loaded is None:
+                return
             manifest = record(
-                wanted,
-                lambda: vivant.load(wanted.preset, device, dtype, runtime, memory),  # type: ignore[arg-type]
-                lambda options_type: make_options(options_type, options),
-                progress,
+                wanted, loaded, lambda options_type: make_options(options_type, options), progress
             )
     except KeyboardInterrupt:
         if is_kept(wanted.whole):

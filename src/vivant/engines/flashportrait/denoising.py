@@ -25,13 +25,8 @@ from vivant.engines.flashportrait.prediction import (
 from vivant.engines.flashportrait.sampling import NUM_TRAINING_TIMES, Branch, Guidance
 
 if TYPE_CHECKING:
-    from vivant.engines.flashportrait.networks.transformer import (
-        Block,
-        Conditions,
-        Outputs,
-        PortraitTransformer,
-        Stream,
-    )
+    from vivant.engines.flashportrait.networks.stream import Conditions, Outputs, Stream
+    from vivant.engines.flashportrait.networks.transformer import Block, PortraitTransformer
 
 RATIO_FLOOR = 0.5
 """`controlled`: how much of an earlier, larger ratio of errors is kept when a smaller one is seen."""
@@ -104,9 +99,8 @@ class Question:
     @cached_property
     def first_block(self) -> tuple[Tensor, Outputs]:
         """The first block's output (B, L, D) and its parts."""
-        stream = self.stream
-        block = cast("Block", self.transformer.blocks[0])
-        return block(stream.hidden, stream.context, stream.modulation, stream.rotary)
+        kept: list[Outputs] = []
+        return self.transformer.run(self.stream, blocks=slice(1), kept=kept), kept[0]
 
     @property
     def probe(self) -> Tensor:
@@ -122,13 +116,19 @@ class Question:
 
     def computed(self, level: Level) -> tuple[Tensor, Layers]:
         """The velocity (B, Z, n, h, w) by the whole transformer, and the features of a level."""
-        hidden, outputs = self.transformer.run(self.stream, first=1, hidden=self.first_block[0])
+        kept: list[Outputs] | None = [] if level == "module" else None
+        if "first_block" in self.__dict__:
+            first, parts = self.first_block
+            hidden = self.transformer.run(self.stream, first, slice(1, None), kept)
+            kept = None if kept is None else [parts, *kept]
+        else:
+            hidden = self.transformer.run(self.stream, kept=kept)
         velocity = self.transformer.leave(hidden, self.stream)
         if level == "velocity":
             return velocity, [velocity]
-        if level == "hidden":
+        if kept is None:
             return velocity, [hidden - self.stream.hidden]
-        return velocity, [part for parts in (self.first_block[1], *outputs) for part in parts]
+        return velocity, [part for parts in kept for part in parts]
 
     def finished(self, level: Level, features: Layers) -> Tensor:
         """The velocity that such features lead to."""
@@ -138,14 +138,14 @@ class Question:
             return self.transformer.leave(self.stream.hidden + features[0], self.stream)
         parts = iter(features)
         given = list(zip(parts, parts, parts, strict=True))
-        return self.transformer.leave(self.transformer.run(self.stream, given)[0], self.stream)
+        return self.transformer.leave(self.transformer.rebuild(self.stream, given), self.stream)
 
 
 def ask(
     transformer: PortraitTransformer, x: Tensor, time: float, inputs: Inputs, branches: Sequence[Branch]
 ) -> Question:
     """The question for noisy latents x (1, Z, n, h, w): all branches as one batch, whose rows never meet."""
-    from vivant.engines.flashportrait.networks.transformer import Conditions
+    from vivant.engines.flashportrait.networks.stream import Conditions
 
     count = len(branches)
     latents = torch.cat([x, inputs.reference], 1).expand(count, -1, -1, -1, -1)

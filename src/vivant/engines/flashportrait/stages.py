@@ -26,7 +26,7 @@ from vivant.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from vivant.engines.flashportrait.networks import Networks
-    from vivant.engines.flashportrait.networks.transformer import Conditions
+    from vivant.engines.flashportrait.networks.stream import Conditions
 
 
 class FlowStage:
@@ -72,7 +72,7 @@ class FlowStage:
 
     def prepared(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Conditions]:
         """Latents (B, Z, F, h, w) of the clips, mask and reference (B, 4 + Z, F, h, w), and what is told."""
-        from vivant.engines.flashportrait.networks.transformer import Conditions
+        from vivant.engines.flashportrait.networks.stream import Conditions
 
         networks = self._networks
         frames = batch["frames"].permute(0, 4, 1, 2, 3).float() / 127.5 - 1

@@ -10,8 +10,7 @@ Letters: B samples, F latents (time), h w cells, L = F h w / 4 tokens, D width, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -24,54 +23,20 @@ from diffusers.models.transformers.transformer_wan import (
 from torch import Tensor, nn
 
 from vivant.engines.flashportrait.config_networks import TransformerConfig
+from vivant.engines.flashportrait.networks.stream import Conditions, Context, Outputs, Stream
+from vivant.engines.flashportrait.networks.together import (
+    Work,
+    follow,
+    lead,
+    pooled_mean_and_std,
+    ulysses,
+)
+from vivant.runtime.parallel import Team
 
 PATCH = (1, 2, 2)
 NORM_EPS = 1e-6
 SPREAD_EPS = 1e-5
 """Keeps the spread of an expression that says nothing from being divided by."""
-
-Outputs: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""What self-attention, cross-attention and feed-forward of one block gave, each (B, L, D), before their gates."""
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What the transformer is told, one row per sample."""
-
-    text: Tensor
-    """(B, tokens, text channels), zero-padded; padding is not masked, as published."""
-    image: Tensor
-    """(B, tokens, image channels): the reference as the image encoder sees it."""
-    expression: Tensor
-    """(B, F, P, expression channels): for each latent, the tokens of its frames."""
-    expression_scale: Tensor
-    """(B,): weight of the expression branch; 1 as trained, 0 without the driver."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """Conditions at the width of the blocks."""
-
-    text: Tensor
-    image: Tensor
-    expression: Tensor
-    expression_scale: Tensor
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Everything the blocks need, made by `enter`."""
-
-    hidden: Tensor
-    """(B, L, D)."""
-    time: Tensor
-    """(B, D): the embedded time."""
-    modulation: Tensor
-    """(B, 6, D): what it says to every block."""
-    rotary: tuple[Tensor, Tensor]
-    context: Context
-    grid: tuple[int, int, int]
-    """Patches along time, rows, columns."""
 
 
 class ExpressionProcessor:
@@ -80,11 +45,13 @@ class ExpressionProcessor:
         a = Attn(q, text) + Attn(q, image)      p = Attn(q of a latent, its expression tokens)
         out = o(a + scale * ((p - mean p) * std a / std p + mean a))
 
-    Mean and spread are over all tokens and channels of a sample, in float32.
+    Mean and spread are over all tokens and channels of a sample, in float32; where a team shares the tokens, over those
+    of all its processes.
     """
 
     _attention_backend = None
     _parallel_config = None
+    team: Team | None = None
 
     def __call__(
         self,
@@ -103,7 +70,7 @@ class ExpressionProcessor:
         if bool((context.expression_scale != 0).any()):
             expression = self._attend_per_latent(attn, query, context.expression)
             scale = context.expression_scale.to(base.dtype).view(-1, 1, 1)
-            base = base + scale * aligned(expression, base)
+            base = base + scale * aligned(expression, base, self.team)
         return attn.to_out[1](attn.to_out[0](base))
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -126,16 +93,18 @@ class ExpressionProcessor:
         return out.reshape(batch, -1, out.shape[-1])
 
 
-def aligned(expression: Tensor, base: Tensor) -> Tensor:
+def aligned(expression: Tensor, base: Tensor, team: Team | None = None) -> Tensor:
     """The expression branch with the mean and the spread of the other branches; both (B, L, D)."""
-    expression_mean, expression_std = mean_and_std(expression)
-    base_mean, base_std = mean_and_std(base)
+    expression_mean, expression_std = mean_and_std(expression, team)
+    base_mean, base_std = mean_and_std(base, team)
     out = (expression.float() - expression_mean) * (base_std / (expression_std + SPREAD_EPS)) + base_mean
     return out.type_as(base)
 
 
-def mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_std(x: Tensor, team: Team | None = None) -> tuple[Tensor, Tensor]:
     """Over all tokens and channels of a sample, float32, each (B, 1, 1); the unbiased spread."""
+    if team is not None:
+        return pooled_mean_and_std(x, team)
     std, mean = torch.std_mean(x.float(), (1, 2), keepdim=True)
     return mean, std
 
@@ -219,6 +188,8 @@ class PortraitTransformer(WanTransformer3DModel):
 
     narrow_linear = True
     """Read by vivant.checkpoint and vivant.runtime.precision: 17 G parameters stay in half precision."""
+    team: Team | None = None
+    """The processes that compute the blocks together; None: this one alone."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__(
@@ -243,7 +214,7 @@ class PortraitTransformer(WanTransformer3DModel):
     def forward(self, latents: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """Noisy latents, mask and reference (B, 2Z + 4, F, h, w), timestep (B,) in [0, 1000] -> (B, Z, F, h, w)."""
         stream = self.enter(latents, timestep, conditions)
-        return self.leave(self.run(stream)[0], stream)
+        return self.leave(self.run(stream), stream)
 
     def enter(self, latents: Tensor, timestep: Tensor, conditions: Conditions) -> Stream:
         """Patches, place, time and conditions, ready for the blocks."""
@@ -267,22 +238,49 @@ class PortraitTransformer(WanTransformer3DModel):
     def run(
         self,
         stream: Stream,
-        given: Sequence[Outputs] | None = None,
-        first: int = 0,
         hidden: Tensor | None = None,
-    ) -> tuple[Tensor, list[Outputs]]:
-        """The blocks from number `first` on, from `hidden` (by default the stream's), and what their parts gave."""
-        x = stream.hidden if hidden is None else hidden
-        outputs: list[Outputs] = []
-        for index, block in enumerate(self.blocks[first:]):
-            known = None if given is None else given[index]
-            arguments = (x, stream.context, stream.modulation, stream.rotary, known)
+        blocks: slice = slice(None),
+        kept: list[Outputs] | None = None,
+    ) -> Tensor:
+        """These blocks one after another, from `hidden` (by default the stream's); `kept` gets what their parts gave.
+
+        With a team, all of its processes do it together, each with its share of the tokens.
+        """
+        hidden = stream.hidden if hidden is None else hidden
+        if self.team is None:
+            return self._run(stream, hidden, blocks, kept)
+        return lead(self.team, Work(stream, hidden, blocks, kept), self._run)
+
+    def follow(self) -> None:
+        """Do this process's share of every `run` of process 0, until it ends."""
+        assert self.team is not None
+        follow(self.team, self._run)
+
+    def rebuild(self, stream: Stream, given: Sequence[Outputs]) -> Tensor:
+        """The last block's output (B, L, D), where what the parts of every block give is known."""
+        x = stream.hidden
+        for block, known in zip(self.blocks, given, strict=True):
+            x, _ = block(x, stream.context, stream.modulation, stream.rotary, known)
+        return x
+
+    def work_together(self, team: Team) -> None:
+        """From now on, compute blocks together. Self-attention exchanges heads for tokens (diffusers' Ulysses)."""
+        self.team = team
+        exchange = ulysses(team)
+        for block in cast("Sequence[Block]", self.blocks):
+            block.attn1.processor._parallel_config = exchange
+            block.attn2.processor.team = team
+
+    def _run(self, stream: Stream, x: Tensor, blocks: slice, kept: list[Outputs] | None) -> Tensor:
+        for block in self.blocks[blocks]:
+            arguments = (x, stream.context, stream.modulation, stream.rotary)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 x, _ = self._gradient_checkpointing_func(block, *arguments)
             else:
                 x, parts = block(*arguments)
-                outputs.append(parts)
-        return x, outputs
+                if kept is not None:
+                    kept.append(parts)
+        return x
 
     def leave(self, hidden: Tensor, stream: Stream) -> Tensor:
         """(B, L, D) after the last block -> velocity (B, Z, F, h, w) in float32."""

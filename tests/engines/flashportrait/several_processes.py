@@ -1,0 +1,55 @@
+"""Program for test_flashportrait_parallel: streams with the tiny config, alone or as one of several processes (torchrun)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vivant.engines.flashportrait.config import Options, tiny
+from vivant.engines.flashportrait.engine import FlashPortrait
+from vivant.engines.flashportrait.motion import Motion
+from vivant.runtime.parallel import leading
+from vivant.session import Session
+
+WAYS = {
+    "plain": Options(expression_guidance=1.5, text_guidance=1.2),
+    "predicted": Options(
+        fusion="published",
+        expression_guidance=1.5,
+        prediction="controlled",
+        prediction_bound=0.5,
+        prediction_level="module",
+    ),
+}
+"""Everything at once, and the first block apart from the others, with what each part of them gave."""
+
+
+def load() -> FlashPortrait:
+    torch.manual_seed(0)
+    networks = FlashPortrait.build_networks(tiny())
+    with torch.no_grad():
+        for parameter in networks.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        networks.prompts.normal_()
+    return FlashPortrait(tiny(), networks)
+
+
+def played(engine: FlashPortrait) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    portrait = engine.prepare(torch.rand(3, 32, 32, generator=generator), face=None)
+    motion = Motion(torch.randn(21, 42 + engine.config.face_features.mouth_channels, generator=generator))
+    frames = {}
+    for name, options in WAYS.items():
+        session = Session(engine, portrait, options)
+        frames[name] = torch.stack(session.push_motion(motion) + session.flush())
+    return frames
+
+
+if __name__ == "__main__":
+    with leading(load) as loaded:
+        if loaded is not None:
+            save_file(played(loaded()), Path(sys.argv[1]))
