@@ -1,4 +1,4 @@
-"""Program for test_flashportrait_parallel: streams with the tiny config, alone or as one of several processes (torchrun)."""
+"""Program for test_flashportrait_parallel: tiny streams, alone or as one of several processes (torchrun)."""
 
 from __future__ import annotations
 
