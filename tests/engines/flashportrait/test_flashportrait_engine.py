@@ -70,8 +70,9 @@ def test_state_does_not_grow(engine: FlashPortrait, portrait: Any) -> None:
         Options(prediction="adaptive", prediction_horizon=2, text_guidance=2.0),
         Options(prediction="threshold", prediction_bound=0.5, expression_guidance=1.0),
         Options(decoder="tiny", scene="singing", num_steps=2),
+        Options(tile_px=16, num_steps=2),
     ],
-    ids=["published", "published-controlled", "adaptive", "threshold", "tiny-decoder"],
+    ids=["published", "published-controlled", "adaptive", "threshold", "tiny-decoder", "tiles"],
 )
 def test_streamed_saved_and_whole_are_one(
     engine: FlashPortrait, portrait: Any, options: Options, tmp_path: Path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -20,6 +21,10 @@ class VaeCache:
     def is_empty(self) -> bool:
         return not self.features
 
+    def move(self, device: torch.device) -> None:
+        """Lie somewhere else."""
+        self.features = [None if x is None else x.to(device) for x in self.features]
+
 
 @dataclass(kw_only=True)
 class TinyVaeCache:
@@ -27,3 +32,7 @@ class TinyVaeCache:
 
     past: list[Tensor] = field(default_factory=list)
     """The last input (1, C, H, W) of every block."""
+
+    def move(self, device: torch.device) -> None:
+        """Lie somewhere else."""
+        self.past = [x.to(device) for x in self.past]

@@ -147,6 +147,9 @@ class Options:
     """With prediction threshold or controlled: relative error per step that is accepted."""
     decoder: Literal["full", "tiny"] = "full"
     """Which VAE turns latents into pictures; tiny is faster and coarser."""
+    tile_px: int | None = None
+    """Decode pictures in overlapping tiles with sides of this many pixels, for less memory; a multiple of 16.
+    [default: whole pictures]"""
 
     def __post_init__(self) -> None:
         if self.num_steps is not None and self.num_steps < 1:
@@ -158,6 +161,8 @@ class Options:
             raise ValueError(f"--prediction-horizon is 1 or more, got {self.prediction_horizon}")
         if not 0 <= self.prediction_order <= 4:
             raise ValueError(f"--prediction-order is 0 to 4, got {self.prediction_order}")
+        if self.tile_px is not None and (self.tile_px < 16 or self.tile_px % 16):
+            raise ValueError(f"--tile-px is a multiple of 16, got {self.tile_px}")
         if self.prediction_bound <= 0:
             raise ValueError(f"--prediction-bound is positive, got {self.prediction_bound}")
 

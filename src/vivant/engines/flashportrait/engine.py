@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from vivant.diffusion.flow_match import euler_step
 from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines.flashportrait.caches import TinyVaeCache, VaeCache
-from vivant.engines.flashportrait.config import PROMPTS, TIME_FACTOR, Config, Options, tiny
+from vivant.engines.flashportrait.config import PROMPTS, SPACE_FACTOR, TIME_FACTOR, Config, Options, tiny
 from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings
 from vivant.engines.flashportrait.motion import Motion, aligned_face, alignment_of, middle_alignment
 from vivant.engines.flashportrait.sampling import Guidance, step_times
+from vivant.engines.flashportrait.tiles import Tiling, in_tiles
 from vivant.engines.flashportrait.windows import (
     Layout,
     Rows,
@@ -49,6 +50,11 @@ from vivant.runtime import precision
 
 if TYPE_CHECKING:
     from vivant.engines.flashportrait.networks import Networks
+
+
+ENCODED_WHOLE_PX = 768
+"""References above this side are encoded in tiles, of this side:"""
+ENCODED_TILE_PX = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,8 @@ class FlashPortraitState(State):
     """Sizes of windows, number of steps and order of work, fixed when the stream began."""
     decoder: str
     """Which VAE decodes, fixed when the stream began."""
+    tile_px: int | None
+    """Side of the tiles that it decodes, fixed as well; None: whole pictures."""
     alignment: Tensor | None
     """(2, 3): how the last face that was seen is aligned; None before the first."""
     features: Tensor
@@ -82,8 +90,9 @@ class FlashPortraitState(State):
     """Latents, one row per step."""
     memories: dict[str, Memory]
     """What prediction remembers, by the number of the window."""
-    vae: VaeCache
-    tiny_vae: TinyVaeCache
+    vae: list[VaeCache]
+    """One per tile."""
+    tiny_vae: list[TinyVaeCache]
 
 
 class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, FlashPortraitState]):
@@ -131,12 +140,14 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         if len(reference) != 1:
             raise InputError(f"flashportrait animates one picture of a person, got {len(reference)}")
         picture = self._fitted(reference)
-        networks, cache = self._networks, VaeCache()
+        networks, cells = self._networks, self.config.latent_size
+        tiling = _tiling(ENCODED_TILE_PX if self.config.image_size > ENCODED_WHOLE_PX else None)
+        caches = [VaeCache() for _ in range(tiling.count(cells, cells))]
+        latents: list[Tensor] = []
         grey = torch.zeros_like(picture)[:, :, None].expand(-1, -1, TIME_FACTOR, -1, -1)
         with precision.computing(self.device, self.dtype):
-            latents = [networks.vae.encode_piece(picture[:, :, None] * 2 - 1, cache)]
-            for _ in range(1, self.config.window_latents):
-                latents.append(networks.vae.encode_piece(grey, cache))
+            for piece in (picture[:, :, None] * 2 - 1, *[grey] * (self.config.window_latents - 1)):
+                latents.append(in_tiles(networks.vae.encode_piece, piece, caches, tiling, SPACE_FACTOR))
             tokens = networks.image_encoder(picture)
         known = torch.cat(latents, 2).float()
         mask = torch.zeros_like(known[:, :1]).repeat(1, 4, 1, 1, 1)
@@ -159,6 +170,7 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
             fusion=options.fusion,
         )
         cells = config.latent_size
+        num_tiles = _tiling(options.tile_px).count(cells, cells)
         channels = 42 + config.face_features.mouth_channels
         return FlashPortraitState(
             portrait=portrait,
@@ -166,14 +178,15 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
             generator=torch.Generator(device=self.device).manual_seed(seed),
             layout=layout,
             decoder=options.decoder,
+            tile_px=options.tile_px,
             alignment=None,
             features=torch.zeros(0, channels, device=self.device),
             first_frame=0,
             num_frames=0,
             rows=new_rows(layout, (config.vae.latent_channels, cells, cells), self.device),
             memories={},
-            vae=VaeCache(),
-            tiny_vae=TinyVaeCache(),
+            vae=[VaeCache() for _ in range(num_tiles)],
+            tiny_vae=[TinyVaeCache() for _ in range(num_tiles)],
         )
 
     @torch.no_grad()
@@ -263,15 +276,15 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
     def _decoded(self, state: FlashPortraitState, latents: Tensor) -> Tensor:
         if not latents.shape[2]:
             return self._nothing(state)
-        networks = self._networks
+        networks, tiling = self._networks, _tiling(state.tile_px)
         with precision.computing(self.device, self.dtype):
             if state.decoder == "tiny":
                 assert networks.tiny_vae is not None
-                starts = not state.tiny_vae.past
-                video = networks.tiny_vae.decode_piece(latents, state.tiny_vae)
+                starts = not state.tiny_vae[0].past
+                video = in_tiles(networks.tiny_vae.decode_piece, latents, state.tiny_vae, tiling)
             else:
-                starts = state.vae.is_empty
-                video = networks.vae.decode_piece(latents, state.vae)
+                starts = state.vae[0].is_empty
+                video = in_tiles(networks.vae.decode_piece, latents, state.vae, tiling)
         # The first frame of all is the reference's.
         frames = video[0].movedim(1, 0)[1 if starts else 0 :].float()
         return (frames / 2 + 0.5).clamp(0, 1)
@@ -301,3 +314,7 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         return F.interpolate(
             pictures, size=(side, side), mode="bilinear", align_corners=False, antialias=True
         ).clamp(0, 1)
+
+
+def _tiling(tile_px: int | None) -> Tiling:
+    return Tiling(size=None if tile_px is None else tile_px // SPACE_FACTOR)

@@ -43,8 +43,11 @@ class TinyVae(nn.Module):
 
     def decode_piece(self, latents: Tensor, cache: TinyVaeCache) -> Tensor:
         """The next latents (1, Z, L, h, w) of a stream -> frames (1, 3, T, H, W) in [-1, 1]; updates the cache."""
+        return torch.cat([self._decode(latent, cache) for latent in latents.split(1, dim=2)], 2)
+
+    def _decode(self, latent: Tensor, cache: TinyVaeCache) -> Tensor:
         starts = not cache.past
-        x = latents[0].transpose(0, 1)
+        x = latent[0].transpose(0, 1)
         past: list[Tensor] = []
         for layer in self.decoder:
             if isinstance(layer, MemoryBlock):
