@@ -5,6 +5,7 @@ import * as capture from "/static/capture.js";
 import { Screen, Recorder } from "/static/screen.js";
 import { Speech } from "/static/speech.js";
 import { Jobs } from "/static/jobs.js";
+import { Peer } from "/static/rtc.js";
 
 const byId = (id) => document.getElementById(id);
 const TOKEN = "vivant-token";
@@ -48,6 +49,7 @@ async function meet() {
   byId("token-form").hidden = true;
   byId("preset").replaceChildren(...server.presets.map(({ name }) => new Option(name, name)));
   byId("preset-card").hidden = server.presets.length < 2;
+  byId("webrtc-row").hidden = !server.webrtc;
   showPreset();
   jobs.watch();
 }
@@ -176,6 +178,12 @@ for (const radio of document.querySelectorAll('[name="drive"]')) {
   });
 }
 byId("drive-file").addEventListener("change", enable);
+for (const name of ["webrtc", "with-sound"]) {
+  byId(name).addEventListener("change", () => {
+    byId("with-sound-row").hidden = !byId("webrtc").checked;
+    if (session) start();
+  });
+}
 
 function enable() {
   const hasDriver = drive() !== "file" || byId("drive-file").files.length > 0;
@@ -220,13 +228,14 @@ function hello(more) {
 
 async function startVideo() {
   if (drive() === "camera") {
-    cameraStream = await capture.openCamera(driver, { withSound: false });
+    cameraStream = await capture.openCamera(driver, { withSound: byId("with-sound").checked && usesRtc() });
   } else {
     await capture.openVideoFile(driver, byId("drive-file").files[0]);
   }
   session.push(() => capture.closeVideo(driver));
   driver.classList.add("seen");
   driver.classList.toggle("file", drive() === "file");
+  if (usesRtc()) return startPeer({ mode: "camera", rate_hz: 25 }, capture.tracksOf(driver), false);
   const codec = (await supportsH264()) ? "h264" : "jpeg";
   showOptions((await client.start(hello({ mode: "camera", send: codec, receive: codec, rate_hz: 25 }))).options);
   session.push(
@@ -236,7 +245,18 @@ async function startVideo() {
   );
 }
 
+const usesRtc = () => Boolean(server.webrtc) && byId("webrtc").checked;
+
+async function startPeer(wanted, tracks, isHeard) {
+  const peer = new Peer(client, { isHeard });
+  session.push(() => peer.close());
+  session.peer = peer;
+  showOptions((await client.start(hello({ ...wanted, transport: "webrtc" }))).options);
+  await peer.open(tracks);
+}
+
 async function startVoice() {
+  if (usesRtc()) return startVoicePeer();
   const codec = (await supportsH264()) ? "h264" : "jpeg";
   const isMicrophone = drive() === "microphone";
   const speech = new Speech({ silent: isMicrophone, show: showPicture });
@@ -252,6 +272,14 @@ async function startVoice() {
       ? capture.openMicrophone(context, say)
       : capture.openSoundFile(context, byId("drive-file").files[0], say)),
   );
+}
+
+async function startVoicePeer() {
+  const file = drive() === "microphone" ? null : byId("drive-file").files[0];
+  const { track, close } = await capture.soundTrack(file);
+  session.push(close);
+  session.isVoice = true;
+  await startPeer({ mode: "voice" }, [track], Boolean(file));
 }
 
 function stop() {
@@ -319,7 +347,9 @@ byId("beside").addEventListener("change", ({ target }) => {
 byId("record").addEventListener("click", () => (recorder ? finishRecording() : beginRecording()));
 
 function beginRecording() {
-  recorder = new Recorder(byId("screen"), cameraStream, (screen.quantile(0.5) ?? 0) / 1000);
+  // Over WebRTC the sound comes back in step with the pictures.
+  const { peer } = session;
+  recorder = new Recorder(byId("screen"), peer?.stream ?? cameraStream, peer ? 0 : (screen.quantile(0.5) ?? 0) / 1000);
   byId("record").textContent = "Stop recording";
   byId("record").classList.add("recording");
 }

@@ -67,6 +67,29 @@ export async function openMicrophone(context, callback) {
   };
 }
 
+// What a video element shows, as tracks for WebRTC: those of a camera, or of a file that is played.
+export function tracksOf(video) {
+  const stream = video.srcObject ?? video.captureStream?.() ?? video.mozCaptureStream?.();
+  if (!stream) throw new Error("This browser cannot send a video file over WebRTC; choose the other way.");
+  return stream.getTracks();
+}
+
+// The microphone or a sound file as a track for WebRTC: {track, close}.
+export async function soundTrack(file) {
+  if (!file) {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true } });
+    const [track] = stream.getAudioTracks();
+    return { track, close: () => track.stop() };
+  }
+  const context = new AudioContext();
+  const source = context.createBufferSource();
+  source.buffer = await context.decodeAudioData(await file.arrayBuffer());
+  const target = context.createMediaStreamDestination();
+  source.connect(target);
+  source.start();
+  return { track: target.stream.getAudioTracks()[0], close: () => context.close() };
+}
+
 // A sound file, sent as fast as it would be spoken.
 export async function openSoundFile(context, file, callback) {
   const sound = await context.decodeAudioData(await file.arrayBuffer());

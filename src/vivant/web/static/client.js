@@ -6,7 +6,8 @@
 //   await client.start({portrait: portrait.id, mode: "camera"});
 //   client.push(videoElement, performance.now());
 //
-// Knows nothing of the page. Events: picture, sound, stats, pace, options, error, closed.
+// Knows nothing of the page. Events: picture, sound, stats, pace, options, error, closed; with transport webrtc (rtc.js)
+// also answer and sent.
 
 export const VERSION = 1;
 const HEADER_BYTES = 24;
@@ -123,9 +124,10 @@ export class LiveClient extends EventTarget {
     if (this.isOpen) this.#socket.send(JSON.stringify(message));
   }
 
-  // The picture is on the screen.
+  // The picture is on the screen. Over WebRTC its number or the time of its capture (null) may not be known yet.
   viewed({ number, capturedMs }, nowMs = performance.now()) {
-    const latency_ms = Math.min(600_000, Math.max(0, nowMs - capturedMs));
+    if (number === null) return null;
+    const latency_ms = capturedMs === null ? null : Math.min(600_000, Math.max(0, nowMs - capturedMs));
     this.tell({ type: "viewed", number, latency_ms });
     return latency_ms;
   }

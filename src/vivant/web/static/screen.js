@@ -30,7 +30,9 @@ export class Screen {
     if (this.#times.length > 50) this.#times.shift();
   }
 
+  // null: not known.
   noteLatency(ms) {
+    if (ms === null) return;
     this.latencies.push(ms);
     if (this.latencies.length > 100) this.latencies.shift();
   }
