@@ -75,6 +75,7 @@ EXCEPTED = {("engines/liveportrait/template.py", "pickle")}
 # Libraries that only these packages may touch.
 OWNED = {
     "av": {"media"},
+    "tkinter": {"media"},
     "cv2": {"media", "marks", "face", "studio", "evaluation", "training"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
+import wave
+from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -15,14 +21,19 @@ import pytest
 import torch
 from PIL import Image
 
+import vivant
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import InputError
 from vivant.live.cast import cast
 from vivant.live.settings import Cast
+from vivant.media.audio import read_audio
 from vivant.media.broadcast import Broadcast
 from vivant.media.camera import captured
+from vivant.media.microphone import device, is_sound
 from vivant.media.reader import read_clip
+from vivant.media.window import Window
 from vivant.media.writer import VideoWriter
+from vivant.presets import load_voice
 
 
 def noise(seed: int, side: int = 64) -> np.ndarray:
@@ -110,7 +121,7 @@ def test_pictures_reach_a_streaming_server() -> None:
     server.start()
     for _ in range(200):  # until somebody listens
         try:
-            sender = Broadcast(address, 64, 48, 25.0)
+            sender = Broadcast(address, (64, 48), 25.0)
             break
         except InputError:
             threading.Event().wait(0.1)
@@ -124,4 +135,132 @@ def test_pictures_reach_a_streaming_server() -> None:
 
 def test_nobody_listens() -> None:
     with pytest.raises(InputError, match="cannot be written"):
-        Broadcast("rtmp://127.0.0.1:1/live/key", 64, 48, 25.0)
+        Broadcast("rtmp://127.0.0.1:1/live/key", (64, 48), 25.0)
+
+
+@pytest.fixture(scope="module")
+def speaking() -> dict[str, Any]:
+    """An engine and what speaks for it."""
+    return {
+        "engine": vivant.load("liveportrait-mini", "cpu", "float32"),
+        "voice": load_voice("liveportrait-mini"),
+    }
+
+
+def clicks(seconds: float) -> np.ndarray:
+    """A click each second from 0.5 s on, float32 mono at 16 kHz."""
+    samples = np.zeros(round(seconds * 16_000), np.float32)
+    for start in range(8_000, len(samples), 16_000):
+        samples[start : start + 160] = 0.9
+    return samples
+
+
+def soundfile(path: Path, samples: np.ndarray) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+
+
+def test_a_spoken_file_becomes_a_film_whose_sound_is_where_it_was(
+    speaking: dict[str, Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    soundfile(tmp_path / "speech.wav", clicks(1.2))
+    settings["driving"] = str(tmp_path / "speech.wav")
+    assert is_sound(settings["driving"])
+    report = cast(Cast(**settings), speaking["engine"], None, lambda: False, speaking["voice"])
+    times = [float(frame.time) for frame in read_clip(settings["to"])]
+    assert report.counts.offered == 30  # pictures that 1.2 s of sound have; what was left out was counted
+    assert len(times) == report.counts.shown == 30 - report.counts.replaced
+    assert all(abs(time * 25 - round(time * 25)) < 0.05 for time in times)  # each at its sound's time
+    heard = np.concatenate([chunk.samples for chunk in read_audio(settings["to"], 16_000, 0.1)])
+    assert np.abs(heard).argmax() == pytest.approx(8_080, abs=200)
+
+
+def test_a_microphone_is_read_by_alsa(
+    speaking: dict[str, Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """ALSA's own file plugin stands for the hardware: everything above it is what a real microphone meets."""
+    (tmp_path / "mic.raw").write_bytes((np.repeat(clicks(1), 3) * 32767).astype("<i2").tobytes())
+    (tmp_path / "alsa.conf").write_text(
+        'pcm.quiet { type null }\npcm.desk { type file slave.pcm "quiet" file "/dev/null" format "raw" '
+        f'infile "{tmp_path}/mic.raw" }}\n'
+    )
+    code = (
+        "import numpy as np, itertools; from vivant.media.microphone import heard\n"
+        "pieces = [p for p, _ in itertools.islice(heard('mic:desk', 16000), 45)]\n"
+        "print(len(np.concatenate(pieces)), np.abs(np.concatenate(pieces)).argmax())\n"
+        "try: next(heard('mic', 16000))\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    surroundings = {**os.environ, "ALSA_CONFIG_PATH": str(tmp_path / "alsa.conf")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    told, refused = done.stdout.splitlines()
+    length, loudest = map(int, told.split())
+    assert length >= 45 * 320
+    assert loudest == pytest.approx(8_080, abs=200)
+    assert refused.startswith("InputError there is no microphone that can be read")
+    assert "arecord -L" in refused
+
+
+def test_microphones_of_other_systems_have_their_names() -> None:
+    assert device(None, "darwin") == (":0", "avfoundation")
+    assert device("Desk", "win32") == ("audio=Desk", "dshow")
+    with pytest.raises(InputError, match="say which microphone"):
+        device(None, "win32")
+
+
+@pytest.fixture
+def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A display in memory."""
+    if shutil.which("Xvfb") is None:
+        pytest.skip("there is no Xvfb")
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stdout is not None
+    name = f":{server.stdout.readline().strip()}"
+    monkeypatch.setenv("DISPLAY", name)
+    yield name
+    server.terminate()
+    server.wait(20)
+    server.stdout.close()
+
+
+def test_a_window_shows_pictures_until_it_is_closed(
+    display: str, engine: Any, settings: dict[str, Any]
+) -> None:
+    picture = np.zeros((100, 120, 3), np.uint8)
+    picture[:50] = (250, 10, 10)
+    with Window("a test", 120, 100) as window:
+        window.write(noise(1, 100), 0.0)
+        window.write(picture, 0.1)
+        window.attend()
+        with av.open(display, format="x11grab", options={"video_size": "120x100"}) as screen:
+            seen = next(screen.decode(video=0)).to_ndarray(format="rgb24")
+        assert np.array_equal(seen, picture)
+        assert window.is_open
+        window._root.focus_force()
+        window.attend()
+        window._root.event_generate("<Escape>")
+        window.attend()
+        assert not window.is_open
+    report = cast(Cast(**{**settings, "to": "window"}), engine, None, lambda: False)
+    assert report.counts.shown > 0
+
+
+def test_without_a_display_there_is_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(InputError, match="no window can be opened here"):
+        Window("a test", 64, 64)

@@ -1,4 +1,4 @@
-"""`vivant live`: a camera drives a portrait, into a file or to a streaming server."""
+"""`vivant live`: a camera or a voice drives a portrait, into a file, a window, a virtual camera, a stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def live(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
 ) -> None:
-    """Drive a portrait with a camera (or a clip played as one), live, into a file or to an RTMP server. Ctrl-C ends."""
+    """Drive a portrait live with a camera or a microphone (or a file played as one). Ctrl-C ends."""
     wanted = Cast(**settings)
 
     import signal
@@ -31,12 +31,15 @@ def live(
 
     import vivant
     from vivant.live.cast import cast
+    from vivant.media.microphone import is_sound
+    from vivant.presets import load_voice
 
     ended = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: ended.set())
     try:
         engine = vivant.load(preset, device, dtype)
-        report = cast(wanted, engine, make_options(engine.options_type, options), ended.is_set)
+        voice = load_voice(preset, wanted.driving) if is_sound(wanted.driving) else None
+        report = cast(wanted, engine, make_options(engine.options_type, options), ended.is_set, voice)
     finally:
         signal.signal(signal.SIGINT, before)
     counts, meter = report.counts, report.latency

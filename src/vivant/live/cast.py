@@ -1,26 +1,37 @@
-"""A local live run: a camera (or a clip played as one) drives a portrait, pictures go to a file or a streaming server.
+"""A local live run: a camera or a voice drives a portrait; pictures go to a file, a server, a window, a virtual camera.
 
-camera thread --offer--> LiveStream --step (this thread)--> Broadcast
+camera thread     --offer--> LiveStream --step (this thread)--> Outlet
+microphone thread --say----> Speaker ----step (this thread)---> Outlet, with the sound of each picture
 """
 
 from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from vivant.engine import Engine
+import numpy as np
+
+from vivant.engine import Engine, Voice
 from vivant.errors import InputError, VivantError
 from vivant.live.latency import LatencyMeter
 from vivant.live.settings import Cast
+from vivant.live.speaker import Speaker
 from vivant.live.stream import LiveCounts, LiveSettings, LiveStream
 from vivant.media.broadcast import Broadcast
 from vivant.media.camera import captured
+from vivant.media.loopback import Loopback
+from vivant.media.microphone import heard
+from vivant.media.outlet import Outlet
+from vivant.media.window import Window
 
 WAIT_SECONDS = 0.002
+BEHIND_BLOCKS = 2
+"""Pictures whose sound waits already; with more, a picture is left out so that sound is not."""
 
 
 @dataclass(frozen=True)
@@ -35,51 +46,158 @@ class CastReport:
 
 
 def cast(
-    settings: Cast, engine: Engine[Any, Any, Any, Any, Any], options: Any, stop: Callable[[], bool]
+    settings: Cast,
+    engine: Engine[Any, Any, Any, Any, Any],
+    options: Any,
+    stop: Callable[[], bool],
+    voice: Voice | None = None,
 ) -> CastReport:
-    """Until the clip or the time ends or `stop` says so. Raises VivantError; a file is then not left half-written."""
-    payload = secrets.randbits(32) if settings.watermark else None
-    wanted = LiveSettings(
-        rate_hz=settings.rate_hz,
-        side_px=settings.side_px,
-        max_latency_ms=settings.max_latency_ms,
-        driving_face=_face(settings.driving_face),
-        watermark=payload,
-    )
-    portrait = engine.prepare(settings.source, face=_face(settings.face))
-    stream = LiveStream(engine, portrait, options, wanted)
-    camera = _Camera(settings.driving, stream)
-    height, width = stream.frame_size
+    """Until the driving or the time ends, the window is closed or `stop` says so.
+
+    voice: None where a camera or a clip drives. Raises VivantError; a file is then not left half-written.
+    """
+    run = _Seen(settings, engine, options) if voice is None else _Spoken(settings, engine, options, voice)
+    height, width = run.frame_size
     try:
-        with Broadcast(settings.to, width, height, settings.rate_hz, overwrite=settings.overwrite) as output:
-            camera.start()
+        with open_outlet(settings, (width, height), run.rate_hz, run.sample_rate_hz) as outlet:
+            run.capture.start()
             ends = monotonic() + settings.seconds if settings.seconds is not None else float("inf")
-            while monotonic() < ends and not stop():
-                shown = stream.step()
-                for picture in shown:
-                    output.write(picture.image, picture.captured_seconds)
-                    stream.viewed(monotonic() - picture.captured_seconds)
-                if not shown and camera.has_ended.wait(WAIT_SECONDS):
+            while monotonic() < ends and outlet.is_open and not stop():
+                outlet.attend()
+                if not run.step(outlet) and run.capture.has_ended.wait(WAIT_SECONDS) and not run.has_more:
                     break
-            if camera.problem is not None:
-                raise camera.problem
-            if not stream.counts.shown:
+            if run.capture.problem is not None:
+                raise run.capture.problem
+            if not run.report().counts.shown:
                 raise InputError(f"{settings.driving} gave no picture; check it.")
-        return CastReport(stream.counts, stream.latency, stream.contract.kept)
+        return run.report()
     finally:
-        camera.stop()
-        stream.close()
+        run.close()
 
 
-class _Camera:
-    """The thread that captures."""
+def open_outlet(settings: Cast, size: tuple[int, int], rate_hz: float, sample_rate_hz: int | None) -> Outlet:
+    """What `settings.to` names; size: width and height. Raises VivantError."""
+    if settings.to == "window":
+        return Window("vivant", *size)
+    if settings.to == "v4l2" or settings.to.startswith("/dev/"):
+        return Loopback(None if settings.to == "v4l2" else settings.to, *size)
+    return Broadcast(settings.to, size, rate_hz, sample_rate_hz=sample_rate_hz, overwrite=settings.overwrite)
 
-    def __init__(self, driving: str, stream: LiveStream) -> None:
+
+class _Seen:
+    """A camera, or a clip played as one, drives."""
+
+    sample_rate_hz: int | None = None
+    has_more = False
+
+    def __init__(self, settings: Cast, engine: Engine, options: Any) -> None:
+        wanted = LiveSettings(
+            rate_hz=settings.rate_hz,
+            side_px=settings.side_px,
+            max_latency_ms=settings.max_latency_ms,
+            driving_face=_face(settings.driving_face),
+            watermark=_payload(settings),
+        )
+        portrait = engine.prepare(settings.source, face=_face(settings.face))
+        self._stream = LiveStream(engine, portrait, options, wanted)
+        self.capture = _Capture(captured(settings.driving), self._stream.offer)
+        self.frame_size, self.rate_hz = self._stream.frame_size, settings.rate_hz
+
+    def step(self, outlet: Outlet) -> bool:
+        """Whether there was anything to show."""
+        shown = self._stream.step()
+        for picture in shown:
+            outlet.write(picture.image, picture.captured_seconds)
+            self._stream.viewed(monotonic() - picture.captured_seconds)
+        return bool(shown)
+
+    def report(self) -> CastReport:
+        return CastReport(self._stream.counts, self._stream.latency, self._stream.contract.kept)
+
+    def close(self) -> None:
+        self.capture.stop()
+        self._stream.close()
+
+
+class _Spoken:
+    """A microphone, or a sound file played as one, drives; its samples are the clock."""
+
+    def __init__(self, settings: Cast, engine: Engine, options: Any, voice: Voice) -> None:
+        portrait = engine.prepare(settings.source, face=_face(settings.face))
+        self._speaker = speaker = Speaker(
+            engine, portrait, voice, options, side_px=settings.side_px, watermark=_payload(settings)
+        )
+        self.frame_size, self.rate_hz = speaker.frame_size, speaker.frame_rate_hz
+        self.sample_rate_hz: int | None = speaker.sample_rate_hz
+        self.capture = _Capture(heard(settings.driving, speaker.sample_rate_hz), self._hear)
+        self._max_seconds = settings.max_latency_ms / 1000
+        self._latency, self._num_shown, self._num_left_out = LatencyMeter(), 0, 0
+        self._number = 0
+        self._num_heard = 0
+        self._captured: deque[tuple[int, float]] = deque()
+        """Number of samples heard until a time, and that time; of what was not shown yet."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a whole picture's sound waits, or the rest of a file whose end was heard."""
+        shown = self._number * self._speaker.sample_rate_hz / self.rate_hz
+        rest = self.capture.has_ended.is_set() and shown < self._num_heard
+        return rest or self._speaker.queued_seconds * self.rate_hz >= 1
+
+    def step(self, outlet: Outlet) -> bool:
+        if not self.has_more:
+            return False
+        behind = self._speaker.queued_seconds * self.rate_hz > 1 + BEHIND_BLOCKS
+        spoken = self._speaker.step(draw=not behind)
+        if spoken is None:
+            return True
+        if outlet.carries_sound:
+            outlet.sound(spoken.samples)
+        self._number += 1
+        captured_seconds = self._captured_by(round(self._number * len(spoken.samples)))
+        if spoken.image is None:
+            self._num_left_out += 1
+            return True
+        outlet.write(spoken.image, (self._number - 1) / self.rate_hz)
+        self._num_shown += 1
+        self._latency.add(monotonic() - captured_seconds)
+        return True
+
+    def report(self) -> CastReport:
+        kept = not self._latency.count or self._latency.quantile(0.95) <= self._max_seconds
+        return CastReport(
+            LiveCounts(offered=self._number, replaced=self._num_left_out, shown=self._num_shown),
+            self._latency,
+            kept,
+        )
+
+    def close(self) -> None:
+        self.capture.stop()
+        self._speaker.close()
+
+    def _hear(self, samples: np.ndarray, seconds: float) -> None:
+        self._num_heard += len(samples)
+        self._captured.append((self._num_heard, seconds))
+        self._speaker.say(samples)
+
+    def _captured_by(self, num_samples: int) -> float:
+        """When the last of so many samples was captured."""
+        while len(self._captured) > 1 and self._captured[0][0] < num_samples:
+            self._captured.popleft()
+        return self._captured[0][1]
+
+
+class _Capture:
+    """The thread that sees or hears."""
+
+    def __init__(
+        self, items: Iterator[tuple[np.ndarray, float]], take: Callable[[np.ndarray, float], object]
+    ) -> None:
         self.has_ended = threading.Event()
         self.problem: VivantError | None = None
-        self._driving, self._stream = driving, stream
+        self._items, self._take = items, take
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="vivant-camera", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="vivant-capture", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -91,14 +209,18 @@ class _Camera:
 
     def _run(self) -> None:
         try:
-            for image, seconds in captured(self._driving):
+            for item, seconds in self._items:
                 if self._stopped:
                     break
-                self._stream.offer(image, seconds)
+                self._take(item, seconds)
         except VivantError as error:
             self.problem = error
         finally:
             self.has_ended.set()
+
+
+def _payload(settings: Cast) -> int | None:
+    return secrets.randbits(32) if settings.watermark else None
 
 
 def _face(choice: str) -> str | None:

@@ -13,9 +13,9 @@ class Cast:
     source: Path
     """Picture of the person to animate."""
     driving: str
-    """What moves it: the number of a camera, such as 0, or a clip that is played as if it were one."""
+    """What moves it: the number of a camera, such as 0, or mic (mic:NAME); or a clip or a sound file, played live."""
     to: str = "live.mp4"
-    """Where the pictures go: an .mp4 file, or rtmp://SERVER/APP/KEY."""
+    """Where the pictures go: an .mp4 file, rtmp://SERVER/APP/KEY, window, v4l2, or /dev/video3 (a virtual camera)."""
     face: str = "largest"
     """Face of the source: largest, a number from 0, x,y in pixels, or none where it is an aligned crop."""
     driving_face: str = "largest"
