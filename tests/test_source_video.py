@@ -98,6 +98,17 @@ def test_length(
         np.testing.assert_array_equal(frame, want)
 
 
+@pytest.mark.parametrize("length", ["shortest", "driving", "source"])
+def test_a_picture_drives_as_long_as_the_video_lasts(
+    engine: Engine, clip: Path, trackers: Any, tmp_path: Path, length: Any
+) -> None:
+    Image.fromarray(pictures(1, seed=2)[0]).save(tmp_path / "still.jpg")
+    animation = vivant.animate(
+        engine, SourceVideo(engine, clip / "%d.png"), tmp_path / "still.jpg", length=length
+    )
+    assert animation.num_frames_estimate == len(list(animation)) == 5
+
+
 def test_clips_meet_by_time(engine: Engine, clip: Path, trackers: Any, tmp_path: Path) -> None:
     """A driver of 50 frames per second moves the picture that shows at the same time."""
     fast = [Frame(image, Fraction(index, 50)) for index, image in enumerate(pictures(10, seed=2))]

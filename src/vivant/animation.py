@@ -21,7 +21,7 @@ import numpy as np
 from torch import Tensor
 
 from vivant.bookmark import Bookmark
-from vivant.casting import Cast, Drivers, cast
+from vivant.casting import Drivers, cast
 from vivant.drivers import DEFAULT_FRAME_RATE, Driven, How, Reference
 from vivant.engine import Engine, Portrait, Voice
 from vivant.errors import InputError
@@ -77,8 +77,6 @@ class Animation:
     """Of the frames that come out; None for sound and for frames that came without a rate."""
     frame_size: tuple[int, int]
     """Height and width of the frames."""
-    num_frames_estimate: int | None
-    """How many frames to expect, for progress bars."""
 
     def __init__(
         self,
@@ -91,7 +89,6 @@ class Animation:
     ) -> None:
         """cast: one per driver; together they move all faces of the source."""
         self.frame_rate = frame_rate
-        self.num_frames_estimate = None
         self._cast = tuple(cast)
         self._source = source
         self._length = length
@@ -155,6 +152,24 @@ class Animation:
         return mark
 
     @property
+    def num_frames_estimate(self) -> int | None:
+        """How many frames to expect, for progress bars."""
+        return self.expected_frames()
+
+    def expected_frames(self, num_spoken: int | None = None) -> int | None:
+        """The same, where somebody has counted the frames of the longest speech; None where nothing tells."""
+        counts = [part.num_frames for part in self._cast if not part.lasts]
+        driving = max((count for count in (*counts, num_spoken) if count is not None), default=None)
+        source, rate = self._source, self.frame_rate
+        if not isinstance(source, SourceVideo) or rate is None:
+            return driving
+        duration = source.clip.duration
+        frames = None if duration is None else num_resampled(rate, duration)
+        if self._length == "source" or driving is None:
+            return frames
+        return driving if self._length == "driving" or frames is None else min(frames, driving)
+
+    @property
     def report(self) -> AnimationReport:
         first, *others = (performance.timing for performance in self._cast)
         return AnimationReport(
@@ -199,7 +214,9 @@ class Animation:
     def _frames(self) -> Generator[np.ndarray, None, None]:
         """Frames in order, one per scene, until what `length` names has ended."""
         rate = self.frame_rate or DEFAULT_FRAME_RATE
-        self._scenes = self._source.scenes(rate, hold=self._length == "driving", after=self._stood)
+        # Pictures drive as long as the source lasts, and so never outlast it.
+        hold = self._length == "driving" and not all(performance.lasts for performance in self._cast)
+        self._scenes = self._source.scenes(rate, hold=hold, after=self._stood)
         with closing(self._scenes) as scenes:
             if self._source.moves and scenes.scene is not None:
                 for performance in self._cast:
@@ -217,7 +234,10 @@ class Animation:
         """What each face shows; None at the end: of all drivers, or where a video ends, of that."""
         people = scene.faces if self._source.moves else None
         parts = [performance.next(people) for performance in self._cast]
-        if all(part is None for part in parts) and self._length != "source":
+        ended = [
+            part is None for performance, part in zip(self._cast, parts, strict=True) if not performance.lasts
+        ]
+        if ended and all(ended) and self._length != "source":
             return None
         shown: list[Shown] = ["held" for _ in scene.faces]
         for performance, part in zip(self._cast, parts, strict=True):
@@ -308,7 +328,6 @@ def animate(
     )
     if resume is not None:
         animation._stand(resume.part("standing", _Standing))
-    animation.num_frames_estimate = _estimate(source, made, length)
     return animation
 
 
@@ -323,15 +342,3 @@ def _wanted_rate(given: Fraction | float | None, source: Source, voice: Voice | 
     if given is not None:
         return Fraction(given).limit_denominator(1001)
     return source.frame_rate if isinstance(source, SourceVideo) and voice is None else None
-
-
-def _estimate(source: Source, made: Cast, length: Length) -> int | None:
-    """How many frames to expect."""
-    driving, rate = made.num_driving_frames, made.frame_rate
-    if not isinstance(source, SourceVideo) or rate is None:
-        return driving
-    duration = source.clip.duration
-    frames = None if duration is None else num_resampled(rate, duration)
-    if length == "source" or driving is None:
-        return frames
-    return driving if length == "driving" or frames is None else min(frames, driving)

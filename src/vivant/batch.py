@@ -298,6 +298,8 @@ def _value(hint: Any, text: Any, where: str) -> Any:
         if text not in get_args(hint):
             raise InputError(f"{where} is one of {', '.join(map(str, get_args(hint)))}, got {text!r}.")
         return text
+    if get_origin(hint) is tuple and isinstance(text, list) and all(isinstance(word, str) for word in text):
+        return tuple(text)
     word = str(text).strip()
     if get_origin(hint) is tuple:
         return tuple(word.split())

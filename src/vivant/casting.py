@@ -28,8 +28,6 @@ class Cast:
 
     performances: tuple[Performance, ...]
     frame_rate: Fraction | None
-    num_driving_frames: int | None
-    """Of the longest driver; None where nothing tells, or where pictures drive that last as long as the source."""
 
 
 def cast(
@@ -43,7 +41,7 @@ def cast(
 ) -> Cast:
     """Drivers opened, at one rate, and a session for each face. Raises InputError or FaceError."""
     portraits = source.portraits()
-    performances, frames = [], []
+    performances = []
     for number, (clip, faces) in enumerate(_roles(source, driving)):
         mark = None if how.resume is None else how.resume.mark(f"driver{number}")
         mine = _how_of(clip, how, alone=not isinstance(driving, Mapping))
@@ -63,9 +61,7 @@ def cast(
         if mark is not None:
             performance.go_on(mark)
         performances.append(performance)
-        frames.append(None if lasts else made.num_frames)
-    longest = max((count for count in frames if count is not None), default=None)
-    return Cast(tuple(performances), how.rate, longest)
+    return Cast(tuple(performances), how.rate)
 
 
 def _roles(source: Source, driving: Drivers) -> list[tuple[DrivingClip, list[int]]]:

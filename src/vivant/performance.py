@@ -60,8 +60,10 @@ class Performance:
         self.sessions = tuple(sessions)
         self.faces = tuple(faces)
         self.missing = missing
+        self.num_frames = driven.num_frames
+        """Of the driver, to expect; None where nothing tells."""
         self._driven = driven
-        self._lasts = lasts
+        self.lasts = lasts
         self._shown: deque[Kind] = deque()
         self._drawn: list[deque[Tensor]] = [deque() for _ in self.sessions]
         self._before: Any = None
@@ -100,7 +102,7 @@ class Performance:
             elif not self._ended:
                 self._ended = True
                 self._flush()
-            elif self._lasts:
+            elif self.lasts:
                 self._hold()
             else:
                 return None

@@ -233,11 +233,10 @@ def _num_frames(
     trial: _Trial,
 ) -> int:
     """From what the files say; speech is counted through."""
-    if recording.driving.suffix.lower() in SOUND_SUFFIXES and checked.source is None:
-        chunks = read_audio(recording.driving, 16000, 1 / checked.frame_rate)
-        return sum(1 for _ in chunks)
+    spoken = [path for path in set(recording.inputs.values()) if path.suffix.lower() in SOUND_SUFFIXES]
+    counts = [sum(1 for _ in read_audio(path, 16000, 1 / checked.frame_rate)) for path in spoken]
     with animated(recording, checked, engine, options, None) as animation:
-        expected = animation.num_frames_estimate
+        expected = animation.expected_frames(max(counts, default=None))
     if expected is None:
         raise InputError(f"{recording.driving} does not say how long it is; save it again as MP4 or WAV.")
     return max(expected, trial.num_frames)

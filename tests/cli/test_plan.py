@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vivant import plan
 from vivant.media.resample import num_resampled, resample
 from vivant.media.types import Frame
 
-from .lines import Run, left_in, tone
+from .lines import DRIVING_RATE, Run, left_in, tone, write_driving
 
 
 def planned(run: Run, *line: object) -> dict[str, object]:
@@ -52,6 +53,44 @@ def test_it_comes_true(
     assert 0 < said["start_seconds"] < said["run_seconds"]
     assert said["run_seconds"] == pytest.approx(said["start_seconds"] + 29 * said["seconds_per_frame"])
     assert 100e6 < said["memory_bytes"] < 20e9
+
+
+def test_videos_and_several_faces_come_true_in_a_batch(
+    run: Run, here: Path, face: np.ndarray, media: Path, tiny: Path, driving: Path
+) -> None:
+    """Two people of a video, driven by clips of other lengths; a picture of both; and a video driven by a picture."""
+    right = np.asarray(255 - (255 - face[:, ::-1].astype(int)) * 0.8, np.uint8)
+    couple = np.ascontiguousarray(np.concatenate([face[:, :230], right[:, 165:]], axis=1)[:320])
+    Image.fromarray(couple).save(here / "s.png")
+    write_driving(here / "s.mp4", [couple[:, i : 446 + i] for i in range(8)], DRIVING_RATE)
+    short, long = media / "drive.mp4", driving
+    items = [
+        {"source": "s.mp4", "map": [f"0={long}", f"1={short}"], "output": "a.mp4", "length": "shortest"},
+        {"source": "s.mp4", "map": [f"0={short}", f"1={short}"], "output": "b.mp4", "length": "source"},
+        {"source": "s.png", "driving": str(short), "face": "all", "output": "c.mp4"},
+        {"source": "s.mp4", "driving": str(media / "face.png"), "output": "d/%02d.png"},
+    ]
+    said = []
+    for item in items:
+        line: list[object] = ["--preset", tiny, "--segment-seconds", 1]
+        for name, value in item.items():
+            line += [
+                word
+                for each in (value if isinstance(value, list) else [value])
+                for word in (f"--{name}", each)
+            ]
+        said.append(planned(run, *line))
+    assert [told["num_frames"] for told in said] == [8, 8, 5, 8]
+    (here / "jobs.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    done = run("batch", "jobs.jsonl", "--preset", tiny, "--segment-seconds", 1)
+    assert done.code == 0, done.err
+    for told, name in zip(said, ("a", "b", "c", "d"), strict=True):
+        manifest = json.loads((here / f"{name}.json").read_text())
+        assert told["num_frames"] == manifest["num_frames"]
+        assert (told["width"], told["height"]) == (manifest["output"]["width"], manifest["output"]["height"])
+        files = [here / made for made in left_in(here) if made.startswith((f"{name}.mp4", f"{name}/"))]
+        size = sum(path.stat().st_size for path in files)
+        assert size / 1.5 < told["output_bytes"] < size * 1.5
 
 
 def test_speech_and_words(run: Run, here: Path, media: Path, monkeypatch: pytest.MonkeyPatch) -> None:

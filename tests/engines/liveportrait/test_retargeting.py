@@ -18,7 +18,7 @@ from vivant.engines.liveportrait.motion import Motion, amplify, drive, keypoints
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
 from vivant.engines.liveportrait.retargeting import neutral_reference, place
-from vivant.engines.liveportrait.retargeting_compact import WIDEST_EYES, WIDEST_LIPS
+from vivant.engines.liveportrait.retargeting_compact import MOST_OPENING, SHUT, WIDEST_EYES, WIDEST_LIPS
 from vivant.errors import InputError
 from vivant.session import Session
 
@@ -68,9 +68,10 @@ def test_geometry_opens_eyes_and_lips_as_far_as_asked(networks: CompactNetworks,
     opened, offset = networks.retarget(source, own(source), plain, *ratios)
     torch.testing.assert_close(after, before + offset)
     right, left, lips = points.openness(opened.canonical + opened.expression)
-    torch.testing.assert_close(
-        torch.stack([right, left, lips]), torch.full((3, 3), wanted), atol=0.02, rtol=0
-    )
+    now = torch.stack(points.openness(plain.canonical + plain.expression)[:2])
+    lids = wanted + SHUT * (1 - wanted / now).clamp(min=0)  # lids go further than what is to be seen
+    torch.testing.assert_close(torch.stack([right, left]), lids.abs(), atol=0.02, rtol=0)
+    torch.testing.assert_close(lips, torch.full((3,), wanted), atol=0.02, rtol=0)
     still = [i for i in range(points.NUM_POINTS) if i not in (*points.EYE_RIGHT, *points.EYE_LEFT)]
     still = [i for i in still if i not in points.MOUTH_REGION]
     assert torch.equal(after[:, still], before[:, still])
@@ -87,6 +88,22 @@ def test_asking_for_more_opens_more_and_never_beyond_a_face(networks: CompactNet
     table = torch.stack(opened)
     assert bool((table.diff(dim=0) > 0.005).all()), table
     assert bool((table[-1] < 1.02 * torch.tensor([WIDEST_EYES, WIDEST_EYES, WIDEST_LIPS])).all())
+
+
+def test_shut_eyes_open_less_far_and_what_is_there_stays(networks: CompactNetworks) -> None:
+    lids = [k for k in range(36, 48) if k not in (36, 39, 42, 45)]
+    source = face(1)
+    shape = source.canonical.clone()
+    shape[:, lids, 1] = -0.3 + 0.15 * (shape[:, lids, 1] + 0.3)
+    source = measured(replace(source, canonical=shape, expression=torch.zeros_like(shape)))
+    assert source.eyes_open is not None
+    assert float(source.eyes_open.max()) < 0.06
+    changed, _ = networks.retarget(source, own(source), source, torch.full((1, 2), 0.8), None)
+    opened = torch.stack(points.openness(changed.canonical + changed.expression)[:2], 1)
+    assert bool((opened < source.eyes_open + 1.05 * MOST_OPENING).all())
+    assert bool((opened > source.eyes_open + 0.9 * MOST_OPENING).all())
+    _, offset = networks.retarget(source, own(source), source, source.eyes_open, None)
+    assert float(offset.abs().max()) < 1e-6
 
 
 def test_eyes_and_lips_do_not_meet(networks: CompactNetworks) -> None:

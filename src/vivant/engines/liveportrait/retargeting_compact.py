@@ -29,6 +29,11 @@ LIPS = ((points.LIP_CORNER_RIGHT, points.LIP_CORNER_LEFT), ((points.LIP_TOP_INNE
 SHAPES = ("eyeBlink_R", "eyeBlink_L", "eyeWide_R", "eyeWide_L", "jawOpen", "mouthLowerDown", "mouthUpperUp")
 """Blendshapes that retargeting mixes (see face_shapes)."""
 BLINK, WIDE, JAW, LIP_SHAPES = slice(0, 2), slice(2, 4), 4, slice(4, 7)
+SHUT = -0.07
+"""Openness of keypoints whose eyes are drawn shut: of 28 still portraits, half were drawn looking with lids that only
+met, and all closed further up to here; beyond, some opened again (docs/log.md, 26 November)."""
+MOST_OPENING = 0.3
+"""How much further eyes can be opened than they are: what shut eyes hide is invented, and falls apart beyond."""
 WIDEST_EYES = 0.5
 WIDEST_LIPS = 0.75
 """Openness is asked for up to 0.8, and wider than this no face opens: beyond three quarters of it less and less."""
@@ -67,7 +72,7 @@ class CompactRetargeting(nn.Module):
 
     def open_eyes(self, shape: Tensor, now: Tensor, wanted: Tensor) -> Tensor:
         """Points in the head (B, K, 3), openness (B, 2) now and wanted -> Delta_eyes (B, K, 3)."""
-        grow = natural(wanted, now, WIDEST_EYES) - now
+        grow = _of_lids(natural(wanted, now, (now + MOST_OPENING).clamp(max=WIDEST_EYES)), now) - now
         blink, wide = (
             torch.stack([_needed(shape, self.shapes[first + e], EYES[e], grow[:, e]) for e in range(2)], 1)
             for first in (BLINK.start, WIDE.start)
@@ -88,15 +93,21 @@ class CompactRetargeting(nn.Module):
         return torch.einsum("be,ekd->bkd", amounts, self.shapes[LIP_SHAPES])
 
 
-def natural(wanted: Tensor, now: Tensor, widest: float) -> Tensor:
+def natural(wanted: Tensor, now: Tensor, widest: Tensor | float) -> Tensor:
     """The openness that a face can have: as wanted up to three quarters of `widest`, then ever closer to it.
 
     Never below what is there now, so that an eye that is wider stays as it is when asked for that.
     """
-    knee = torch.maximum(now, torch.full_like(now, 0.75 * widest))
-    room = 0.25 * widest
+    most = torch.as_tensor(widest).to(now).expand_as(now)
+    knee, room = torch.maximum(now, 0.75 * most), 0.25 * most
     beyond = (wanted - knee).clamp(min=0)
     return torch.minimum(wanted, knee) + room * (1 - torch.exp(-beyond / room))
+
+
+def _of_lids(wanted: Tensor, now: Tensor) -> Tensor:
+    """Openness of keypoints that is drawn as `wanted`: the same where nothing changes, SHUT where eyes are to shut."""
+    closing = torch.where(wanted < now, 1 - wanted / now.clamp(min=1e-3), torch.zeros_like(now))
+    return wanted + SHUT * closing
 
 
 def _needed(
