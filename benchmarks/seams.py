@@ -41,7 +41,9 @@ def plain(picture: np.ndarray, patches: list[Patch]) -> tuple[np.ndarray, np.nda
         crop = patch.crop.resized(patch.generated.shape[0])
         whole = np.full(patch.generated.shape[:2], 255, np.uint8)
         inside = cv2.warpAffine(whole, crop.crop_to_image, (width, height)) > 127
-        face = cv2.warpAffine(patch.generated, crop.crop_to_image, (width, height), flags=cv2.INTER_AREA)
+        face = cv2.warpAffine(
+            patch.generated, crop.crop_to_image, (width, height), borderMode=cv2.BORDER_REPLICATE
+        )
         result[inside], owner[inside] = face[inside], index
     return result, owner
 

@@ -1,12 +1,12 @@
 """Does a portrait's drawn mouth follow the speech? The face mesh against the voice network, and against the truth.
 
-    python benchmarks/voice_drawn.py PICTURE...                     # held-out synthetic sentences (needs espeak-ng, flite)
-    python benchmarks/voice_drawn.py PICTURE... --speech A.wav ...  # recordings: no truth, the network's prediction only
+    python benchmarks/voice_drawn.py PICTURE...                     # held-out sentences; needs espeak-ng, flite
+    python benchmarks/voice_drawn.py PICTURE... --speech A.wav ...  # recordings, of which no truth is known
     ... -o FOLDER                                                   # every 10th frame, to look at
 
-Lip opening: of the network, the gap of the inner lips of its keypoints; of the truth, the same of the studio's curves; of
-a drawn frame, lip distance over mouth width by the face mesh. Reported: correlations, how far the drawn mouth opens
-(5th to 95th percentile), and how far the drawn head turns.
+Lip opening: of the network, the gap of the inner lips of its keypoints; of the truth, that of the studio's curves; of a
+drawn frame, lip distance over mouth width by the face mesh. Reported: correlations, how far the drawn mouth opens (5th
+to 95th percentile), and how far the drawn head turns (yaw, pitch).
 """
 
 from __future__ import annotations
