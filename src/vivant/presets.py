@@ -191,8 +191,11 @@ def _load_onnx(folder: Path, preset: Preset | None, device: str, dtype: str) -> 
     return load_exported(folder)
 
 
-def load_voice(name: str | Path, what: str | Path = "sound") -> Any:
-    """What turns speech into motion for a preset. Raises InputError, naming `what` speaks, where it has no voice."""
+def load_voice(name: str | Path, what: str | Path = "sound", nod_degrees: float | None = None) -> Any:
+    """What turns speech into motion for a preset. Raises InputError, naming `what` speaks, where it has no voice.
+
+    nod_degrees: how far the head nods with the stress of speech; None: the voice's default.
+    """
     from vivant.engines import voice_class
 
     preset = PRESETS.get(str(name))
@@ -201,7 +204,7 @@ def load_voice(name: str | Path, what: str | Path = "sound") -> Any:
         raise InputError(
             f"{what} has only sound, which cannot drive {name}; give a video, or use the preset {able}."
         )
-    return voice_class(preset.family).load(embedded_weights(preset.voice))
+    return voice_class(preset.family).load(embedded_weights(preset.voice), nod_degrees)
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:

@@ -316,7 +316,7 @@ def animated(
         paste_back=recording.paste_back,
         length=recording.length,
         allow_truncated=recording.allow_truncated,
-        voice=load_voice(recording.preset, speech[0]) if speech else None,
+        voice=load_voice(recording.preset, speech[0], recording.nod_degrees) if speech else None,
         resume=resume,
     )
 

@@ -70,6 +70,21 @@ def test_stepping_equals_the_whole_sequence() -> None:
     )
 
 
+def test_heads_nod_with_stress_as_far_as_asked() -> None:
+    """Two seconds of quiet speech, half a second of loud speech, silence: down, and back."""
+    tone = torch.sin(torch.arange(BLOCK * 50) * 0.3)
+    samples = torch.cat([0.02 * tone, 0.2 * tone[: BLOCK * 12], torch.zeros(BLOCK * 26)])
+    still, nodding, wild = (Voice(tiny_voice().network, degrees) for degrees in (0.0, 2.0, 4.0))
+    heads = [voice.motions(samples).pitch for voice in (still, nodding, wild)]
+    nods = heads[1] - heads[0]
+    assert 48 <= int(nods.argmax()) < 62
+    assert 0.5 < float(nods.max()) <= 2
+    assert float(nods[-10:].abs().max()) < 0.2
+    torch.testing.assert_close(heads[2] - heads[0], 2 * nods, atol=0.01, rtol=0)
+    with pytest.raises(InputError, match="0 to 6, got 7"):
+        Voice(tiny_voice().network, 7)
+
+
 def test_memory_does_not_grow() -> None:
     voice = tiny_voice()
     state = voice.start()

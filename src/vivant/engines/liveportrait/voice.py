@@ -1,6 +1,7 @@
-"""Speech in, Motion out: the voice network as a stream, with idle movement of head, lids and brows.
+"""Speech in, Motion out: the voice network as a stream, with nods and idle movement of head, lids and brows.
 
     samples --mel--> VoiceNetwork.step --> mouth controls --basis--> expression --+--> Motion, 25 per second
+       +--loudness against what is usual--> nods ---------------------------------+
                              seeded idle movement --> rotation, blinks, brows ----+
 
 What comes out does not depend on how the samples were cut into pieces: work is done per block of 640 samples. Memory
@@ -43,6 +44,15 @@ IDLE_BROWS = 0.12
 IDLE_SECONDS = 0.8
 BLINK_HALF_SECONDS = 0.11
 BLINK_GAP_SECONDS = (2.0, 6.0)
+NOD_DEGREES = 1.5
+"""How far the head goes down where speech is louder than usual; by default."""
+MOST_NOD_DEGREES = 6.0
+NOD_SECONDS = 0.08
+"""Of each of two low-passes. Together they are as late as the network's look-ahead is early."""
+USUAL_SECONDS = 1.5
+"""Loudness is compared with its mean over about so long."""
+QUIET = -1.2
+"""`log_mel` of the mean power: less loud than this nobody speaks."""
 ONSET_FRAMES = 2
 """Frame 0 is the rest that relative motion is relative to; the mouth is free from this frame on."""
 
@@ -56,6 +66,9 @@ class VoiceState:
     """(n,): samples that do not fill a block yet, after the TAIL before them."""
     wander: Tensor
     """(2, 4): twice low-passed noise for pitch, yaw, roll and brows."""
+    usual_loudness: float
+    stress: tuple[float, float]
+    """How much louder it is than usual, low-passed once and twice; -1 to 1."""
     blink_frame: int
     """Frames since the last blink began."""
     blink_gap: int
@@ -70,7 +83,11 @@ class VoiceState:
 class Voice:
     """A voice network ready to drive portraits of compact networks; holds no state."""
 
-    def __init__(self, network: VoiceNetwork) -> None:
+    def __init__(self, network: VoiceNetwork, nod_degrees: float | None = None) -> None:
+        """nod_degrees: how far the head nods with the stress of speech; None: NOD_DEGREES. Raises InputError."""
+        self.nod_degrees = NOD_DEGREES if nod_degrees is None else nod_degrees
+        if not 0 <= self.nod_degrees <= MOST_NOD_DEGREES:
+            raise InputError(f"--nod-degrees is 0 to {MOST_NOD_DEGREES:g}, got {nod_degrees}.")
         self.network = network.eval().requires_grad_(False)
         self.stream = StreamSpec(
             driving="audio",
@@ -81,10 +98,10 @@ class Voice:
         )
 
     @classmethod
-    def load(cls, folder: Path) -> Voice:
+    def load(cls, folder: Path, nod_degrees: float | None = None) -> Voice:
         """From a checkpoint folder. Raises CheckpointError where there is none, or it is something else."""
         _, network = checkpoint.load(folder, VoiceConfig, VoiceNetwork)
-        return cls(cast("VoiceNetwork", network))
+        return cls(cast("VoiceNetwork", network), nod_degrees)
 
     def start(self, seed: int = 0) -> VoiceState:
         """A fresh stream; the seed decides the idle movement."""
@@ -92,6 +109,8 @@ class Voice:
             memory=self.network.begin(),
             samples=torch.zeros(TAIL),
             wander=torch.zeros(2, 4),
+            usual_loudness=QUIET,
+            stress=(0.0, 0.0),
             blink_frame=1000,
             blink_gap=round(BLINK_GAP_SECONDS[0] * FRAME_RATE_HZ / 2),
             num_blocks_due=0,
@@ -132,8 +151,10 @@ class Voice:
 
     def _step(self, state: VoiceState, samples: Tensor) -> Iterator[Motion] | list[Motion]:
         bands = self.network.config.num_bands
-        mel = log_mel(mel_power(samples, bands))
+        power = mel_power(samples, bands)
+        mel = log_mel(power)
         assert len(mel) == COLUMNS
+        _listen(state, float(log_mel(power.mean())))
         controls = self.network.step(state.memory, mel)
         return [] if controls is None else [self._motion(state, controls)]
 
@@ -143,7 +164,8 @@ class Voice:
         mouth = controls * min(1.0, state.num_frames / ONSET_FRAMES)
         weights = torch.cat([mouth, torch.tensor([lids, brows * awake])])
         state.num_frames += 1
-        pitch, yaw, roll = angles * awake
+        nod = self.nod_degrees * state.stress[1]
+        pitch, yaw, roll = (angles + torch.tensor([nod, 0.0, 0.0])) * awake
         return Motion(
             rotation=rotation_from_degrees(pitch, yaw, roll)[None],
             expression=(weights @ self.network.basis.flatten(1)).view(1, NUM_POINTS, 3),
@@ -170,3 +192,12 @@ class Voice:
         away = abs(state.blink_frame / FRAME_RATE_HZ - BLINK_HALF_SECONDS) / BLINK_HALF_SECONDS
         lids = min(1.0, max(0.0, 1.15 - away))
         return steady[:3] * torch.tensor(IDLE_DEGREES), IDLE_BROWS * max(0.0, float(steady[3])), lids
+
+
+def _listen(state: VoiceState, loudness: float) -> None:
+    """Follow the stress of speech: how much louder than usual it is. Phrases begin loud and end less so."""
+    louder = loudness - state.usual_loudness if loudness > QUIET else 0.0
+    state.usual_loudness += (loudness - state.usual_loudness) / (USUAL_SECONDS * FRAME_RATE_HZ)
+    share = 1 / (NOD_SECONDS * FRAME_RATE_HZ)
+    once = state.stress[0] + share * (min(1.0, max(-1.0, louder)) - state.stress[0])
+    state.stress = once, state.stress[1] + share * (once - state.stress[1])
