@@ -1,15 +1,16 @@
 """Microphones of this machine, and sound files played as if they were one: samples with the time of their capture.
 
-By FFmpeg's own devices, which PyAV's wheels bring: ALSA on Linux (PipeWire and PulseAudio answer there too),
-AVFoundation on macOS, DirectShow on Windows.
+By FFmpeg's own devices, which PyAV's wheels bring: ALSA on Linux, AVFoundation on macOS, DirectShow on Windows.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -20,6 +21,8 @@ from vivant.media.probe import probe_kind
 from vivant.media.tracks import Mono
 
 PIECE_SECONDS = Fraction(1, 50)
+ALSA_CONFIG = Path("/usr/share/alsa")
+"""Where systems describe their sound devices; the ALSA in PyAV's wheels looks in the folder it was built in."""
 
 
 def is_sound(driving: str) -> bool:
@@ -63,6 +66,8 @@ def _microphone(
     mono = Mono(sample_rate_hz)
     pieces: list[np.ndarray] = []
     wanted = round(PIECE_SECONDS * sample_rate_hz)
+    if kind == "alsa" and ALSA_CONFIG.is_dir():
+        os.environ.setdefault("ALSA_CONFIG_DIR", str(ALSA_CONFIG))
     try:
         # ALSA's devices are asked for mono; the others take no such options and say what they give.
         options = {"channels": "1", "sample_rate": "48000"} if kind == "alsa" else {}
@@ -74,8 +79,8 @@ def _microphone(
                     pieces.clear()
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(
-            f"there is no {shown} that can be read ({error}); plug one in, name it (-d mic:NAME; `arecord -L` "
-            "lists them on Linux), or give a sound file."
+            f"there is no {shown} that can be read ({error}); plug one in, name it (on Linux `arecord -l` lists "
+            "cards: -d mic:plughw:0), or give a sound file."
         ) from error
     raise InputError(f"the {shown} gives no more sound; plug it in again.")
 
