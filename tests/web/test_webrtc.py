@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiortc import MediaStreamTrack
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection
 from starlette.testclient import TestClient
 
 import vivant
@@ -19,7 +19,10 @@ from vivant.media.tracks import SOUND_BLOCK, SOUND_HZ, frame_of, sound_frame
 from vivant.web import protocol
 from vivant.web.app import build
 from vivant.web.client import LiveClient
+from vivant.web.delivery import Ears
 from vivant.web.house import House
+from vivant.web.line import Line
+from vivant.web.peer import Peer
 from vivant.web.rtc_client import RtcClient
 from vivant.web.rtp import Moment
 from vivant.web.settings import Serving
@@ -204,6 +207,35 @@ def test_what_is_refused(
     with pytest.raises(InputError, match=says):
         asyncio.run(asyncio.wait_for(refused(), 60))
     assert house.metrics.sessions == 0
+
+
+def test_garbled_offers_are_refused_or_answered_and_break_nothing() -> None:
+    random = np.random.default_rng(0)
+
+    async def offers() -> list[str]:
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        for kind in ("video", "audio"):
+            connection.addTransceiver(kind, "sendrecv")
+        await connection.setLocalDescription(await connection.createOffer())
+        good = connection.localDescription.sdp.split("\r\n")
+        await connection.close()
+        became = []
+        for _ in range(40):
+            lines = list(good)
+            for index in random.integers(0, len(lines) - 3, 3):
+                cut = int(random.integers(len(lines[index]) + 1))
+                lines[index : index + 1] = [[], [lines[index]] * 2, [lines[index][:cut]]][random.integers(3)]
+            peer = Peer(Line(None), Serving(webrtc=True), Ears())  # type: ignore[arg-type]
+            try:
+                became.append((await peer.answer(protocol.Offer(sdp="\r\n".join(lines)))).type)
+            except InputError as error:
+                became.append(str(error))
+            await peer.close()
+        return became
+
+    became = asyncio.run(offers())
+    assert 5 < became.count("answer") < 35
+    assert all(each == "answer" or "offer" in each for each in became)
 
 
 def client_offer(client: RtcClient, sdp: str) -> None:

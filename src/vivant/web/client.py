@@ -14,13 +14,14 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
 from vivant.errors import InputError
@@ -43,6 +44,7 @@ class LiveClient:
     ready: protocol.Ready | None = None
     _socket: ClientConnection | None = None
     _number: int = 0
+    _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
         return self
@@ -54,8 +56,7 @@ class LiveClient:
 
     def close(self) -> None:
         """End the session. Safe to call twice."""
-        if self._socket is not None:
-            self._socket.close()
+        self._stack.close()
         self._socket = None
 
     def upload(self, picture: str | Path) -> str:
@@ -72,11 +73,18 @@ class LiveClient:
         except urllib.error.HTTPError as error:
             with error:
                 raise InputError(str(json.loads(error.read())["detail"])) from error
+        except OSError as error:
+            raise self._unreachable(error) from error
 
     def start(self, hello: protocol.Hello) -> protocol.Ready:
         """Begin the session that `hello` describes."""
         base = "ws" + self.address.rstrip("/").removeprefix("http")
-        self._socket = connect(f"{base}/v1/live", max_size=protocol.MAX_PACKET_BYTES, compression=None)
+        try:
+            self._socket = self._stack.enter_context(
+                connect(f"{base}/v1/live", max_size=protocol.MAX_PACKET_BYTES, compression=None)
+            )
+        except (OSError, InvalidHandshake) as error:
+            raise self._unreachable(error) from error
         self._socket.send(hello.model_copy(update={"token": self.token}).model_dump_json())
         self._encoder = PacketEncoder(hello.send, hello.rate_hz)
         self._decoder = PacketDecoder(hello.receive)
@@ -163,6 +171,9 @@ class LiveClient:
             self._open().send(packet.packed())
         except ConnectionClosed as error:
             raise InputError(f"the server ended the session: {error}") from error
+
+    def _unreachable(self, error: Exception) -> InputError:
+        return InputError(f"{self.address} does not answer as a vivant server: {error}")
 
     def _open(self) -> ClientConnection:
         if self._socket is None:

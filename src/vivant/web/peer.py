@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -39,8 +40,17 @@ from vivant.web.streams import Held, Newest, Outgoing, PictureTrack, SoundTrack,
 CONNECT_SECONDS = 30.0
 MAX_MEDIA = 2
 """Sections of an offer: one video, one sound."""
-SDP_ERRORS = (ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError, InvalidStateError)
-"""What aiortc raises for an offer that makes no sense; it has no error of its own for it."""
+SDP_ERRORS = (
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    InvalidStateError,
+    RuntimeError,
+)
+"""What aiortc raises for an offer that makes no sense; it has no error of its own for it (found by a fuzz)."""
 
 
 class Peer:
@@ -110,7 +120,8 @@ class Peer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._connection.close()
+        with suppress(*SDP_ERRORS):  # a senseless offer may leave the connection half made
+            await self._connection.close()
 
     async def _live(self) -> None:
         """Raises InputError when there is no connection, or none any more."""

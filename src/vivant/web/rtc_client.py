@@ -27,7 +27,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from vivant.errors import InputError
 from vivant.media.tracks import SOUND_HZ, Mono, picture_of
@@ -96,7 +96,10 @@ class RtcClient:
         microphone: MediaStreamTrack | None = None,
     ) -> protocol.Ready:
         """Begin the session that `hello` describes and connect."""
-        self._socket = await connect(f"ws{self.address.removeprefix('http')}/v1/live", compression=None)
+        try:
+            self._socket = await connect(f"ws{self.address.removeprefix('http')}/v1/live", compression=None)
+        except (OSError, InvalidHandshake) as error:
+            raise InputError(f"{self.address} does not answer as a vivant server: {error}") from error
         await self._socket.send(hello.model_copy(update={"token": self.token}).model_dump_json())
         ready = await self._hear()
         assert isinstance(ready, protocol.Ready), "the server's first word is ready"
