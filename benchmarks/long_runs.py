@@ -1,12 +1,15 @@
 """Is what `vivant plan` says what `vivant animate` takes? Frames, time, memory and disk, each in a process of its own.
 
-    python benchmarks/long_runs.py FOLDER    # an empty folder to work in; prints a table in Markdown
+    python benchmarks/long_runs.py FOLDER             # an empty folder to work in; prints a table in Markdown
+    python benchmarks/long_runs.py FOLDER JOB ...     # only these of its lines
+    python benchmarks/long_runs.py FOLDER JOB ... --preset PATH
 
 Memory is the highest resident size that is seen, disk the most that the folder holds, looked at 100 times a second.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -17,13 +20,22 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 VIVANT = (sys.executable, "-m", "vivant")
 LOOK_EVERY_SECONDS = 0.01
 
 
-def jobs(folder: Path) -> dict[str, list[str]]:
+def group(folder: Path) -> Path:
+    """Three heads beside each other."""
+    one = np.asarray(Image.open(EXAMPLES / "astronaut.png").convert("RGB"))[:400, 110:340]
+    path = folder / "group.png"
+    Image.fromarray(np.concatenate([one, one[:, ::-1], one], axis=1)).save(path)
+    return path
+
+
+def jobs(folder: Path, names: list[str]) -> dict[str, list[str]]:
     """Command lines without the command, by what they show."""
     time_s = np.arange(16000 * 8) / 16000
     samples = np.sin(time_s * 900) * np.sin(time_s * 9) * 15000
@@ -34,14 +46,18 @@ def jobs(folder: Path) -> dict[str, list[str]]:
         file.writeframes(samples.astype("<i2").tobytes())
     motion = folder / "motion.safetensors"
     driving = EXAMPLES / "driving.mp4"
-    subprocess.run([*VIVANT, "motion", "record", str(driving), "-o", str(motion)], check=True)
+    if not names or "motion-to-pictures" in names:
+        subprocess.run([*VIVANT, "motion", "record", str(driving), "-o", str(motion)], check=True)
     source = ["-s", str(EXAMPLES / "astronaut.png")]
-    return {
+    lines = {
         "video": [*source, "-d", str(driving), "-o", "video.mp4"],
-        "video, compared": [*source, "-d", str(driving), "-o", "compared.mp4", "--compare"],
-        "motion to pictures": [*source, "-d", str(motion), "-o", "pictures/%05d.png", "--no-paste-back"],
+        "video-compared": [*source, "-d", str(driving), "-o", "compared.mp4", "--compare"],
+        "motion-to-pictures": [*source, "-d", str(motion), "-o", "pictures/%05d.png", "--no-paste-back"],
         "speech": [*source, "-d", str(folder / "speech.wav"), "-o", "speech.mp4"],
+        "source-video": ["-s", str(driving), "-d", str(driving), "-o", "moving.mp4"],
+        "three-faces": ["-s", str(group(folder)), "-d", str(driving), "-o", "three.mp4", "--face", "all"],
     }
+    return {name: line for name, line in lines.items() if not names or name in names}
 
 
 def disk(folder: Path) -> int:
@@ -73,10 +89,11 @@ def real(folder: Path, line: list[str]) -> tuple[float, int, int]:
     return time.perf_counter() - began, memory, max(most, disk(folder) - before)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, names: list[str], preset: str | None) -> None:
     print("| job | frames | seconds | memory MB | output MB | disk MB | load |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name, line in jobs(folder).items():
+    for name, line in jobs(folder, names).items():
+        line = line if preset is None else [*line, "--preset", preset]
         said = subprocess.run(
             [*VIVANT, "plan", *line, "--json"], cwd=folder, capture_output=True, text=True, check=True
         )
@@ -95,4 +112,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("jobs", nargs="*")
+    arguments.add_argument("--preset")
+    given = arguments.parse_args()
+    main(given.folder.resolve(), given.jobs, given.preset)

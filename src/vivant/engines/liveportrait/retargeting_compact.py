@@ -86,20 +86,19 @@ class CompactRetargeting(nn.Module):
 
     def open_lips(self, shape: Tensor, now: Tensor, wanted: Tensor) -> Tensor:
         """Points in the head (B, K, 3), openness (B, 1) now and wanted -> Delta_lip (B, K, 3)."""
-        grow = natural(wanted, now, WIDEST_LIPS) - now
+        grow = natural(wanted, now, torch.full_like(now, WIDEST_LIPS)) - now
         jaw = _needed(shape, self.shapes[JAW], LIPS, grow[:, 0])[:, None]
         learned = REACH * torch.tanh(self.lips(torch.cat([now, wanted, grow], 1)))
         amounts = nn.functional.pad(jaw, (0, 2)) + jaw.abs() * learned
         return torch.einsum("be,ekd->bkd", amounts, self.shapes[LIP_SHAPES])
 
 
-def natural(wanted: Tensor, now: Tensor, widest: Tensor | float) -> Tensor:
+def natural(wanted: Tensor, now: Tensor, widest: Tensor) -> Tensor:
     """The openness that a face can have: as wanted up to three quarters of `widest`, then ever closer to it.
 
     Never below what is there now, so that an eye that is wider stays as it is when asked for that.
     """
-    most = torch.as_tensor(widest).to(now).expand_as(now)
-    knee, room = torch.maximum(now, 0.75 * most), 0.25 * most
+    knee, room = torch.maximum(now, 0.75 * widest), 0.25 * widest
     beyond = (wanted - knee).clamp(min=0)
     return torch.minimum(wanted, knee) + room * (1 - torch.exp(-beyond / room))
 
