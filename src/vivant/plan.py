@@ -31,6 +31,8 @@ from vivant.settings import Recording
 if TYPE_CHECKING:
     from vivant.animation import Animation
     from vivant.engine import Engine
+    from vivant.runtime.footprint import Footprint
+    from vivant.runtime.offload import Memory
 
 TRIAL_FRAMES = 60
 """More than the encoder looks ahead, so that its memory is filled."""
@@ -147,6 +149,42 @@ def make_plan(
         disk_bytes=copies * output_bytes + (2 * trial.mark_bytes if is_marked else 0),
         disk_free_bytes=shutil.disk_usage(recording.whole.absolute().parent).free,
         trial_frames=trial.num_frames,
+    )
+
+
+def count_memory(
+    preset: str, make_options: Callable[[type], Any], dtype: str = "bfloat16"
+) -> dict[Memory, Footprint]:
+    """What each `--memory` would take on a GPU, without one, without weights and without running anything.
+
+    For a preset whose weights are not here, at the published size. Raises InputError for families that are small.
+    """
+    from importlib import import_module
+
+    import torch
+
+    from vivant import checkpoint, records
+    from vivant.engines import engine_class, rehearsal
+    from vivant.presets import PRESETS, find_checkpoint
+    from vivant.runtime.footprint import count_modes
+    from vivant.runtime.precision import choose_dtype
+
+    known = PRESETS.get(preset)
+    if known is not None and not (known.folder / checkpoint.WEIGHTS).is_file():
+        family = known.family
+        rehearse = rehearsal(family)
+        config = import_module(f"vivant.engines.{family}.config").published()
+    else:
+        header = checkpoint.read_config(find_checkpoint(preset))
+        family = header["family"]
+        rehearse = rehearsal(family)
+        config = records.from_data(engine_class(family).config_type, header["config"])
+    engine = engine_class(family)
+    options = make_options(engine.options_type)
+    return count_modes(
+        lambda: engine.build_networks(config),
+        lambda networks: rehearse(networks, config, options),
+        choose_dtype(dtype, torch.device("cuda")),
     )
 
 

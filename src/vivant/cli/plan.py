@@ -19,6 +19,15 @@ def plan(
     options: Mapping[str, Any],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    memory: Annotated[
+        str, typer.Option(help="How weights lie: full, fp8, model or sequential, from fast to small.")
+    ] = "full",
+    count_memory: Annotated[
+        bool,
+        typer.Option(
+            help="Count what every --memory would take on a GPU, and nothing else; needs no weights."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Say what animating would take in frames, time, memory and disk, by trying its beginning. Writes nothing."""
@@ -29,10 +38,13 @@ def plan(
     from vivant.cli.progress import progress_of
     from vivant.plan import make_plan
 
+    if count_memory:
+        _count_memory(wanted, options, dtype, as_json=as_json)
+        return
     with progress_of("frames") as progress:
         made = make_plan(
             wanted,
-            lambda: vivant.load(wanted.preset, device, dtype),
+            lambda: vivant.load(wanted.preset, device, dtype, memory=memory),
             lambda options_type: make_options(options_type, options),
             progress,
         )
@@ -54,6 +66,25 @@ def plan(
         f"  disk    {_size(made.output_bytes)}, and up to {_size(made.disk_bytes)} while it is made; "
         f"{_size(made.disk_free_bytes)} are free{'' if made.fits else ': NOT ENOUGH'}"
     )
+
+
+def _count_memory(wanted: Recording, options: Mapping[str, Any], dtype: str, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from vivant import plan
+
+    counted = plan.count_memory(
+        wanted.preset,
+        lambda options_type: make_options(options_type, options),
+        "bfloat16" if dtype == "auto" else dtype,
+    )
+    if as_json:
+        typer.echo(json.dumps({name: asdict(found) for name, found in counted.items()}, indent=2))
+        return
+    typer.echo(f"{wanted.preset} on a GPU, counted; add a GB for what drivers and allocators take:")
+    for name, found in counted.items():
+        rest = f", {_size(found.main_bytes)} of weights in main memory" if found.main_bytes else ""
+        typer.echo(f"  --memory {name:11} {_size(found.device_bytes):>8} while {found.part}{rest}")
 
 
 def _size(count: int) -> str:

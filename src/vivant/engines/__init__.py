@@ -25,6 +25,12 @@ VOICES: dict[str, str] = {
 }
 """What turns speech into motion, for families that video drives."""
 
+REHEARSALS: dict[str, str] = {
+    "flashportrait": "vivant.engines.flashportrait.rehearsal",
+    "personalive": "vivant.engines.personalive.rehearsal",
+}
+"""What a family does from reference to picture, for counting memory: families larger than some GPUs."""
+
 
 def engine_class(family: str) -> type[Engine]:
     """Import the Engine class of a family. Raises InputError for a name that is not in ENGINES."""
@@ -40,3 +46,12 @@ def voice_class(family: str) -> Any:
         raise InputError(f"the family {family} cannot be driven by sound alone; give a video.")
     module, _, name = VOICES[family].partition(":")
     return getattr(import_module(module), name)
+
+
+def rehearsal(family: str) -> Any:
+    """The function `rehearse` of a family. Raises InputError where the family has none."""
+    if family not in REHEARSALS:
+        raise InputError(
+            f"the memory of {family} is not counted, only measured; leave --count-memory out (it fits any GPU)."
+        )
+    return import_module(REHEARSALS[family]).rehearse

@@ -54,7 +54,7 @@ def rest(
             if size < smallest_bytes:
                 continue
             if memory == "fp8":
-                if isinstance(layer, nn.Linear) and not _is_kept(network, layer):
+                if is_narrowed(networks, network, layer):
                     _narrow(layer)
             elif memory == "sequential":
                 _hook(layer, partial(_fetch, device=device), _return)
@@ -65,11 +65,13 @@ def rest(
     return networks
 
 
-def _is_kept(network: nn.Module, layer: nn.Linear) -> bool:
-    """Whether a layer is to stay precise: under a module with `keep_float32`, or not in a large network at all."""
-    if not getattr(network, "narrow_linear", False):
-        return True
-    return any(
+def is_narrowed(networks: nn.Module, network: nn.Module, layer: nn.Module) -> bool:
+    """Whether fp8 narrows a layer of a network: a matrix, where `narrow_linear` is and no `keep_float32`."""
+    if not isinstance(layer, nn.Linear):
+        return False
+    if not any(getattr(module, "narrow_linear", False) for module in (networks, network)):
+        return False
+    return not any(
         getattr(module, "keep_float32", False) and any(part is layer for part in module.modules())
         for module in network.modules()
     )

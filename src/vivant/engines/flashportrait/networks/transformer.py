@@ -67,10 +67,9 @@ class ExpressionProcessor:
         text = self._attend(query, attn.norm_k(attn.to_k(context.text)), attn.to_v(context.text))
         image_keys = attn.norm_added_k(attn.add_k_proj(context.image))
         base = text + self._attend(query, image_keys, attn.add_v_proj(context.image))
-        if bool((context.expression_scale != 0).any()):
-            expression = self._attend_per_latent(attn, query, context.expression)
-            scale = context.expression_scale.to(base.dtype).view(-1, 1, 1)
-            base = base + scale * aligned(expression, base, self.team)
+        expression = self._attend_per_latent(attn, query, context.expression)
+        scale = context.expression_scale.to(base.dtype).view(-1, 1, 1)
+        base = base + scale * aligned(expression, base, self.team)
         return attn.to_out[1](attn.to_out[0](base))
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -188,6 +187,8 @@ class PortraitTransformer(WanTransformer3DModel):
 
     narrow_linear = True
     """Read by vivant.checkpoint and vivant.runtime.precision: 17 G parameters stay in half precision."""
+    shard_blocks = "blocks"
+    """Read by vivant.training.distributed: each of these is gathered by itself; all together are 34 GB."""
     team: Team | None = None
     """The processes that compute the blocks together; None: this one alone."""
 
