@@ -71,8 +71,19 @@ def test_state_does_not_grow(engine: FlashPortrait, portrait: Any) -> None:
         Options(prediction="threshold", prediction_bound=0.5, expression_guidance=1.0),
         Options(decoder="tiny", scene="singing", num_steps=2),
         Options(tile_px=16, num_steps=2),
+        Options(sampler="unipc", fusion="published"),
+        Options(sampler="dpm", prediction="newton", prediction_horizon=2),
     ],
-    ids=["published", "published-controlled", "adaptive", "threshold", "tiny-decoder", "tiles"],
+    ids=[
+        "published",
+        "published-controlled",
+        "adaptive",
+        "threshold",
+        "tiny-decoder",
+        "tiles",
+        "unipc-published",
+        "dpm-predicted",
+    ],
 )
 def test_streamed_saved_and_whole_are_one(
     engine: FlashPortrait, portrait: Any, options: Options, tmp_path: Path

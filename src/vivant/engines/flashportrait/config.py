@@ -12,6 +12,7 @@ from vivant.engines.flashportrait.config_networks import (
     TinyVaeConfig,
     TransformerConfig,
     VaeConfig,
+    mini_face_features,
     mini_image_encoder,
     mini_portrait_encoder,
     mini_transformer,
@@ -47,6 +48,7 @@ NEGATIVE_PROMPT = "blurred, distorted face, deformed hands, still picture, subti
 
 Fusion = Literal["causal", "published"]
 Prediction = Literal["none", "taylor", "adaptive", "newton", "threshold", "controlled"]
+Sampler = Literal["euler", "dpm", "unipc"]
 Level = Literal["velocity", "hidden", "module"]
 
 
@@ -120,7 +122,7 @@ class Config:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a user may change between two windows; num_steps and fusion are fixed when a stream begins."""
+    """What a user may change between two windows; num_steps, sampler and fusion are fixed when a stream begins."""
 
     expression_guidance: float = 4.0
     """How strongly the face follows the driver; 1 as trained and faster, 4 is published."""
@@ -130,6 +132,8 @@ class Options:
     """What happens in the driving video: talking, singing or dancing."""
     num_steps: int | None = None
     """Steps from noise to picture. [default: the preset's]"""
+    sampler: Sampler = "euler"
+    """How a step is taken: euler (published), or dpm (DPM-Solver++ 2M) or unipc, which do with fewer steps."""
     fusion: Fusion = "causal"
     """How windows are joined: causal (answers after one window) or published (exactly as the published program
     does, answers after as many windows as there are steps)."""
@@ -191,7 +195,7 @@ def medium() -> Config:
 
 
 def mini() -> Config:
-    """For 128 px on a CPU; no weights yet."""
+    """flashportrait-mini, not trained yet: the same structure in 6.9 M parameters, 128 px."""
     return Config(
         image_size=128,
         window_latents=9,
@@ -201,7 +205,7 @@ def mini() -> Config:
         distilled=False,
         transformer=mini_transformer(),
         portrait_encoder=mini_portrait_encoder(),
-        face_features=FaceFeaturesConfig(image_size=128, width=16, mouth_channels=128),
+        face_features=mini_face_features(),
         image_encoder=mini_image_encoder(),
         vae=mini_vae(),
         tiny_vae=None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from vivant.diffusion.multistep import History
 from vivant.engines.flashportrait.config import Level, Prediction
 from vivant.engines.flashportrait.prediction import (
     Anchors,
@@ -58,6 +59,8 @@ class Memory:
     """Threshold: how much that changed since the last computed step."""
     error_ratio: float = 1.0
     """Controlled: error of a predicted velocity over that of its probe, as seen at computed steps."""
+    history: History = field(default_factory=History)
+    """What a multistep sampler remembers: like all of this, of one window."""
     num_computed: int = 0
     """Steps that went through the whole transformer."""
 

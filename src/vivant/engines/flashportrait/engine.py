@@ -26,13 +26,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vivant.diffusion.flow_match import euler_step
 from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines.flashportrait.caches import TinyVaeCache, VaeCache
-from vivant.engines.flashportrait.config import PROMPTS, SPACE_FACTOR, TIME_FACTOR, Config, Options, tiny
+from vivant.engines.flashportrait.config import (
+    PROMPTS,
+    SPACE_FACTOR,
+    TIME_FACTOR,
+    Config,
+    Options,
+    Sampler,
+    tiny,
+)
 from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings
 from vivant.engines.flashportrait.motion import Motion, aligned_face, alignment_of, middle_alignment
-from vivant.engines.flashportrait.sampling import Guidance, step_times
+from vivant.engines.flashportrait.sampling import Guidance, sampler_times, stepped
 from vivant.engines.flashportrait.tiles import Tiling, in_tiles
 from vivant.engines.flashportrait.windows import (
     Layout,
@@ -75,6 +82,8 @@ class FlashPortraitState(State):
     options: Options
     layout: Layout
     """Sizes of windows, number of steps and order of work, fixed when the stream began."""
+    sampler: Sampler
+    """How steps are taken, fixed when the stream began."""
     decoder: str
     """Which VAE decodes, fixed when the stream began."""
     tile_px: int | None
@@ -163,6 +172,8 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         options, config = options if options is not None else Options(), self.config
         if options.decoder == "tiny" and config.tiny_vae is None:
             raise InputError("this checkpoint has no tiny decoder; leave --decoder out")
+        if options.sampler != "euler" and config.distilled:
+            raise InputError("these weights were distilled to steps of their own; leave --sampler out")
         layout = Layout(
             size=config.window_latents,
             overlap=config.overlap_latents,
@@ -177,6 +188,7 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
             options=options,
             generator=torch.Generator(device=self.device).manual_seed(seed),
             layout=layout,
+            sampler=options.sampler,
             decoder=options.decoder,
             tile_px=options.tile_px,
             alignment=None,
@@ -229,7 +241,7 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         for _ in range(arrived - rows.num_latents):
             shape = (1, config.vae.latent_channels, 1, cells, cells)
             arrive(rows, torch.randn(shape, generator=state.generator, device=self.device))
-        times = step_times(layout.num_steps, config.step_shift, distilled=config.distilled)
+        times = sampler_times(state.sampler, layout.num_steps, config.step_shift, distilled=config.distilled)
         denoiser: tuple[int, Denoiser] | None = None
         for index, window, step in work(rows, layout):
             if denoiser is None or denoiser[0] != index:
@@ -238,7 +250,8 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
             x = read(rows, window, step)
             with precision.computing(self.device, self.dtype):
                 velocity = denoiser[1].velocity(x, step, times[step], memory)
-            write(rows, layout, window, step, euler_step(x, velocity, times[step], times[step + 1]))
+            span = times[step], times[step + 1]
+            write(rows, layout, window, step, stepped(state.sampler, x, velocity, span, memory.history))
             if step == layout.num_steps - 1:
                 del state.memories[str(index)]
         latents = take(rows, layout)

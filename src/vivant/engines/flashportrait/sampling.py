@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vivant.diffusion.flow_match import shifted_times
+from vivant.diffusion.flow_match import euler_step, shifted_times
+from vivant.diffusion.multistep import History, dpm_step, solver_times, unipc_step
+from vivant.engines.flashportrait.config import Sampler
 
 NUM_TRAINING_TIMES = 1000
 
@@ -27,6 +29,22 @@ def step_times(num_steps: int, shift: float, *, distilled: bool = False) -> list
 
 def _shifted(time: Tensor, shift: float) -> Tensor:
     return shift * time / (1 + (shift - 1) * time)
+
+
+def sampler_times(sampler: Sampler, num_steps: int, shift: float, *, distilled: bool) -> list[float]:
+    """The times (S + 1,) that a sampler steps on."""
+    if sampler == "euler":
+        return step_times(num_steps, shift, distilled=distilled)
+    return solver_times(num_steps, shift)
+
+
+def stepped(
+    sampler: Sampler, x: Tensor, velocity: Tensor, span: tuple[float, float], history: History
+) -> Tensor:
+    """One step of a window over a span of time."""
+    if sampler == "euler":
+        return euler_step(x, velocity, *span)
+    return (dpm_step if sampler == "dpm" else unipc_step)(x, velocity, *span, history)
 
 
 @dataclass(frozen=True)
