@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import graphed, milliseconds
 
 from vivant.engines.liveportrait.config import published
 from vivant.engines.liveportrait.networks import PublishedNetworks
@@ -19,34 +19,6 @@ from vivant.runtime import precision
 
 GFLOP_PER_FRAME = 1245.3
 BYTES_PER_FRAME = 747e6 * 2
-
-
-def milliseconds(call: Callable[[], object], repeats: int = 30) -> float:
-    """Median over CUDA events, after warming up."""
-    for _ in range(5):
-        call()
-    times = []
-    for _ in range(repeats):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times)
-
-
-def graphed(call: Callable[[], torch.Tensor]) -> Callable[[], object]:
-    """The call, captured once and replayed."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
 
 
 @torch.inference_mode()

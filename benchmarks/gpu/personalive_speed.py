@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from timing import Call, graphed, milliseconds
 from torch import Tensor
 
 from vivant.engines.personalive.config import Config, published, published_tiny_decoder
@@ -27,35 +26,6 @@ from vivant.runtime import precision
 
 GFLOP = {"denoise, 1 sets": 23_232, "denoise, 4 sets": 29_112, "decode": 10_058, "tiny": 565, "see": 533}
 COMPILED = ("denoise", "motion_tokens", "pose_features", "decode", "decode_tiny")
-Call = Callable[[], object]
-
-
-def milliseconds(call: Call, repeats: int = 20) -> float:
-    """Median over CUDA events, after warming up."""
-    for _ in range(4):
-        call()
-    times = []
-    for _ in range(repeats):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times)
-
-
-def graphed(call: Call) -> Call:
-    """The call, captured once and replayed."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
 
 
 def calls(networks: Networks, config: Config, device: torch.device) -> dict[str, Call]:

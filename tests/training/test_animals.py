@@ -36,16 +36,16 @@ def write_clips(folder: Path) -> Path:
 def test_the_recipe_tunes_a_human_checkpoint_on_animals(tmp_path: Path) -> None:
     made = RECIPES["debug_animals"]()
     assert isinstance(made, AnimalRecipe)
-    recipe = made.reading(write_clips(tmp_path))
+    clips = find_clips(write_clips(tmp_path) / "animals")
     torch.manual_seed(0)
     human = PublishedNetworks(tiny_published())
     checkpoint.save(tmp_path / "human", "liveportrait", tiny_published(), human)
-    stage = recipe.build([], np.zeros((1, 256, 256, 3), np.uint8), tmp_path / "human")
+    stage = made.build(clips, np.zeros((1, 256, 256, 3), np.uint8), tmp_path / "human")
     own = stage.networks.state_dict()
     assert all(torch.equal(own[name], value) for name, value in human.state_dict().items() if name in own)
     assert not any(name.startswith("stitching") for name in own)
 
-    rows = run(replace(recipe, train=replace(recipe.train, num_images=16)), tmp_path / "run")
+    rows = run(replace(made, train=replace(made.train, num_images=16)), tmp_path / "run", more=clips)
     unlabelled = [row for row in rows if "flow" not in row["terms"]]
     assert len(unlabelled) == len(rows) // 2, "every other step is on animals, which have no labels"
     assert unlabelled[-1]["loss"] < unlabelled[0]["loss"]

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,8 +39,8 @@ def backgrounds(size: int) -> np.ndarray:
     return np.tile(COLOURS, (1, size, size, 1))
 
 
-def run(recipe: Recipe, folder: Path, minutes: float | None = None) -> list[dict]:
-    sessions = [make_session(i) for i in range(3)]
+def run(recipe: Recipe, folder: Path, minutes: float | None = None, more: Sequence[Any] = ()) -> list[dict]:
+    sessions = [*(make_session(i) for i in range(3)), *more]
     stage = recipe.build(sessions, backgrounds(int(recipe.train.extra["size_px"])))
     folder.mkdir(exist_ok=True)
     rows: list[dict] = []

@@ -51,17 +51,25 @@ def broadcast_parameters(network: nn.Module, world_size: int) -> None:
 
 
 def shard(network: nn.Module) -> None:
-    """FSDP2 in place: each direct child with parameters is one unit, then the rest.
+    """FSDP2 in place: each direct child that trains is a unit, with units of its own where it has `shard_blocks`.
 
     A network whose `shard_whole` is true is one unit: right where its parts are used in other ways than by `forward`.
+    In others, children that do not train are left whole, because nobody calls the network itself, which would gather
+    them.
     """
     from torch.distributed.fsdp import fully_shard
 
-    whole = getattr(network, "shard_whole", False)
+    if getattr(network, "shard_whole", False):
+        fully_shard(network)
+        return
+    if any(p.requires_grad for p in network.parameters(recurse=False)):
+        raise ValueError("parameters outside of all children would train apart on every process")
     for child in network.children():
-        if not whole and any(p.requires_grad for p in child.parameters()):
-            fully_shard(child)
-    fully_shard(network)
+        if not any(p.requires_grad for p in child.parameters()):
+            continue
+        for block in getattr(child, getattr(child, "shard_blocks", ""), ()):
+            fully_shard(block)
+        fully_shard(child)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from vivant.face.identity import IdentityNetwork
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
 from vivant.training.data.portraits import Portraits, PortraitSettings
+from vivant.training.data.sessions import FromSessions
 
 TEMPERATURE = 0.1
 
@@ -94,7 +95,7 @@ class IdentityStage:
 
 
 @dataclass(frozen=True)
-class IdentityRecipe:
+class IdentityRecipe(FromSessions):
     """What `vivant train face/identity` runs."""
 
     train: TrainConfig

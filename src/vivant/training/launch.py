@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from vivant.errors import InputError
-from vivant.training.data.sessions import find_sessions
 from vivant.training.trainer import Trainer
 
 NUM_BACKGROUNDS = 300
@@ -65,13 +64,9 @@ def train(
     elif data is None:
         raise InputError(f"{name} learns from rendered people; give their folder as --data.")
     else:
-        if hasattr(recipe, "reading"):  # of clips, beside the sessions
-            recipe = recipe.reading(data)
-        # Most recipes learn from sessions of single frames; one that does not says where its data are.
-        find_data = getattr(recipe, "find_data", None)
-        sessions = find_data(data) if find_data is not None else find_sessions(data, held_out=False)
+        found = recipe.find_data(data)
         pictures = random_backgrounds(NUM_BACKGROUNDS, int(recipe.train.extra["size_px"]), recipe.train.seed)
-        stage = recipe.build(sessions, pictures, init)
+        stage = recipe.build(found, pictures, init)
     folder.mkdir(parents=True, exist_ok=True)
     target: torch.device = choose_device(device)
     return Trainer(stage, recipe.train, folder, target, report).run(minutes)

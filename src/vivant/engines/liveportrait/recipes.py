@@ -47,10 +47,11 @@ from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
 from vivant.training.data.clips import Clip, find_clips
 from vivant.training.data.portraits import statistics
+from vivant.training.data.sessions import FromSessions, find_sessions
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(FromSessions):
     """A TrainConfig, the architecture, and the stage that trains it."""
 
     train: TrainConfig
@@ -225,7 +226,7 @@ def debug_generator() -> Recipe:
 
 
 @dataclass(frozen=True)
-class PublishedRecipe:
+class PublishedRecipe(FromSessions):
     """Stage I of the paper, with frozen networks of our own where the paper uses pretrained ones."""
 
     train: TrainConfig
@@ -259,18 +260,17 @@ class AnimalRecipe(PublishedRecipe):
     """Appendix D of the paper: stage I goes on, on animals and people, without what is true of people only."""
 
     stage: type[PublishedStage] = AnimalStage
-    clips: tuple[Clip, ...] = ()
 
-    def reading(self, data: Path) -> AnimalRecipe:
-        """The same, on the clips in `data`/animals. Raises InputError where there are none."""
-        return replace(self, clips=tuple(find_clips(data / "animals")))
+    def find_data(self, folder: Path) -> Sequence[Session | Clip]:
+        """Sessions, and the clips in `folder`/animals. Raises InputError where there are none of either."""
+        return [*find_sessions(folder, held_out=False), *find_clips(folder / "animals")]
 
     def build(
-        self, sessions: Sequence[Session], backgrounds: np.ndarray, init: Path | None = None
+        self, data: Sequence[Session | Clip], backgrounds: np.ndarray, init: Path | None = None
     ) -> PublishedStage:
-        stage = super().build(sessions, backgrounds, init)
+        stage = super().build([item for item in data if isinstance(item, Session)], backgrounds, init)
         assert isinstance(stage, AnimalStage)
-        stage.clips = self.clips
+        stage.clips = [item for item in data if not isinstance(item, Session)]
         return stage
 
 

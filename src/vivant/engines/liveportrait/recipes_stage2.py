@@ -18,10 +18,11 @@ from vivant.errors import CheckpointError
 from vivant.presets import find_checkpoint
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
+from vivant.training.data.sessions import FromSessions
 
 
 @dataclass(frozen=True)
-class RetargetingRecipe:
+class RetargetingRecipe(FromSessions):
     """Stage II: the three small networks, on top of a checkpoint of stage I."""
 
     train: TrainConfig

@@ -7,7 +7,7 @@ term and what it would cost. Legend: B batch, K keypoints, S side of the network
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,12 +84,19 @@ class PatchDiscriminator(nn.Sequential):
 class AdversarialNetworks(nn.Module):
     """What a stage-I run trains and saves: the family's networks and three discriminators."""
 
+    shard_whole = True
+    """Read by vivant.training.distributed: parts are used by their methods, the whole by `forward`."""
+
     def __init__(self, networks: PublishedNetworks, discriminator_width: int):
         super().__init__()
         self.networks = networks
         self.discriminators = nn.ModuleDict(
             {name: PatchDiscriminator(discriminator_width) for name in ("gan", "gan_face", "gan_lip")}
         )
+
+    def forward(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The terms that `compute` makes with the networks; FSDP gathers their weights around it."""
+        return compute()
 
 
 class PublishedStage:
@@ -126,6 +133,9 @@ class PublishedStage:
         return Portraits(self.sessions, settings, self.backgrounds, rank)
 
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        return self.network(lambda: self._terms(batch))
+
+    def _terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         source, target = pictures_to_float(batch["source"]), pictures_to_float(batch["driving"])
         count = len(source)
         small = F.avg_pool2d(torch.cat([source, target]), 2)

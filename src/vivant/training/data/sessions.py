@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +41,14 @@ def map_session(path: Path) -> Session:
         raise InputError(
             f"{path} is not a studio session ({error}). Render it again with `vivant studio`."
         ) from error
+
+
+class FromSessions:
+    """A recipe that learns from sessions of single frames. Others say in their own `find_data` what they learn from."""
+
+    def find_data(self, folder: Path) -> Sequence[Any]:
+        """What `build` takes, from the folder that the user named. Raises InputError where there is none."""
+        return find_sessions(folder, held_out=False)
 
 
 def find_sessions(folder: Path, *, held_out: bool) -> list[Session]:
