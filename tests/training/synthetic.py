@@ -10,6 +10,7 @@ import numpy as np
 from vivant.studio.dataset import POSITION_SCALE, Session, SessionInfo, session_path, write_session
 from vivant.studio.face_model import KEYPOINT_NAMES
 from vivant.studio.parts import PART_NAMES
+from vivant.studio.talking import TalkingClip, clip_path, write_clip
 
 SIZE = 96
 EXPRESSION_NAMES = ("eyeBlink_L", "eyeBlink_R", "jawOpen", *(f"shape{i}" for i in range(50)))
@@ -67,4 +68,24 @@ def make_session(identity: int, look: int = 0, num_frames: int = 4) -> Session:
 def write_sessions(folder: Path, identities: range) -> Path:
     for identity in identities:
         write_session(session_path(folder, identity, 0), make_session(identity))
+    return folder
+
+
+def write_clips(folder: Path, identities: range, num_frames: int = 14) -> Path:
+    """Clips of an ellipse that drifts."""
+    for identity in identities:
+        session = make_session(identity, num_frames=1)
+        picture = session.rgba[0, ..., :3]
+        frames = np.stack([np.roll(picture, shift, 1) for shift in range(num_frames)])
+        points = session.keypoint_xy[:1, :68] + np.arange(num_frames)[:, None, None] * np.float32([1, 0])
+        clip = TalkingClip(
+            identity=identity,
+            voice="none",
+            text="",
+            frames=frames,
+            samples=np.zeros(640 * num_frames, np.float32),
+            landmarks=points.astype(np.float32),
+            expression=np.zeros((num_frames, 53), np.float32),
+        )
+        write_clip(clip_path(folder, identity), clip)
     return folder

@@ -25,34 +25,13 @@ from vivant.engines.personalive.recipes import RECIPES, Recipe
 from vivant.engines.personalive.stages import Diffusion, TrainedNetworks
 from vivant.engines.personalive.stages_start import STUDIO_POINTS
 from vivant.errors import CheckpointError, InputError
-from vivant.studio.talking import TalkingClip, clip_path, write_clip
 from vivant.training.distributed import full_tensor, shard
 from vivant.training.launch import find_recipe, train
 from vivant.training.trainer import Trainer
 
-from .synthetic import SIZE, make_session, write_sessions
+from .synthetic import SIZE, make_session, write_clips, write_sessions
 
 CPU = torch.device("cpu")
-
-
-def write_clips(folder: Path, identities: range, num_frames: int = 14) -> Path:
-    """Clips of an ellipse that drifts."""
-    for identity in identities:
-        session = make_session(identity, num_frames=1)
-        picture = session.rgba[0, ..., :3]
-        frames = np.stack([np.roll(picture, shift, 1) for shift in range(num_frames)])
-        points = session.keypoint_xy[:1, :68] + np.arange(num_frames)[:, None, None] * np.float32([1, 0])
-        clip = TalkingClip(
-            identity=identity,
-            voice="none",
-            text="",
-            frames=frames,
-            samples=np.zeros(640 * num_frames, np.float32),
-            landmarks=points.astype(np.float32),
-            expression=np.zeros((num_frames, 53), np.float32),
-        )
-        write_clip(clip_path(folder, identity), clip)
-    return folder
 
 
 def data_of(recipe: Recipe, folder: Path) -> Sequence[Any]:

@@ -153,18 +153,18 @@ def wan_1b() -> TransformerConfig:
 
 
 def mini_transformer() -> TransformerConfig:
-    """20 M parameters."""
+    """4.2 M parameters."""
     return TransformerConfig(
-        num_layers=10,
-        num_heads=6,
-        head_channels=60,
-        feed_forward_channels=1080,
+        num_layers=6,
+        num_heads=4,
+        head_channels=48,
+        feed_forward_channels=576,
         latent_channels=8,
         text_channels=32,
         num_text_tokens=8,
-        image_channels=128,
-        expression_channels=256,
-        frequency_channels=256,
+        image_channels=96,
+        expression_channels=128,
+        frequency_channels=128,
     )
 
 
@@ -199,16 +199,16 @@ def published_portrait_encoder() -> PortraitEncoderConfig:
 
 
 def mini_portrait_encoder() -> PortraitEncoderConfig:
-    """1 M parameters; 4 + 6 + 2 tokens per frame."""
+    """0.3 M parameters; 4 + 4 + 2 tokens per frame."""
     return PortraitEncoderConfig(
-        token_channels=256,
-        width=128,
-        num_layers=2,
-        num_heads=4,
+        token_channels=128,
+        width=96,
+        num_layers=1,
+        num_heads=3,
         head_channels=32,
-        num_mouth_tokens=6,
+        num_mouth_tokens=4,
         num_emotion_tokens=2,
-        mouth_channels=128,
+        mouth_channels=96,
     )
 
 
@@ -231,6 +231,11 @@ def published_face_features() -> FaceFeaturesConfig:
     return FaceFeaturesConfig(image_size=224, width=64, mouth_channels=512)
 
 
+def mini_face_features() -> FaceFeaturesConfig:
+    """0.4 M parameters."""
+    return FaceFeaturesConfig(image_size=128, width=12, mouth_channels=96)
+
+
 def tiny_face_features() -> FaceFeaturesConfig:
     """For tests."""
     return FaceFeaturesConfig(image_size=64, width=4, mouth_channels=16)
@@ -244,9 +249,9 @@ def wan_image_encoder() -> ImageEncoderConfig:
 
 
 def mini_image_encoder() -> ImageEncoderConfig:
-    """1 M parameters; 65 tokens."""
+    """0.4 M parameters; 65 tokens."""
     return ImageEncoderConfig(
-        num_layers=4, width=128, num_heads=4, feed_forward_channels=512, image_size=128, patch_size=16
+        num_layers=3, width=96, num_heads=4, feed_forward_channels=384, image_size=128, patch_size=16
     )
 
 
@@ -279,9 +284,9 @@ def wan_vae() -> VaeConfig:
 
 
 def mini_vae() -> VaeConfig:
-    """4 M parameters; mean and spread of its latents are to be measured when it is trained."""
+    """1.8 M parameters; its training keeps mean and spread of latents at 0 and 1."""
     return VaeConfig(
-        base_channels=24,
+        base_channels=16,
         channel_multipliers=(1, 2, 3, 3),
         num_residual_blocks=1,
         latent_mean=(0.0,) * 8,

@@ -1,4 +1,4 @@
-"""Clips of studio sessions for training: frames, aligned faces, and where face and lips are.
+"""Clips of studio people for training: frames, aligned faces, and where face and lips are.
 
 Item k is a whole micro-batch and a pure function of (seed, rank, k): a resumed run sees the same data. Sessions that a
 filter refuses are left out. Letters: B clips, T frames, n side of the pictures, s side of the aligned faces.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,9 +20,11 @@ from vivant.engines.flashportrait.motion import ALIGNED_POINTS
 from vivant.errors import InputError
 from vivant.face.align import similarity, warped
 from vivant.studio.dataset import Session
+from vivant.studio.talking import TalkingClip, list_clips, read_clip
 from vivant.training.data.compose import NEUTRAL, Window, compose, random_grade
 from vivant.training.data.masks import hull, sharpness
 from vivant.training.data.portraits import NUM_LANDMARKS, PortraitSettings, crop_window
+from vivant.training.data.sessions import NUM_HELD_OUT
 
 Filter = Callable[[Session], bool]
 
@@ -63,49 +67,84 @@ class ClipSettings:
 
 
 class Clips(Dataset[dict[str, Tensor]]):
-    """Map-style dataset of whole micro-batches."""
+    """Map-style dataset of whole micro-batches, from sessions or from talking clips."""
 
     def __init__(
-        self, sessions: Sequence[Session], backgrounds: np.ndarray, settings: ClipSettings, rank: int = 0
+        self,
+        data: Sequence[Session] | Sequence[Path],
+        backgrounds: np.ndarray,
+        settings: ClipSettings,
+        rank: int = 0,
     ):
-        self.sessions = [session for session in sessions if all(keep(session) for keep in settings.filters)]
-        if not self.sessions:
-            raise InputError(f"none of the {len(sessions)} sessions passes the filters of this recipe")
+        self.data = [
+            item for item in data if isinstance(item, Path) or all(f(item) for f in settings.filters)
+        ]
+        if not self.data:
+            raise InputError(f"none of the {len(data)} sessions passes the filters of this recipe")
         self.backgrounds, self.settings, self.rank = backgrounds, settings, rank
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """frames (B, T, n, n, 3), faces (B, T, s, s, 3), face and lips (B, T, n, n), all uint8; points (B, T, 68, 2) in
+        the aligned face, [-1, 1]; of talking clips also expression (B, T, E): weights of blendshapes."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.rank, index])
         items = [self._clip(rng) for _ in range(settings.batch_size)]
         return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
 
     def _clip(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """frames (T, n, n, 3), faces (T, s, s, 3), face and lips (T, n, n): all uint8."""
         settings = self.settings
-        session = self.sessions[int(rng.integers(len(self.sessions)))]
-        first = int(rng.integers(max(len(session.rgba) - settings.num_frames, 0) + 1))
-        # Where a session is shorter than a clip it stands still at its end.
-        frames = np.minimum(np.arange(first, first + settings.num_frames), len(session.rgba) - 1)
+        item = self.data[int(rng.integers(len(self.data)))]
+        clip = read_clip(item) if isinstance(item, Path) else None
+        length = len(item.rgba) if isinstance(item, Session) else len(clip.frames)  # type: ignore[union-attr]
+        first = int(rng.integers(max(length - settings.num_frames, 0) + 1))
+        # Where there is less than a clip it stands still at its end.
+        frames = np.minimum(np.arange(first, first + settings.num_frames), length - 1)
+        if clip is not None:
+            made = [self._labelled(self._fitted(clip.frames[i]), self._scaled(clip, i)) for i in frames]
+            stacked = {name: np.stack([row[name] for row in made]) for name in made[0]}
+            return stacked | {"expression": clip.expression[frames].astype(np.float32)}
+        assert isinstance(item, Session)
         cut = PortraitSettings(size_px=settings.size_px, batch_size=1, seed=settings.seed)
-        window = crop_window(session.keypoint_xy[first, :NUM_LANDMARKS], cut, session.info.size, rng)
+        window = crop_window(item.keypoint_xy[first, :NUM_LANDMARKS], cut, item.info.size, rng)
         grade = random_grade(rng) if rng.random() < 0.5 else NEUTRAL
         background = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-        items = [self._frame(session, int(frame), window, (background, grade), rng) for frame in frames]
-        return {name: np.stack([item[name] for item in items]) for name in items[0]}
+        rows = [self._frame(item, int(frame), window, (background, grade), rng) for frame in frames]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def _frame(
         self, session: Session, frame: int, window: Window, look: tuple, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        settings = self.settings
         background, grade = look
         picture, _ = compose(session.rgba[frame], background, window, grade, rng)
-        points = (window.to_crop(session.keypoint_xy[frame, :NUM_LANDMARKS]) + 1) / 2 * settings.size_px
+        points = (window.to_crop(session.keypoint_xy[frame, :NUM_LANDMARKS]) + 1) / 2 * self.settings.size_px
+        return self._labelled(picture, points)
+
+    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+        size = (self.settings.size_px, self.settings.size_px)
+        return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+    def _scaled(self, clip: TalkingClip, frame: int) -> np.ndarray:
+        return np.asarray(clip.landmarks[frame]) * (self.settings.size_px / clip.frames.shape[1])
+
+    def _labelled(self, picture: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
+        """A picture, and what its points (68, 2), in pixels, say."""
+        settings = self.settings
         five = [points[list(eye)].mean(0) for eye in EYES]
         five += [points[NOSE_TIP], *points[list(MOUTH_CORNERS)]]
         matrix = similarity(np.stack(five) - 0.5, ALIGNED_POINTS * settings.face_px)
+        placed = (points - 0.5) @ matrix[:, :2].T + matrix[:, 2]
         return {
             "frames": picture,
             "faces": warped(picture, matrix, settings.face_px),
             "face": hull(points, settings.size_px),
             "lips": hull(points[list(LIPS)], settings.size_px),
+            "points": ((placed + 0.5) * (2 / settings.face_px) - 1).astype(np.float32),
         }
+
+
+def find_clips(folder: Path) -> list[Path]:
+    """Talking clips of people that evaluation never uses. Raises InputError where there are none."""
+    paths = [path for path in list_clips(folder) if int(path.name.split(".")[0]) >= NUM_HELD_OUT]
+    if not paths:
+        raise InputError(f"{folder} holds no training clips. Render some with `vivant studio talk`.")
+    return paths

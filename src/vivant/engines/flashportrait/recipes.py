@@ -1,6 +1,7 @@
-"""Training runs of the family. None but `debug` has been run: they wait for GPUs and, for the larger two, for weights.
+"""Training runs of the family. None but `debug` ones has been run: they wait for GPUs, `published_14b` for weights.
 
-The trainable set is the published one: every attention of the transformer, and the portrait encoder.
+Published: every attention of the transformer and the portrait encoder learn. flashportrait-mini is `mini_vae`,
+`mini_face`, `mini_flow`, each from the export of the one before (`--init`), on the clips of `vivant studio talk`.
 """
 
 from __future__ import annotations
@@ -8,23 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from vivant import checkpoint
 from vivant.engines.flashportrait.config import Config, medium, mini, published, tiny
-from vivant.engines.flashportrait.data import Filter, LargeFaces, SharpPictures
+from vivant.engines.flashportrait.data import Filter, LargeFaces, SharpPictures, find_clips
 from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.engines.flashportrait.stages import FlowStage
+from vivant.engines.flashportrait.stages_start import FaceStage, VaeStage
 from vivant.errors import CheckpointError
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
+from vivant.training.data.sessions import FromSessions
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(FromSessions):
     """A TrainConfig, the architecture, and which sessions are good enough."""
 
     train: TrainConfig
@@ -32,9 +35,18 @@ class Recipe:
     filters: tuple[Filter, ...] = ()
     checkpointing: bool = False
     """Compute blocks again in the backward pass instead of keeping what they made."""
+    stage: type[FlowStage] = FlowStage
+    talks: bool = False
+    """Learn from talking clips instead of sessions."""
+
+    def find_data(self, folder: Path) -> Sequence[Any]:
+        return find_clips(folder) if self.talks else super().find_data(folder)
 
     def build(
-        self, sessions: Sequence[Session], backgrounds: np.ndarray, init: Path | None = None
+        self,
+        data: Sequence[Session] | Sequence[Path],
+        backgrounds: np.ndarray,
+        init: Path | None = None,
     ) -> FlowStage:
         """The stage; its networks start from the checkpoint `init`, or at random."""
         if init is None:
@@ -49,13 +61,14 @@ class Recipe:
             networks.train().float()
         if self.checkpointing:
             networks.transformer.enable_gradient_checkpointing()  # type: ignore[operator, union-attr]
-        return FlowStage(self.config, sessions, backgrounds, networks, self.filters)
+        stage = self.stage(self.config, data, backgrounds, networks, self.filters)
+        return stage.started() if isinstance(stage, FaceStage) else stage
 
     def dry_run(self) -> dict[str, int]:
         """Parameters in all and trained, without memory for them. Raises ValueError for groups that name nothing."""
         with torch.device("meta"):
-            networks: nn.Module = FlashPortrait.build_networks(self.config)
-        sizes = {name: parameter.numel() for name, parameter in networks.named_parameters()}
+            network = self.build([], np.zeros(0)).network
+        sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
         trained = 0
         for group in self.train.groups:
             prefixes = tuple(f"{module}." for module in group.modules)
@@ -109,36 +122,75 @@ def medium_1b() -> Recipe:
     return Recipe(train, medium(), (LargeFaces(96), SharpPictures(50)), checkpointing=True)
 
 
-def mini_flow() -> Recipe:
-    """A transformer of 20 M parameters at 128 px, on the frozen VAE, image encoder and face features of its --init."""
-    train = TrainConfig(
-        name="mini_flow",
-        num_images=400_000,
-        batch_size=8,
-        groups=(ParameterGroup(modules=("transformer", "portrait_encoder"), learning_rate=3e-4),),
-        warmup_images=4000,
+def _mini(name: str, num_images: int, batch_size: int, modules: tuple[str, ...], rate: float) -> TrainConfig:
+    return TrainConfig(
+        name=name,
+        num_images=num_images,
+        batch_size=batch_size,
+        groups=(ParameterGroup(modules=modules, learning_rate=rate),),
+        warmup_images=num_images // 100,
         num_workers=2,
         extra={"size_px": mini().image_size},
     )
-    return Recipe(train, mini(), (LargeFaces(48),))
 
 
-def debug() -> Recipe:
-    """Seconds on a CPU; the loss goes down. For tests."""
-    train = TrainConfig(
-        name="debug",
-        num_images=120,
+def mini_vae() -> Recipe:
+    """The video VAE of flashportrait-mini on clips of 9 frames at 128 px."""
+    return Recipe(_mini("mini_vae", 200_000, 8, ("vae",), 1e-3), mini(), stage=VaeStage, talks=True)
+
+
+def mini_face() -> Recipe:
+    """What flashportrait-mini sees in a driver's face, on single frames."""
+    groups = ("networks.face_features", "readers")
+    return Recipe(_mini("mini_face", 400_000, 32, groups, 1e-3), mini(), stage=FaceStage, talks=True)
+
+
+def mini_flow() -> Recipe:
+    """Flow matching at 128 px, 33 frames at once, on the frozen VAE and face features of its --init."""
+    groups = ("transformer", "portrait_encoder", "image_encoder")
+    return Recipe(_mini("mini_flow", 400_000, 8, groups, 5e-4), mini(), talks=True)
+
+
+def debug_vae() -> Recipe:
+    """Seconds on a CPU; the loss goes down. For tests, as all debug recipes."""
+    return Recipe(_debug("debug_vae", 40, ("vae",), 5e-3), tiny(), stage=VaeStage, talks=True)
+
+
+def debug_face() -> Recipe:
+    groups = ("networks.face_features", "readers")
+    return Recipe(_debug("debug_face", 80, groups, 5e-3), tiny(), stage=FaceStage, talks=True)
+
+
+def _debug(name: str, num_images: int, modules: tuple[str, ...], rate: float) -> TrainConfig:
+    return TrainConfig(
+        name=name,
+        num_images=num_images,
         batch_size=4,
-        groups=(ParameterGroup(modules=("transformer", "portrait_encoder"), learning_rate=5e-3),),
+        groups=(ParameterGroup(modules=modules, learning_rate=rate),),
         warmup_images=8,
         log_steps=5,
         num_workers=0,
         precision="fp32",
         extra={"size_px": tiny().image_size},
     )
+
+
+def debug() -> Recipe:
+    """Flow matching."""
+    train = _debug("debug", 120, ("transformer", "portrait_encoder"), 5e-3)
     return Recipe(train, tiny(), (LargeFaces(8),), checkpointing=True)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    recipe.__name__: recipe for recipe in (published_14b, medium_1b, mini_flow, debug)
+    recipe.__name__: recipe
+    for recipe in (
+        published_14b,
+        medium_1b,
+        mini_vae,
+        mini_face,
+        mini_flow,
+        debug,
+        debug_vae,
+        debug_face,
+    )
 }

@@ -35,12 +35,12 @@ class FlowStage:
     def __init__(
         self,
         config: Config,
-        sessions: Sequence[Session],
+        data: Sequence[Session] | Sequence[Path],
         backgrounds: np.ndarray,
         networks: nn.Module,
         filters: tuple[Filter, ...] = (),
     ):
-        self.config, self.sessions, self.backgrounds = config, sessions, backgrounds
+        self.config, self.data, self.backgrounds = config, data, backgrounds
         self.network: nn.Module = networks
         self.filters = filters
 
@@ -57,7 +57,7 @@ class FlowStage:
             seed=config.seed,
             filters=self.filters,
         )
-        return Clips(self.sessions, self.backgrounds, settings, rank)
+        return Clips(self.data, self.backgrounds, settings, rank)
 
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         latents, conditioning, conditions = self.prepared(batch)
@@ -76,10 +76,10 @@ class FlowStage:
 
         networks = self._networks
         frames = batch["frames"].permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        image = networks.image_encoder(frames[:, :, 0] / 2 + 0.5)
         with torch.no_grad():
             grey = torch.cat([frames[:, :, :1], torch.zeros_like(frames[:, :, 1:])], 2)
             latents, known = (networks.vae.encode_piece(clip, VaeCache()) for clip in (frames, grey))
-            image = networks.image_encoder(frames[:, :, 0] / 2 + 0.5)
             faces = batch["faces"].flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
             features = networks.face_features.eval()(faces)
         mask = torch.zeros_like(known[:, :1]).repeat(1, 4, 1, 1, 1)
@@ -108,12 +108,18 @@ class FlowStage:
     @torch.no_grad()
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
         """Each clip's last frame: as it is, and as one step from half noise draws it."""
-        latents, conditioning, conditions = self.prepared(batch)
-        half = torch.full((len(latents),), 0.5, device=latents.device)
-        x = noised(latents, torch.randn_like(latents), half)
-        transformer = cast("Any", network).transformer
-        said = transformer(torch.cat([x, conditioning], 1), half * NUM_TRAINING_TIMES, conditions)
-        drawn = self._networks.vae.decode_piece(x - 0.5 * said, VaeCache())[:, :, -1] / 2 + 0.5
+        trained, self.network = self.network, network
+        try:
+            networks = self._networks
+            latents, conditioning, conditions = self.prepared(batch)
+            half = torch.full((len(latents),), 0.5, device=latents.device)
+            x = noised(latents, torch.randn_like(latents), half)
+            said = networks.transformer(
+                torch.cat([x, conditioning], 1), half * NUM_TRAINING_TIMES, conditions
+            )
+            drawn = networks.vae.decode_piece(x - 0.5 * said, VaeCache())[:, :, -1] / 2 + 0.5
+        finally:
+            self.network = trained
         real = batch["frames"][:, -1].permute(0, 3, 1, 2).float() / 255
         return [picture for pair in zip(real, drawn, strict=True) for picture in pair]
 

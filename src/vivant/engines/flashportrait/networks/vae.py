@@ -47,9 +47,13 @@ class VideoVae(AutoencoderKLWan):
 
     def decode_piece(self, latents: Tensor, cache: VaeCache) -> Tensor:
         """The next latents (1, Z, L, h, w) -> frames (1, 3, T, H, W); T = 4 L, at the start of a stream 3 fewer."""
+        return self.decode_unbounded(latents, cache).clamp(-1, 1)
+
+    def decode_unbounded(self, latents: Tensor, cache: VaeCache) -> Tensor:
+        """The same, beyond [-1, 1] too: for training, where a clamp would stop gradients."""
         wide = latents.float() * self.latent_std + self.latent_mean
         pieces = [_step(self.decoder, self.post_quant_conv(latent), cache) for latent in wide.split(1, dim=2)]
-        return torch.cat(pieces, 2).float().clamp(-1, 1)
+        return torch.cat(pieces, 2).float()
 
 
 def _step(network: nn.Module, x: Tensor, cache: VaeCache) -> Tensor:
