@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -120,8 +120,11 @@ class Clips(Dataset[dict[str, Tensor]]):
         return self._labelled(picture, points)
 
     def _fitted(self, picture: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 at the size of training, smoothed where it gets smaller."""
         size = (self.settings.size_px, self.settings.size_px)
-        return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+        fitted = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return fitted[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
 
     def _scaled(self, clip: TalkingClip, frame: int) -> np.ndarray:
         return np.asarray(clip.landmarks[frame]) * (self.settings.size_px / clip.frames.shape[1])
