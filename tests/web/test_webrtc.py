@@ -154,17 +154,27 @@ def test_a_voice_comes_back_with_pictures(tmp_path: Path) -> None:
 def test_sound_is_held_until_the_picture_of_its_time() -> None:
     held, block = Held(), np.ones(SOUND_BLOCK, np.int16)
     for index in range(100):  # captured at 100 s on the viewer's clock, which is 50 s before ours
-        held.put(block * index, Moment(50.1 + index * 0.02, 100 + index * 0.02))
+        held.put(block * index, Moment(50.1 + index * 0.02, 100 + index * 0.02), 50.2 + index * 0.02)
     assert not held.take(51.0).any()  # no picture yet
     held.picture(Moment(50.2, 100.0), 50.5)
     heard = [int(held.take(51.4 + index * 0.02)[0]) for index in range(5)]
     assert heard in ([45, 46, 47, 48, 49], [44, 45, 46, 47, 48])  # 0.9 s after the capture of the first
     assert not Held().take(1.0).any()
     only_here = Held()
-    only_here.put(block, Moment(7.0, None))
+    only_here.put(block, Moment(7.0, None), 7.1)
     only_here.picture(Moment(7.0, None), 7.3)
     assert not only_here.take(7.2).any()
     assert only_here.take(7.3).all()
+
+
+def test_sound_that_comes_later_than_its_pictures_is_heard_without_gaps() -> None:
+    held, block, silent = Held(), np.ones(SOUND_BLOCK, np.int16), 0
+    for index in range(200):  # pictures take 30 ms, sound 100 and sometimes 115
+        now = index * 0.02
+        held.picture(Moment(now - 0.03, None), now)
+        held.put(block, Moment(now - 0.1 - 0.015 * (index % 5 == 0), None), now)
+        silent += not held.take(now).any()
+    assert silent <= 5  # until the first block is due
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ class Peer:
             ticks = frame.pts
             clock.arrived(ticks)
             for block in blocks.push(mono.push(frame)):
-                self._held.put(block, clock.moment(ticks))
+                self._held.put(block, clock.moment(ticks), monotonic())
 
 
 def _ice_servers(serving: Serving) -> list[protocol.IceServer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -25,6 +25,8 @@ LONGEST_HELD_BLOCKS = 250
 """Of sound that waits for its pictures: five seconds."""
 TOLERANCE_SECONDS = 0.04
 """Sound and pictures may be this far apart before sound is left out or silence put in; below what one notices."""
+RISE, FALL = 0.1, 0.005
+"""Weight of a new block in the time that sound takes to come: late ones count at once, early ones hardly."""
 SMOOTHING = 0.05
 """Weight of a new picture in the mean time that pictures take."""
 
@@ -133,24 +135,31 @@ class SoundTrack(MediaStreamTrack):
 class Held:
     """A viewer's own sound, held back for as long as its pictures take, so that lips and words go together.
 
-    What is said at a moment comes out when the picture of that moment does.
+    What is said at a moment comes out when the picture of that moment does, or where pictures are faster than sound
+    travels, as soon as sound can without gaps.
     """
 
     def __init__(self) -> None:
         self._lags: dict[str, float] = {}
         """Smoothed time from the capture of a picture until it is handed over, for each clock of capture."""
+        self._transit: dict[str, float] = {}
+        """About the longest time from the capture of sound until it is here, for each clock of capture."""
         self._blocks: deque[tuple[np.ndarray, Moment]] = deque(maxlen=LONGEST_HELD_BLOCKS)
         self._is_playing = False
 
-    def put(self, block: np.ndarray, captured: Moment) -> None:
-        """int16 mono (SOUND_BLOCK,) at SOUND_HZ."""
+    def put(self, block: np.ndarray, captured: Moment, now_seconds: float) -> None:
+        """int16 mono (SOUND_BLOCK,) at SOUND_HZ, which came now."""
+        for clock, lag in _lags(captured, now_seconds):
+            mean = self._transit.get(clock, lag)
+            self._transit[clock] = mean + (RISE if lag > mean else FALL) * (lag - mean)
         self._blocks.append((block, captured))
 
     def picture(self, captured: Moment, now_seconds: float) -> None:
         """A picture was handed over now."""
-        self._note("here", now_seconds - captured.here_seconds)
-        if captured.wall_seconds is not None:
-            self._note("wall", now_seconds - captured.wall_seconds)
+        for clock, lag in _lags(captured, now_seconds):
+            mean = self._lags.get(clock, lag)
+            # A jump is another load, not noise.
+            self._lags[clock] = lag if abs(lag - mean) > 1 else mean + SMOOTHING * (lag - mean)
 
     def take(self, now_seconds: float) -> np.ndarray:
         """The block that is due now, or silence."""
@@ -174,14 +183,18 @@ class Held:
                 began += late
             await asyncio.sleep(max(0.0, -late))
 
-    def _note(self, clock: str, lag: float) -> None:
-        mean = self._lags.get(clock, lag)
-        # A jump is another load, not noise.
-        self._lags[clock] = lag if abs(lag - mean) > 1 else mean + SMOOTHING * (lag - mean)
-
     def _early(self, now: float) -> float:
         """Seconds until the oldest block is to be heard; endless before there was a picture."""
         captured = self._blocks[0][1]
+        clock, since = ("here", captured.here_seconds)
         if captured.wall_seconds is not None and "wall" in self._lags:
-            return captured.wall_seconds + self._lags["wall"] - now
-        return captured.here_seconds + self._lags.get("here", float("inf")) - now
+            clock, since = "wall", captured.wall_seconds
+        lag = self._lags.get(clock, float("inf"))
+        return since + max(lag, self._transit[clock] + BLOCK_SECONDS) - now
+
+
+def _lags(captured: Moment, now: float) -> Iterator[tuple[str, float]]:
+    """By the clock, how long ago that was."""
+    yield "here", now - captured.here_seconds
+    if captured.wall_seconds is not None:
+        yield "wall", now - captured.wall_seconds

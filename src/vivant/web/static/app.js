@@ -2,6 +2,7 @@
 
 import { LiveClient, supportsH264 } from "/static/client.js";
 import * as capture from "/static/capture.js";
+import { Controls } from "/static/controls.js";
 import { Screen, Recorder } from "/static/screen.js";
 import { Speech } from "/static/speech.js";
 import { Jobs } from "/static/jobs.js";
@@ -13,6 +14,10 @@ const TOKEN = "vivant-token";
 const client = new LiveClient(location.origin, sessionStorage.getItem(TOKEN));
 const driver = byId("driver");
 const screen = new Screen(byId("screen"), driver);
+const controls = new Controls(byId("controls"), (options) => {
+  trouble();
+  client.tell({ type: "options", options });
+});
 const jobs = new Jobs(client, byId("jobs"), trouble);
 let server = null;
 let portrait = null; // {id, faces, file}
@@ -74,7 +79,7 @@ function showPreset() {
   voice.disabled = !has_voice;
   voice.closest("label").title = has_voice ? "" : `${name} has no voice; drive with pictures`;
   if (!has_voice && drive() === "microphone") choose("camera");
-  fitControls(options);
+  controls.fit(options);
   showPlan();
   enable();
 }
@@ -223,7 +228,7 @@ function explained(error) {
 }
 
 function hello(more) {
-  return { portrait: portrait.id, face, preset: preset().name, side_px: 512, max_latency_ms: server.max_latency_ms, options: chosenOptions(), ...more };
+  return { portrait: portrait.id, face, preset: preset().name, side_px: 512, max_latency_ms: server.max_latency_ms, options: controls.chosen, ...more };
 }
 
 async function startVideo() {
@@ -237,7 +242,7 @@ async function startVideo() {
   driver.classList.toggle("file", drive() === "file");
   if (usesRtc()) return startPeer({ mode: "camera", rate_hz: 25 }, capture.tracksOf(driver), false);
   const codec = (await supportsH264()) ? "h264" : "jpeg";
-  showOptions((await client.start(hello({ mode: "camera", send: codec, receive: codec, rate_hz: 25 }))).options);
+  controls.show((await client.start(hello({ mode: "camera", send: codec, receive: codec, rate_hz: 25 }))).options);
   session.push(
     capture.everyFrame(driver, (capturedMs) => {
       if (driver.videoWidth) client.push(driver, capturedMs, ...capture.sentSize(driver));
@@ -251,7 +256,7 @@ async function startPeer(wanted, tracks, isHeard) {
   const peer = new Peer(client, { isHeard });
   session.push(() => peer.close());
   session.peer = peer;
-  showOptions((await client.start(hello({ ...wanted, transport: "webrtc" }))).options);
+  controls.show((await client.start(hello({ ...wanted, transport: "webrtc" }))).options);
   await peer.open(tracks);
 }
 
@@ -264,7 +269,7 @@ async function startVoice() {
   session.isVoice = true;
   session.speech = speech;
   const ready = await client.start(hello({ mode: "voice", receive: codec }));
-  showOptions(ready.options);
+  controls.show(ready.options);
   const context = speech.open(ready.sample_rate_hz);
   const say = (samples) => client.say(samples);
   session.push(
@@ -315,7 +320,7 @@ client.addEventListener("closed", ({ detail }) => {
   if (detail.code !== 1000) trouble(`The session ended: ${detail.reason}.`);
 });
 client.addEventListener("error", ({ detail }) => trouble(detail.message));
-client.addEventListener("options", ({ detail }) => showOptions(detail.options));
+client.addEventListener("options", ({ detail }) => controls.show(detail.options));
 client.addEventListener("pace", ({ detail }) => {
   const broken = !detail.kept;
   byId("promise").classList.toggle("broken", broken);
@@ -364,56 +369,6 @@ async function finishRecording() {
   link.download = "vivant.webm";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-}
-
-// controls
-
-const controls = [...document.querySelectorAll("[data-option]")];
-
-function value(control) {
-  if (control.type === "checkbox") return control.checked;
-  if (control.type !== "range") return control.value;
-  return "auto" in control.dataset && control.valueAsNumber < 0 ? null : control.valueAsNumber;
-}
-
-function chosenOptions() {
-  return Object.fromEntries(controls.filter((control) => !control.disabled).map((c) => [c.dataset.option, value(c)]));
-}
-
-function tell(control) {
-  const output = control.parentElement.querySelector("output");
-  if (!output) return;
-  const chosen = value(control);
-  output.textContent = chosen === null ? "as driven" : `${chosen}${control.dataset.unit ?? ""}`;
-}
-
-// Controls of options that the preset lacks are put aside.
-function fitControls(options) {
-  for (const control of controls) {
-    control.disabled = !(control.dataset.option in options);
-    control.closest("label").hidden = control.disabled;
-  }
-  byId("controls").hidden = controls.every((control) => control.disabled);
-}
-
-// The server's word on what holds now.
-function showOptions(options) {
-  fitControls(options);
-  for (const control of controls.filter((control) => !control.disabled)) {
-    const name = control.dataset.option;
-    if (control.type === "checkbox") control.checked = options[name];
-    else control.value = options[name] ?? control.min;
-    tell(control);
-  }
-}
-
-for (const control of controls) {
-  tell(control);
-  control.addEventListener("input", () => {
-    tell(control);
-    trouble();
-    client.tell({ type: "options", options: { [control.dataset.option]: value(control) } });
-  });
 }
 
 // render jobs

@@ -14,14 +14,14 @@ const MAX_SIDE = 480;
 export class Peer {
   #client;
   #connection = null;
-  #video = Object.assign(document.createElement("video"), { playsInline: true });
+  element = Object.assign(document.createElement("video"), { playsInline: true });
   #told = new Map(); // RTP timestamp -> {number, capturedMs}
   #seen = new Map(); // RTP timestamp -> when, for pictures that came before the server's word on them
   #undo = new AbortController();
 
   constructor(client, { isHeard }) {
     this.#client = client;
-    this.#video.muted = !isHeard;
+    this.element.muted = !isHeard;
     this.stream = new MediaStream();
     const until = { signal: this.#undo.signal };
     client.addEventListener("sent", ({ detail }) => this.#hear(detail), until);
@@ -51,23 +51,23 @@ export class Peer {
   close() {
     this.#undo.abort();
     this.#connection?.close();
-    this.#video.srcObject = null;
+    this.element.srcObject = null;
   }
 
   #receive(track) {
     this.stream.addTrack(track);
     if (track.kind !== "video") return;
-    this.#video.srcObject = this.stream;
-    this.#video.play();
-    this.#video.requestVideoFrameCallback((now, metadata) => this.#show(now, metadata));
+    this.element.srcObject = this.stream;
+    this.element.play();
+    this.element.requestVideoFrameCallback((now, metadata) => this.#show(now, metadata));
   }
 
   async #show(now, { rtpTimestamp }) {
     if (this.#undo.signal.aborted) return;
-    this.#video.requestVideoFrameCallback((later, metadata) => this.#show(later, metadata));
+    this.element.requestVideoFrameCallback((later, metadata) => this.#show(later, metadata));
     const told = this.#told.get(rtpTimestamp) ?? { number: null, capturedMs: null };
     if (told.number === null) remember(this.#seen, rtpTimestamp, now);
-    const image = "VideoFrame" in globalThis ? new VideoFrame(this.#video) : await createImageBitmap(this.#video);
+    const image = "VideoFrame" in globalThis ? new VideoFrame(this.element) : await createImageBitmap(this.element);
     this.#client.dispatchEvent(new CustomEvent("picture", { detail: { ...told, image } }));
   }
 
