@@ -115,6 +115,22 @@ def test_two_cameras_with_sound_drive_two_portraits(server: tuple[str, House], t
     assert house.metrics.latency.count > 0
 
 
+def test_rooms_are_counted_whatever_the_transport(server: tuple[str, House], tmp_path: Path) -> None:
+    address, house = server
+    name = portrait(address, tmp_path, 1)
+
+    async def three() -> None:
+        async with RtcClient(address) as first, RtcClient(address) as second, RtcClient(address) as third:
+            for client in (first, second):
+                await client.start(hello(name), camera=Camera([noise(1)]))
+            assert house.metrics.sessions == 2
+            await third.start(hello(name), camera=Camera([noise(1)]))
+
+    with pytest.raises(InputError, match="2 of them yours; close one"):
+        asyncio.run(three())
+    assert house.metrics.refused_total == 1
+
+
 async def matched(client: RtcClient, at_least: int) -> AsyncIterator[Any]:
     """Pictures of which the server told the capture time, from a number on."""
     async for seen in client.pictures():
