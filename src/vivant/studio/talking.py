@@ -146,6 +146,12 @@ def read_clip(path: Path) -> TalkingClip:
         return TalkingClip(**facts, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
+def count_frames(path: Path) -> int:
+    """Frames of a clip, without reading them."""
+    with safe_open(path, framework="numpy") as file:
+        return int(file.get_slice("samples").get_shape()[0] // (SAMPLE_RATE_HZ // FPS))
+
+
 def list_clips(folder: Path) -> list[Path]:
     """All finished clips of a folder, by identity."""
     return sorted(folder.glob("[0-9]*.talk.safetensors"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vivant.engines.refvae import config_generator, config_vae
 from vivant.engines.refvae.config_generator import GeneratorConfig
@@ -83,12 +83,12 @@ def full() -> Config:
 
 
 def mini() -> Config:
-    """For a checkpoint below 15 MB in half precision, at 128 px: 7.5 M parameters."""
+    """For a checkpoint below 15 MB in half precision, at 128 px: 7.4 M parameters."""
     return Config(
         image_size=128,
         vae=config_vae.tiny(),
         generator=config_generator.mini(),
-        audio_widths=(8, 16, 32, 64, 512),
+        audio_widths=(16, 32, 64, 96, 256),
         audio_lead_frames=2,
     )
 
@@ -98,7 +98,7 @@ def tiny() -> Config:
     return Config(
         image_size=64,
         vae=config_vae.tiny(),
-        generator=config_generator.tiny(),
-        audio_widths=(2, 2, 4, 4, 512),
+        generator=replace(config_generator.tiny(), audio_features=64),
+        audio_widths=(4, 4, 8, 16, 64),
         audio_lead_frames=2,
     )

@@ -75,7 +75,7 @@ def mini() -> GeneratorConfig:
         num_heads=3,
         head_channels=64,
         latent_channels=64,
-        audio_features=512,
+        audio_features=256,
         audio_channels=32,
         block_latents=4,
         window_latents=32,

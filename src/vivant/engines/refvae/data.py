@@ -1,7 +1,7 @@
 """What training sees: windows of talking clips, and moments of lips with the sounds around them.
 
 Item k is a whole micro-batch and a pure function of (seed, rank, k), so a resumed run sees the same data.
-Legend: B batch, T frames, M references, S picture side, N other sounds.
+Legend: B batch, T frames, M references, S picture side.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vivant.engines.refvae.config_vae import TIME_FACTOR
 from vivant.engines.refvae.motion import hear, new_hearing, windows
 from vivant.engines.refvae.sync_expert import FACE_FRAMES
 from vivant.errors import InputError
@@ -29,6 +28,8 @@ EXPERT_PX = 96
 FOREHEAD = 0.35
 """How much higher a face is than its 68 landmarks, which end at the brows; so that the lower half of the square is
 where the measure of sync, which has the whole face's mesh, cuts it."""
+MIRRORED = 0.5
+"""Share of windows and moments that are seen in a mirror, for there are few people."""
 TAIL_SAMPLES = 4 * 640
 """Silence after a clip: its last frames hear a little beyond its end, as at the end of a stream."""
 
@@ -48,6 +49,40 @@ def heard(clip: TalkingClip, lead_frames: int) -> Tensor:
     return windows(hearing, range(len(clip.frames)), lead_frames)
 
 
+def as_video(frames: Tensor) -> Tensor:
+    """(B, T, S, S, 3) uint8 -> (B, 3, T, S, S) in [-1, 1], channels last, as the weights of stages are."""
+    return (frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1).contiguous(
+        memory_format=torch.channels_last_3d
+    )
+
+
+def as_references(pictures: Tensor) -> Tensor:
+    """(B, M, S, S, 3) uint8 -> (B, M, 3, S, S) in [-1, 1]."""
+    return pictures.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+
+
+def cropped(
+    clip: TalkingClip, row: int, size_px: int, rng: np.random.Generator, rows: np.ndarray | None = None
+) -> tuple[Tensor, np.ndarray]:
+    """Frames (N, S, S, 3) uint8 around the face of frame `row`, and their landmarks (N, 68, 2) from -1 to 1.
+
+    rows: which frames; None: all.
+    """
+    rows = np.arange(len(clip.frames)) if rows is None else rows
+    settings = PortraitSettings(size_px=size_px, batch_size=1, seed=0)
+    box = crop_window(clip.landmarks[row], settings, clip.frames.shape[1], rng)
+    # Rounding may reach a pixel beyond the edge, where a slice would begin at the other end.
+    left, top = max(round(box.x - box.side / 2), 0), max(round(box.y - box.side / 2), 0)
+    reach = round(box.side)
+    pixels = torch.from_numpy(clip.frames[rows, top : top + reach, left : left + reach])
+    size = (size_px, size_px)
+    fitted = F.interpolate(
+        pixels.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", align_corners=False, antialias=True
+    )
+    points = (clip.landmarks[rows] - (left, top)) * (2 / reach) - 1
+    return fitted.permute(0, 2, 3, 1).round().clamp(0, 255).byte().contiguous(), points.astype(np.float32)
+
+
 @dataclass(frozen=True, kw_only=True)
 class WindowSettings:
     """How windows are cut."""
@@ -55,24 +90,14 @@ class WindowSettings:
     size_px: int
     batch_size: int
     seed: int
-    num_latents: int
-    """Of the longest window, L; shorter clips give shorter windows."""
-    block_latents: int
-    """Windows are whole blocks."""
+    num_frames: int
+    """1 + 4n. The encoder knows nothing of what came before."""
     max_references: int
     """Each micro-batch has 1 to this many reference pictures, anywhere in the same clip."""
-    from_start: float
-    """Share of the micro-batches that begin with the clip, whose first frame's latent then counts."""
-    lead_frames: int | None
-    """None: sound is not needed."""
 
 
 class Windows(Dataset[dict[str, Tensor]]):
-    """`frames` (B, T, S, S, 3) and `references` (B, M, S, S, 3) uint8, `starts`, and `sound` (B, T, 1, 80, 16).
-
-    Where a window starts the clip, T = 1 + 4 (L - 1) for L latents. Elsewhere T = 1 + 4 L: the first frame only gives
-    the encoder something to begin with.
-    """
+    """`frames` (B, T, S, S, 3) and `references` (B, M, S, S, 3) uint8, and `points` (B, T, 68, 2), -1 to 1."""
 
     def __init__(self, paths: Sequence[Path], settings: WindowSettings, rank: int = 0):
         self.paths, self.settings, self.rank = paths, settings, rank
@@ -80,51 +105,26 @@ class Windows(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.rank, index, 53])
-        paths = [self.paths[int(rng.integers(len(self.paths)))] for _ in range(settings.batch_size)]
-        clips = [read_clip(path) for path in paths]
-        starts = bool(rng.random() < settings.from_start)
-        shortest = min(range(len(clips)), key=lambda i: len(clips[i].frames))
-        latents = self._latents(len(clips[shortest].frames), starts, paths[shortest])
-        count = 1 + TIME_FACTOR * (latents - starts)
         num_references = int(rng.integers(1, settings.max_references + 1))
-        items = [self._window(clip, (starts, count, num_references), rng) for clip in clips]
-        batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
-        return batch | {"starts": torch.tensor(starts)}
+        items = [self._window(num_references, rng) for _ in range(settings.batch_size)]
+        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
-    def _latents(self, num_frames: int, starts: bool, path: Path) -> int:
-        """Latents of the longest window of whole blocks in a clip."""
-        block = self.settings.block_latents
-        latents = min(self.settings.num_latents, (num_frames - 1) // TIME_FACTOR + starts) // block * block
-        if latents < 1:
-            raise InputError(
-                f"{path} has {num_frames} frames, {1 + TIME_FACTOR * block} are needed; render longer clips."
-            )
-        return latents
-
-    def _window(
-        self, clip: TalkingClip, cut: tuple[bool, int, int], rng: np.random.Generator
-    ) -> dict[str, Tensor]:
-        starts, count, num_references = cut
-        length, side = clip.frames.shape[:2]
-        first = 0 if starts else int(rng.integers(length - count + 1))
+    def _window(self, num_references: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        path, count = self.paths[int(rng.integers(len(self.paths)))], self.settings.num_frames
+        clip = read_clip(path)
+        length = len(clip.frames)
+        if length < count:
+            raise InputError(f"{path} has {length} frames, {count} are needed; render longer clips.")
+        first = int(rng.integers(length - count + 1))
         rows = np.concatenate([np.arange(first, first + count), rng.integers(length, size=num_references)])
-        settings = PortraitSettings(size_px=self.settings.size_px, batch_size=1, seed=self.settings.seed)
-        box = crop_window(clip.landmarks[first + count // 2], settings, side, rng)
-        left, top = round(box.x - box.side / 2), round(box.y - box.side / 2)
-        # Rounding may reach a pixel beyond the edge, where a slice would begin at the other end.
-        left, top, reach = max(left, 0), max(top, 0), round(box.side)
-        pictures = self._fitted(clip.frames[rows, top : top + reach, left : left + reach])
-        item = {"frames": pictures[:count], "references": pictures[count:]}
-        if self.settings.lead_frames is not None:
-            item["sound"] = heard(clip, self.settings.lead_frames)[first : first + count]
-        return item
-
-    def _fitted(self, pictures: np.ndarray) -> Tensor:
-        """(N, H, W, 3) uint8 at the size of training, smoothed where they get smaller."""
-        size = (self.settings.size_px, self.settings.size_px)
-        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-        fitted = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
-        return fitted.permute(0, 2, 3, 1).round().clamp(0, 255).byte().contiguous()
+        pictures, points = cropped(clip, first + count // 2, self.settings.size_px, rng, rows)
+        if rng.random() < MIRRORED:
+            pictures, points = pictures.flip(2), points * np.array([-1, 1], np.float32)
+        return {
+            "frames": pictures[:count],
+            "references": pictures[count:],
+            "points": torch.from_numpy(points[:count]),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,43 +132,53 @@ class MomentSettings:
     """How moments are cut."""
 
     batch_size: int
+    """A multiple of moments_per_clip."""
     seed: int
     lead_frames: int
-    num_others: int
-    """Sounds of the same clip that do not belong to the lips."""
+    moments_per_clip: int
+    """Moments of one clip in a batch: same voice, same face, so that only their timing tells them apart."""
     min_shift_frames: int
-    """How far away they are at least."""
+    """How far apart they are at least."""
 
 
 class Moments(Dataset[dict[str, Tensor]]):
-    """`faces` (B, 15, 48, 96) uint8, five lower half faces, and `sounds` (B, 1 + N, 1, 80, 16), the first theirs."""
+    """`faces` (B, 15, 48, 96) uint8, five lower half faces each, and `sounds` (B, 1, 80, 16), row by row theirs."""
 
     def __init__(self, paths: Sequence[Path], settings: MomentSettings, rank: int = 0):
+        if settings.batch_size % settings.moments_per_clip:
+            raise ValueError(
+                f"batch_size is a multiple of {settings.moments_per_clip} moments per clip, got {settings.batch_size}"
+            )
         self.paths, self.settings, self.rank = paths, settings, rank
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.rank, index, 59])
-        items = [self._moment(rng) for _ in range(settings.batch_size)]
-        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+        num_clips = settings.batch_size // settings.moments_per_clip
+        items = [self._moments(rng) for _ in range(num_clips)]
+        return {name: torch.cat([item[name] for item in items]) for name in items[0]}
 
-    def _moment(self, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _moments(self, rng: np.random.Generator) -> dict[str, Tensor]:
         settings = self.settings
         path = self.paths[int(rng.integers(len(self.paths)))]
         clip = read_clip(path)
-        length, needed = len(clip.frames), FACE_FRAMES + 2 * settings.min_shift_frames
+        count, apart = settings.moments_per_clip, settings.min_shift_frames
+        # The sound of frame f is that of the five faces that begin `lead_frames` before it.
+        reach = max(FACE_FRAMES, settings.lead_frames + 1)
+        length, needed = len(clip.frames), reach + (count - 1) * apart
         if length < needed:
             raise InputError(f"{path} has {length} frames, {needed} are needed; render longer clips.")
-        # The sound of frame f is that of the five faces that begin `lead_frames` before it.
-        first = int(rng.integers(length - max(FACE_FRAMES, settings.lead_frames + 1) + 1))
-        own = first + settings.lead_frames
-        frames = np.arange(length)
-        far = frames[np.abs(frames - own) >= settings.min_shift_frames]
-        others = rng.choice(far, settings.num_others, replace=len(far) < settings.num_others)
+        # Drawn without the room between them, which is then put back.
+        places = np.sort(rng.choice(length - needed + count, count, replace=False))
+        firsts = places + np.arange(count) * (apart - 1)
+        faces = [self._faces(clip, int(first), rng) for first in firsts]
+        sounds = heard(clip, settings.lead_frames)[firsts + settings.lead_frames]
+        return {"faces": torch.stack(faces), "sounds": sounds}
+
+    def _faces(self, clip: TalkingClip, first: int, rng: np.random.Generator) -> Tensor:
         rows = range(first, first + FACE_FRAMES)
-        halves = [lower_half(clip.frames[row], clip.landmarks[row]) for row in rows]
-        sounds = heard(clip, settings.lead_frames)
-        return {"faces": torch.cat(halves), "sounds": sounds[[own, *others.tolist()]]}
+        halves = torch.cat([lower_half(clip.frames[row], clip.landmarks[row]) for row in rows])
+        return halves.flip(-1) if rng.random() < MIRRORED else halves
 
 
 def lower_half(picture: np.ndarray, landmarks: np.ndarray) -> Tensor:

@@ -1,8 +1,8 @@
 """Training objectives of the family, one small function per term (arXiv 2606.01620, sections 3 and 4, Algorithm 1).
 
 The paper names L1, LPIPS and KL for the VAE, without weights and without an adversarial term; flow matching for the
-generator; and takes its audio tower as given, which is why the sync term is that of its source (SyncNet: Chung and
-Zisserman, "Out of time", 2016; towers of arXiv 2008.10010).
+generator; and takes its audio tower as given, which is why both towers of its source learn here (arXiv
+2008.10010), by InfoNCE (van den Oord et al., arXiv 1807.03748).
 Letters: B clips, T frames, Z latent channels, L latents in time, M references, h w cells, D features.
 """
 
@@ -22,9 +22,9 @@ CONTEXT_NOISE = 0.7
 """The cleanest past that training shows is clean, the noisiest at this time (t' ~ U[0, 0.7])."""
 DROPOUT = 0.1
 """How often references, and independently sound, are left out, so that guidance has something to compare with."""
-MARGIN = 1.0
-"""From here on, sound and lips that do not belong together are far enough apart. Unit vectors, none negative, are at
-most sqrt(2) apart."""
+TEMPERATURE = 0.07
+MOUTH_ROOM = 0.3
+"""Of the mouth's width, around it."""
 
 
 def sampled(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -39,6 +39,21 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """
     terms = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
     return terms.sum((1, 3, 4)).mean()
+
+
+def mouth_weights(points: Tensor, side: int, weight: float) -> Tensor:
+    """Weights (B, 1, T, S, S), with mean 1 per batch, for landmarks (B, T, 68, 2): `weight` around the mouth, else 1.
+
+    The paper has none. Sound says most about a hundredth of the picture, which a plain mean over pixels learns last.
+    """
+    mouth = points[:, :, 48:68]
+    low, high = mouth.amin(2), mouth.amax(2)
+    room = MOUTH_ROOM * (high - low).amax(-1, keepdim=True)
+    line = (torch.arange(side, device=points.device) + 0.5) * (2 / side) - 1
+    inside = (line >= (low - room)[..., None]) & (line <= (high + room)[..., None])
+    box = inside[..., 1, :, None] & inside[..., 0, None, :]
+    weights = 1 + (weight - 1) * box.float()
+    return (weights / weights.mean())[:, None]
 
 
 def perceptual(features: Features, drawn: Tensor, target: Tensor) -> Tensor:
@@ -73,13 +88,12 @@ def flow_matching(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted.float() - target.float()).square().mean()
 
 
-def contrastive(lips: Tensor, sounds: Tensor) -> dict[str, Tensor]:
-    """SyncNet's loss of unit vectors: lips (B, D) against sounds (B, 1 + N, D), the first of which belongs to them.
+def contrastive(lips: Tensor, sounds: Tensor) -> Tensor:
+    """InfoNCE of unit vectors (B, D), both ways: row i of `lips` belongs to row i of `sounds` and to no other.
 
-    What belongs together is pulled together, the rest is pushed at least MARGIN apart; both count half.
+    SyncNet's own loss, a pull and a push with a margin, learned nothing here: with few people a constant distance is
+    its first and last answer. What is compared with all others at once cannot be answered with a constant.
     """
-    distances = (lips[:, None] - sounds).square().sum(-1).clamp(min=1e-12).sqrt()
-    return {
-        "together": 0.5 * distances[:, 0].square().mean(),
-        "apart": 0.5 * F.relu(MARGIN - distances[:, 1:]).square().mean(),
-    }
+    scores = lips @ sounds.mT / TEMPERATURE
+    own = torch.arange(len(lips), device=lips.device)
+    return 0.5 * (F.cross_entropy(scores, own) + F.cross_entropy(scores.mT, own))

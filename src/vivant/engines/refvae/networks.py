@@ -31,6 +31,10 @@ class Networks(nn.Module):
         """VAE latents (B, Z, L, h, w) -> generator latents (B, L, Z, h, w)."""
         return ((latents.movedim(1, -1) - self.latent_mean) / self.latent_std).movedim(-1, 2)
 
+    def scaled(self, spread: Tensor) -> Tensor:
+        """Standard deviations (B, Z, L, h, w) of VAE latents -> those of generator latents (B, L, Z, h, w)."""
+        return (spread.movedim(1, -1) / self.latent_std).movedim(-1, 2)
+
     def decode(self, latents: Tensor, references: References | None, cache: TemporalCache | None) -> Tensor:
         """Generator latents (B, L, Z, h, w) -> video (B, 3, T, H, W) in [-1, 1]."""
         wide = latents.movedim(2, -1) * self.latent_std + self.latent_mean

@@ -2,7 +2,7 @@
 
 In this order, each from the export of the one before (`vivant train NAME --init FOLDER`), on the clips of
 `vivant studio talk`. At the paper's size: `full_vae_256x5`, `_256x17`, `_256x73`, `_512x17`, `_512x73`, `full_sync`,
-`full_generator`; small: `mini_vae_5`, `_17`, `_73`, `mini_sync`, `mini_generator`. None but `debug_*` has been run.
+`full_generator`, none of which has been run; small: `mini_vae_1`, `_5`, `_17`, `_73`, `mini_sync`, `mini_generator`.
 """
 
 from __future__ import annotations
@@ -177,9 +177,7 @@ def _sync(name: str, config: Config, num_images: int, batch_size: int) -> Recipe
         num_images=num_images,
         batch_size=batch_size,
         groups=(ParameterGroup(modules=("networks.audio", "face_encoder"), learning_rate=3e-4),),
-        num_workers=2,
-        precision="fp32",
-        extra={"size_px": config.image_size, "num_others": 3, "min_shift_frames": 3},
+        extra={"size_px": config.image_size, "moments_per_clip": 8, "min_shift_frames": 3},
     )
     return Recipe(train, config, SyncStage)
 
@@ -201,42 +199,53 @@ def full_generator() -> Recipe:
         ema_decay=0.999,
         num_workers=8,
         sharding="fsdp",
-        extra={"size_px": full().image_size, "max_references": 3},
+        extra={"max_references": 3, "num_crops": 2},
     )
     return Recipe(train, full(), GeneratorStage)
 
 
-def _mini_vae(num_frames: int, num_images: int, batch_size: int, rate: float) -> Recipe:
+def _mini_vae(
+    num_frames: int, num_images: int, batch_size: int, rate: float, max_references: int = 3
+) -> Recipe:
     train = TrainConfig(
         name=f"mini_vae_{num_frames}",
         num_images=num_images,
         batch_size=batch_size,
         groups=(ParameterGroup(modules=("networks.vae",), learning_rate=rate),),
         betas=(0.9, 0.99),
-        ema_decay=0.999,
-        num_workers=2,
-        extra={"size_px": mini().image_size, "num_frames": num_frames, "max_references": 3},
+        num_workers=1,
+        extra={
+            "size_px": mini().image_size,
+            "num_frames": num_frames,
+            "max_references": max_references,
+            "mouth_weight": 6.0,
+        },
     )
-    return Recipe(train, mini(), VaeStage, studio_features)
+    return Recipe(train, mini(), VaeStage)
+
+
+def mini_vae_1() -> Recipe:
+    """Before the schedule: single pictures at 128 px, five times as many different ones for the same work."""
+    return _mini_vae(1, 500_000, 8, 1e-3, max_references=1)
 
 
 def mini_vae_5() -> Recipe:
-    """The schedule's first step at 128 px."""
-    return _mini_vae(5, 2_000_000, 32, 4e-4)
+    """The schedule's first step."""
+    return _mini_vae(5, 200_000, 8, 5e-4)
 
 
 def mini_vae_17() -> Recipe:
     """Its second."""
-    return _mini_vae(17, 400_000, 16, 1e-4)
+    return _mini_vae(17, 40_000, 4, 2e-4)
 
 
 def mini_vae_73() -> Recipe:
     """Its third."""
-    return _mini_vae(73, 100_000, 8, 1e-4)
+    return _mini_vae(73, 10_000, 2, 1e-4)
 
 
 def mini_sync() -> Recipe:
-    """Audio tower of 0.7 M parameters, which the engine keeps; face tower of 10 M, for training and measuring only."""
+    """Audio tower of 0.7 M parameters, which the engine keeps; face tower of 3.1 M, for training and measuring only."""
     return _sync("mini_sync", mini(), 1_000_000, 64)
 
 
@@ -251,7 +260,7 @@ def mini_generator() -> Recipe:
         warmup_images=20_000,
         num_workers=2,
         sharding="replicate",
-        extra={"size_px": mini().image_size, "max_references": 3},
+        extra={"max_references": 3, "num_crops": 2},
     )
     return Recipe(train, mini(), GeneratorStage)
 
@@ -282,7 +291,7 @@ def debug_vae() -> Recipe:
 
 def debug_sync() -> Recipe:
     """For tests."""
-    return _debug(mini_sync(), 240, 8, 3e-3)
+    return _debug(mini_sync(), 960, 16, 1e-2)
 
 
 def debug_generator() -> Recipe:
@@ -300,6 +309,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         full_vae_512x73,
         full_sync,
         full_generator,
+        mini_vae_1,
         mini_vae_5,
         mini_vae_17,
         mini_vae_73,

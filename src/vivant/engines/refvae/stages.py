@@ -18,8 +18,15 @@ from vivant import checkpoint
 from vivant.diffusion.flow_match import logit_normal_times, noised, velocity
 from vivant.engines.refvae import losses
 from vivant.engines.refvae.config import Config
-from vivant.engines.refvae.config_vae import TIME_FACTOR
-from vivant.engines.refvae.data import Moments, MomentSettings, Windows, WindowSettings
+from vivant.engines.refvae.data import (
+    Moments,
+    MomentSettings,
+    Windows,
+    WindowSettings,
+    as_references,
+    as_video,
+)
+from vivant.engines.refvae.encoded import Cuts, CutSettings, EncodedClips
 from vivant.engines.refvae.losses import Features
 from vivant.engines.refvae.networks import Networks
 from vivant.engines.refvae.sync_expert import SyncExpert, face_tower
@@ -60,6 +67,10 @@ class RefVaeStage:
         features: Features | None = None,
     ):
         self.config, self.clips, self.settings, self.features = config, clips, settings, features
+        # A third faster on a CPU, where convolutions are narrow. FSDP takes plain layouts only.
+        for module in networks.vae.modules():
+            if isinstance(module, nn.Conv3d) and settings.sharding == "replicate":
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
         for part in networks.vae.modules():
             if isinstance(part, Chain):
                 part.recompute = bool(settings.extra.get("recompute", False))
@@ -98,22 +109,22 @@ class VaeStage(RefVaeStage):
             size_px=int(config.extra["size_px"]),
             batch_size=config.batch_size,
             seed=config.seed,
-            num_latents=(int(config.extra["num_frames"]) - 1) // TIME_FACTOR,
-            block_latents=1,
+            num_frames=int(config.extra["num_frames"]),
             max_references=int(config.extra["max_references"]),
-            from_start=0.0,
-            lead_frames=None,
         )
         return Windows(self.clips, settings, rank)
 
     def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        vae, video = self.networks.vae, _video(batch["frames"])
+        vae, video = self.networks.vae, as_video(batch["frames"])
         mean, log_variance = (part.float() for part in vae.encode(video))
         follow_scale(self.networks, mean.detach())
-        references = vae.encode_references(_references(batch["references"]))
+        references = vae.encode_references(as_references(batch["references"]))
         drawn = vae.decode(losses.sampled(mean, log_variance), references).float()
+        weights = losses.mouth_weights(
+            batch["points"], video.shape[-1], float(self.settings.extra.get("mouth_weight", 1.0))
+        )
         terms = {
-            "pixels": (drawn - video).abs().mean(),
+            "pixels": (weights * (drawn - video).abs()).mean(),
             "divergence": losses.KL_WEIGHT * losses.divergence(mean, log_variance),
         }
         if self.features is not None:
@@ -123,8 +134,8 @@ class VaeStage(RefVaeStage):
     @torch.no_grad()
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
         """A reference, each clip's last frame, and what came back."""
-        vae, video = _trained(network).networks.vae, _video(batch["frames"])
-        references = _references(batch["references"])
+        vae, video = _trained(network).networks.vae, as_video(batch["frames"])
+        references = as_references(batch["references"])
         drawn = vae.decode(vae.encode(video)[0], vae.encode_references(references)).float()
         rows = zip(references[:, 0], video[:, :, -1], drawn[:, :, -1], strict=True)
         return [torch.cat(row, 2) / 2 + 0.5 for row in rows]
@@ -141,7 +152,7 @@ def follow_scale(networks: Networks, mean: Tensor) -> None:
 
 
 class SyncStage(RefVaeStage):
-    """Audio tower and face tower: what belongs together, by SyncNet's contrastive loss.
+    """Audio tower and face tower: what belongs together, told from other moments of the same clip and from others.
 
     `export` holds the checkpoint with the new audio tower, and in `lipsync_expert/` both towers, which
     `vivant evaluate --weights sync-expert=.../lipsync_expert/model.safetensors` measures with.
@@ -155,7 +166,7 @@ class SyncStage(RefVaeStage):
             batch_size=config.batch_size,
             seed=config.seed,
             lead_frames=self.config.audio_lead_frames,
-            num_others=int(config.extra["num_others"]),
+            moments_per_clip=int(config.extra["moments_per_clip"]),
             min_shift_frames=int(config.extra["min_shift_frames"]),
         )
         return Moments(self.clips, settings, rank)
@@ -163,8 +174,7 @@ class SyncStage(RefVaeStage):
     def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         expert = _expert(self.network, self.config)
         lips = expert.embed_faces(batch["faces"].float() / 255).float()
-        sounds = expert.embed_sound(batch["sounds"].flatten(0, 1)).float()
-        return losses.contrastive(lips, sounds.unflatten(0, (len(lips), -1)))
+        return {"sync": losses.contrastive(lips, expert.embed_sound(batch["sounds"]).float())}
 
     def export(self, network: nn.Module, folder: Path) -> None:
         super().export(network, folder)
@@ -175,22 +185,32 @@ class SyncStage(RefVaeStage):
 class GeneratorStage(RefVaeStage):
     """Flow matching on whole windows: noisy blocks, each after its own, less noisy past (Algorithm 1)."""
 
+    def __init__(
+        self,
+        config: Config,
+        networks: Networks,
+        clips: Sequence[Path],
+        settings: TrainConfig,
+        features: Features | None = None,
+    ):
+        super().__init__(config, networks, clips, settings, features)
+        self.encoded = EncodedClips(config, clips, settings.seed)
+
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
-        settings = WindowSettings(
-            size_px=self.config.image_size,
+        settings = CutSettings(
             batch_size=config.batch_size,
             seed=config.seed,
             num_latents=self.config.generator.window_latents,
             block_latents=self.config.generator.block_latents,
             max_references=int(config.extra["max_references"]),
             from_start=FROM_START,
-            lead_frames=self.config.audio_lead_frames,
+            num_crops=int(config.extra["num_crops"]),
         )
-        return Windows(self.clips, settings, rank)
+        return Cuts(self.clips, settings, rank)
 
     def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        generator, starts = self.networks.generator, bool(batch["starts"])
-        latents, references, features = self.prepared(batch, starts)
+        generator, starts = self.networks.generator, not bool(batch["first"].any())
+        latents, references, features = self.encoded.batch(self.networks, batch)
         noise, count = torch.randn_like(latents), len(latents)
         times = logit_normal_times(count).to(latents.device)
         context_times = losses.context_times(count, latents.device)
@@ -206,24 +226,6 @@ class GeneratorStage(RefVaeStage):
             starts=starts,
         )
         return {"flow": losses.flow_matching(predicted, velocity(latents, noise))}
-
-    @torch.no_grad()
-    def prepared(self, batch: dict[str, Tensor], starts: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Standardised latents (B, L, Z, h, w) of clips and (B, M, Z, h, w) of references, and what frames hear.
-
-        Of clips, a draw from the posterior; of references its mean, as when an engine sees them. In windows that do not
-        start, the frame before them and its latent are left out.
-        """
-        networks, skipped = self.networks, int(not starts)
-        networks.audio.eval()
-        mean, log_variance = networks.vae.encode(_video(batch["frames"]))
-        latents = networks.standardised(losses.sampled(mean.float(), log_variance.float()))[:, skipped:]
-        pictures = _references(batch["references"])
-        seen, _ = networks.vae.encode(pictures.flatten(0, 1)[:, :, None])
-        references = networks.standardised(seen.float())[:, 0].unflatten(0, pictures.shape[:2])
-        sound = batch["sound"][:, skipped:]
-        features = networks.audio(sound.flatten(0, 1)).flatten(1).float()
-        return latents, references, features.unflatten(0, sound.shape[:2])
 
 
 def _expert(network: nn.Module, config: Config) -> SyncExpert:
@@ -242,13 +244,3 @@ def _expert(network: nn.Module, config: Config) -> SyncExpert:
 def _trained(network: nn.Module) -> TrainedNetworks:
     assert isinstance(network, TrainedNetworks)
     return network
-
-
-def _video(frames: Tensor) -> Tensor:
-    """(B, T, S, S, 3) uint8 -> (B, 3, T, S, S) in [-1, 1]."""
-    return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
-def _references(pictures: Tensor) -> Tensor:
-    """(B, M, S, S, 3) uint8 -> (B, M, 3, S, S) in [-1, 1]."""
-    return pictures.permute(0, 1, 4, 2, 3).float() / 127.5 - 1

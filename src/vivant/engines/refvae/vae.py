@@ -34,6 +34,8 @@ References = list[tuple[Tensor, Tensor]]
 
 MIN_LOG_VARIANCE, MAX_LOG_VARIANCE = -30.0, 20.0
 ROPE_BASE = 10000.0
+SAME_PLACE = 4.0
+"""Start of the biases of queries and keys to references; a neighbouring cell is looked at a tenth as much."""
 
 
 class Chain(nn.ModuleList):
@@ -151,6 +153,12 @@ class ReferenceBlock(nn.Module):
         )
         self.self_attention, self.cross_attention = Attention(config), Attention(config)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        # Turned by their places, equal vectors agree most where places do: references are first looked at where the
+        # frame is drawn. From scattered looks, 14,000 pictures taught a small network nothing about references.
+        nn.init.constant_(self.cross_attention.query.bias, SAME_PLACE)
+        nn.init.constant_(
+            self.cross_attention.key_value.bias[: config.num_heads * config.head_channels], SAME_PLACE
+        )
 
     def forward(self, x: Tensor, places: Tensor, references: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B', N, C) -> (B', N, C); references' keys and values already repeated to B'."""

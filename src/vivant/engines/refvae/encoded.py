@@ -1,0 +1,156 @@
+"""Clips as the generator learns from them: encoded once, whole, as a stream would be, and cut into windows of latents.
+
+VAE and audio tower rest while the generator learns, so what they make of a clip is made once and kept.
+Legend: B clips, T frames, L latents in time, M references, Z latent channels, h w cells, C audio features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vivant.engines.refvae.config import Config
+from vivant.engines.refvae.config_vae import TIME_FACTOR
+from vivant.engines.refvae.data import as_references, as_video, cropped, heard
+from vivant.engines.refvae.layers import TemporalCache
+from vivant.engines.refvae.networks import Networks
+from vivant.errors import InputError
+from vivant.studio.talking import count_frames, read_clip
+
+NUM_STILLS = 8
+"""Frames of a clip that are encoded as pictures, to be references."""
+PIECE_LATENTS = 4
+MAX_KEPT = 8192
+"""Clips whose latents stay in memory: at 512 px 2 MB each for 6 s, at 128 px a fifth of that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutSettings:
+    """How clips are cut."""
+
+    batch_size: int
+    seed: int
+    num_latents: int
+    """Of the longest window; shorter clips give shorter windows."""
+    block_latents: int
+    """Windows are whole blocks."""
+    max_references: int
+    """Each micro-batch has 1 to this many reference pictures, anywhere in the same clip."""
+    from_start: float
+    """Share of the micro-batches that begin with the clip, whose first frame's latent then counts."""
+    num_crops: int
+    """Ways in which each clip is cropped; every second one is a mirror image."""
+
+
+class Cuts(Dataset[dict[str, Tensor]]):
+    """Which parts of which clips: `clip`, `crop` and `first` latent (B,), `references` (B, M) and `length` L.
+
+    Item k is a whole micro-batch and a pure function of (seed, rank, k).
+    """
+
+    def __init__(self, paths: Sequence[Path], settings: CutSettings, rank: int = 0):
+        self.paths, self.settings, self.rank = paths, settings, rank
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, self.rank, index, 53])
+        clips = rng.integers(len(self.paths), size=settings.batch_size)
+        starts = bool(rng.random() < settings.from_start)
+        # In a clip the first latent is one frame's. Windows that do not start a stream leave it out.
+        totals = [(count_frames(self.paths[clip]) - 1) // TIME_FACTOR + 1 for clip in clips]
+        shortest = int(np.argmin(totals))
+        room = totals[shortest] - (not starts)
+        length = min(settings.num_latents, room) // settings.block_latents * settings.block_latents
+        if length < 1:
+            needed = 1 + TIME_FACTOR * settings.block_latents
+            path = self.paths[clips[shortest]]
+            raise InputError(f"{path} is too short: {needed} frames are needed; render longer clips.")
+        firsts = [0 if starts else int(rng.integers(1, total - length + 1)) for total in totals]
+        references = (settings.batch_size, int(rng.integers(1, settings.max_references + 1)))
+        return {
+            "clip": torch.from_numpy(clips),
+            "crop": torch.from_numpy(rng.integers(settings.num_crops, size=settings.batch_size)),
+            "first": torch.tensor(firsts),
+            "length": torch.tensor(length),
+            "references": torch.from_numpy(rng.integers(NUM_STILLS, size=references)),
+        }
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """What the generator's targets, references and sounds are made of."""
+
+    mean: Tensor
+    """(L, Z, h, w) of the posterior, standardised as the rest."""
+    spread: Tensor
+    """(L, Z, h, w), its standard deviation."""
+    stills: Tensor
+    """(NUM_STILLS, Z, h, w): some frames, each as a picture on its own."""
+    features: Tensor
+    """(T, C): what each frame hears."""
+
+
+class EncodedClips:
+    """All clips, each encoded when it is first asked for."""
+
+    def __init__(self, config: Config, paths: Sequence[Path], seed: int):
+        self.config, self.paths, self.seed = config, paths, seed
+        self._kept = lru_cache(MAX_KEPT)(self._encode)
+
+    def batch(self, networks: Networks, cuts: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents (B, L, Z, h, w), drawn from their posterior, references (B, M, Z, h, w) and features (B, T, C)."""
+        rows = zip(cuts["clip"].tolist(), cuts["crop"].tolist(), strict=True)
+        clips = [self._kept(networks, clip, crop) for clip, crop in rows]
+        length, firsts = int(cuts["length"]), cuts["first"].tolist()
+        places = [slice(first, first + length) for first in firsts]
+        mean = torch.stack([clip.mean[place] for clip, place in zip(clips, places, strict=True)])
+        spread = torch.stack([clip.spread[place] for clip, place in zip(clips, places, strict=True)])
+        references = torch.stack(
+            [clip.stills[picks] for clip, picks in zip(clips, cuts["references"].cpu(), strict=True)]
+        )
+        features = torch.stack(
+            [clip.features[_frames(place)] for clip, place in zip(clips, places, strict=True)]
+        )
+        device = networks.latent_mean.device
+        latents = mean + spread * torch.randn(mean.shape)
+        return latents.to(device), references.to(device), features.to(device)
+
+    @torch.no_grad()
+    def _encode(self, networks: Networks, clip: int, crop: int) -> EncodedClip:
+        talking = read_clip(self.paths[clip])
+        rng = np.random.default_rng([self.seed, clip, crop, 61])
+        frames, _ = cropped(talking, len(talking.frames) // 2, self.config.image_size, rng)
+        if crop % 2:
+            frames = frames.flip(2)
+        device, vae = networks.latent_mean.device, networks.vae
+        cache, means, spreads = TemporalCache(), [], []
+        stop = (len(frames) - 1) // TIME_FACTOR * TIME_FACTOR + 1
+        bounds = [0, *range(1 + TIME_FACTOR * PIECE_LATENTS, stop, TIME_FACTOR * PIECE_LATENTS), stop]
+        for first, last in pairwise(bounds):
+            mean, log_variance = vae.encode(as_video(frames[None, first:last].to(device)), cache)
+            means.append(networks.standardised(mean.float())[0])
+            spreads.append(networks.scaled(torch.exp(0.5 * log_variance.float()))[0])
+        picks = rng.integers(len(frames), size=NUM_STILLS)
+        stills, _ = vae.encode(as_references(frames[None, picks].to(device))[0][:, :, None])
+        networks.audio.eval()
+        features = networks.audio(heard(talking, self.config.audio_lead_frames).to(device))
+        return EncodedClip(
+            mean=torch.cat(means).cpu(),
+            spread=torch.cat(spreads).cpu(),
+            stills=networks.standardised(stills.float())[:, 0].cpu(),
+            features=features.flatten(1).float().cpu(),
+        )
+
+
+def _frames(latents: slice) -> slice:
+    """Video frames of latents: the first of a clip has one, each later one four."""
+    first, last = (max(0, TIME_FACTOR * (edge - 1) + 1) for edge in (latents.start, latents.stop))
+    return slice(first, last)
