@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# refvae-mini from nothing: talking clips, VAE on 5, 17 and 73 frames, lip-sync expert, generator. Run it again to go on.
-# Needs the identity network (vivant train face/identity). Usage: train_refvae.sh DATA_FOLDER RUN_FOLDER [IDENTITIES]
+# refvae-mini from nothing: talking clips, VAE on 1, 5, 17 and 73 frames, lip-sync expert, generator. Run it again to go on.
+# Usage: train_refvae.sh DATA_FOLDER RUN_FOLDER [IDENTITIES]
 set -euo pipefail
 data=$1
 runs=$2
 identities=${3:-1500}
 vivant studio talk "$data" --identities "0-$((identities - 1))" --size 192 --workers "$(nproc)"
 init=()
-for stage in vae_5 vae_17 vae_73 sync generator; do
+for stage in vae_1 vae_5 vae_17 vae_73 sync generator; do
     vivant train "refvae/mini_$stage" --data "$data" --out "$runs/$stage" --device cuda "${init[@]}"
     init=(--init "$runs/$stage/export")
 done

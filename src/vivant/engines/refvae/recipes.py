@@ -296,7 +296,7 @@ def debug_sync() -> Recipe:
 
 def debug_generator() -> Recipe:
     """For tests."""
-    return _debug(mini_generator(), 32, 2, 1e-2)
+    return _debug(mini_generator(), 80, 2, 1e-2)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {

@@ -17,6 +17,7 @@ from vivant.evaluation.judges.perceptual import Lpips, load_lpips
 from vivant.evaluation.judges.scripted import Scripted, load_scripted
 from vivant.evaluation.judges.syncnet import SyncNet, load_syncnet
 from vivant.face.identity import IdentityNetwork, load_identity
+from vivant.store import embedded_weights
 
 FACE_PX = 224
 """Side of the face crops that scripts see."""
@@ -30,12 +31,12 @@ NAMES = MappingProxyType(
         "lpips-vgg-heads": "heads of lpips 0.1 (vgg.pth)",
         "inception": "pytorch-fid's pt_inception-2015-12-05-6726825d.pth",
         "arcface": "an IR-ResNet of insightface's arcface_torch (backbone.pth)",
-        "identity": "our own embedding (`vivant train face/identity`)",
+        "identity": "an embedding of our own (`vivant train face/identity`); without it, the embedded one",
         "coefficients": "TorchScript: faces (B, 3, 224, 224) in [0, 1] -> expression (B, E), pose (B, P), as SMIRK's",
         "gaze": "TorchScript: faces (B, 3, 224, 224) in [0, 1] -> eye directions (B, 3)",
         "clips": "TorchScript: clips (B, 3, 25, 224, 224) in [-1, 1] -> features (B, D), such as I3D's",
         "syncnet": "syncnet_v2.model",
-        "sync-expert": "the lip-sync expert of Wav2Lip, or one of ours of the same form",
+        "sync-expert": "the lip-sync expert of Wav2Lip, or one of ours; without it, the embedded one",
     }
 )
 
@@ -108,7 +109,7 @@ def load_judges(weights: Mapping[str, Path]) -> Judges:
         gaze=script("gaze", face, [3]),
         clips=script("clips", clip, [None]),
         syncnet=load_syncnet(weights["syncnet"]) if "syncnet" in weights else None,
-        sync_expert=_sync_expert(weights["sync-expert"]) if "sync-expert" in weights else None,
+        sync_expert=_given_or_embedded_expert(weights.get("sync-expert")),
         fingerprints={name: sha256_of(path)[:12] for name, path in sorted(weights.items())},
     )
 
@@ -120,6 +121,13 @@ def _identity(path: Path | None) -> IdentityNetwork | None:
         return load_identity()
     except CheckpointError:  # trained by us and shipped, or not
         return None
+
+
+def _given_or_embedded_expert(path: Path | None) -> SyncExpert | None:
+    embedded = embedded_weights("lipsync-expert") / "model.safetensors"
+    if path is None and not embedded.is_file():
+        return None
+    return _sync_expert(path or embedded)
 
 
 def _sync_expert(path: Path) -> SyncExpert:
