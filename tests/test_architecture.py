@@ -57,6 +57,7 @@ LEVEL = {package: level for level, rung in enumerate(RUNGS) for package in rung}
 # Rooms of a family that belong to training; inference code never imports them.
 TRAINING_ROOMS = (
     "losses",
+    "encoded",
     "recipes",
     "recipes_stage2",
     "stages",

@@ -91,12 +91,13 @@ def chain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
 
 
 def error_of(init: Path, data: Path) -> float:
-    """The generator's loss on one batch and one draw of noise."""
+    """The generator's loss on eight batches, each with one draw of noise."""
     recipe = RECIPES["debug_generator"]()
     stage = recipe.build(find_clips(data), np.zeros((1, SIZE, SIZE, 3), np.uint8), init)
     torch.manual_seed(5)
     with torch.no_grad():
-        return float(stage.losses(stage.dataset(recipe.train, 0, 1)[1000], 0.0)["flow"])
+        cuts = stage.dataset(recipe.train, 0, 1)
+        return sum(float(stage.losses(cuts[1000 + index], 0.0)["flow"]) for index in range(8)) / 8
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -114,7 +115,7 @@ def test_each_stage_learns_its_own_part(chain: dict[str, tuple[Path, list[dict]]
     constant = math.log(RECIPES["debug_sync"]().train.batch_size)
     assert chain["debug_sync"][1][-1]["loss"] < 0.9 * constant, "better than any constant answer"
     vae, sync, generator = (folder for folder, _ in chain.values())
-    assert error_of(generator / "export", data) < 0.9 * error_of(sync / "export", data)
+    assert error_of(generator / "export", data) < 0.95 * error_of(sync / "export", data)
     assert changed(vae, sync) == {"audio"}
     assert changed(sync, generator) == {"generator"}
     spread = weights(vae)["latent_std"]
