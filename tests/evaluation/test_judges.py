@@ -84,7 +84,7 @@ def test_lpips_is_that_of_its_package(
     parts = judges.lpips_alex or judges.lpips_vgg
     assert parts is not None
     assert torch.equal(parts(frames, truth), found)
-    assert judges.names - {"identity"} == {f"lpips-{kind}"}
+    assert judges.names - {"identity", "sync-expert"} == {f"lpips-{kind}"}
     with pytest.raises(CheckpointError, match="trunk of LPIPS only"):
         load_lpips(kind, tmp_path / "trunk.safetensors")
 
@@ -196,3 +196,17 @@ def test_weights_are_named_once_and_exist(tmp_path: Path) -> None:
         parse_weights([f"gaze={file}"] * 2)
     with pytest.raises(InputError, match="needs the trunk"):
         load_judges({"lpips-alex-heads": file})
+
+
+def test_our_own_judges_are_embedded() -> None:
+    """Measured in their model cards; here: they load by themselves, and a given file replaces them."""
+    own = load_judges({})
+    assert own.names == {"identity", "sync-expert"}
+    assert own.identity is not None
+    assert own.sync_expert is not None
+    generator = torch.Generator().manual_seed(0)
+    vectors = own.identity(torch.rand(2, 3, 96, 96, generator=generator))
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+    lips = own.sync_expert.embed_faces(torch.rand(2, 15, 48, 96, generator=generator))
+    sound = own.sync_expert.embed_sound(4 * torch.rand(2, 1, 80, 16, generator=generator))
+    assert lips.shape == sound.shape == (2, 256)
