@@ -105,32 +105,39 @@ def test_what_stops_a_cast_leaves_no_half_film(engine: Any, settings: dict[str, 
     assert sorted(file.name for file in tmp_path.iterdir()) == ["clip.mp4", "face.png"]
 
 
-def test_pictures_reach_a_streaming_server() -> None:
+def test_pictures_and_their_sound_reach_a_streaming_server() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"rtmp://127.0.0.1:{probe.getsockname()[1]}/live/key"
     got: list[tuple[int, int]] = []
+    loud: list[float] = []
 
     def listen() -> None:
         options = {"listen": "1", "timeout": "60"}
         with av.open(address, options=options) as container, suppress(av.FFmpegError):  # the sender hangs up
-            for frame in container.decode(video=0):
-                got.append((frame.width, frame.height))
+            for frame in container.decode(*container.streams):
+                if isinstance(frame, av.VideoFrame):
+                    got.append((frame.width, frame.height))
+                elif np.abs(frame.to_ndarray()).max() > 0.2:
+                    loud.append(frame.time)
 
     server = threading.Thread(target=listen, daemon=True)
     server.start()
     for _ in range(200):  # until somebody listens
         try:
-            sender = Broadcast(address, (64, 48), 25.0)
+            sender = Broadcast(address, (64, 48), 25.0, sample_rate_hz=16_000)
             break
         except InputError:
             threading.Event().wait(0.1)
     with sender:
         for index in range(10):
+            sender.sound(np.full(640, 0.5 * (index == 5), np.float32))
             sender.write(noise(index)[:48], index / 25)
         sender.write(noise(1, 80), 0.1)  # another size, and a time that does not grow
     server.join(60)
     assert got == [(64, 48)] * 11
+    assert loud
+    assert abs(loud[0] - 5 / 25) < 0.03  # in step with the sixth picture, to a packet of AAC
 
 
 def test_nobody_listens() -> None:
