@@ -18,7 +18,8 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 import vivant
-from vivant.errors import VivantError
+from vivant import records
+from vivant.errors import SetupError, VivantError
 from vivant.store import store_folder
 from vivant.web import protocol
 from vivant.web.gate import Gate
@@ -26,8 +27,8 @@ from vivant.web.house import House, Workshop
 from vivant.web.job_routes import add_jobs
 from vivant.web.jobs import NotNowError, UnknownJobError
 from vivant.web.metrics import Metrics
-from vivant.web.offers import Offers
-from vivant.web.routes import FILE_BODY, counted, errors, owner
+from vivant.web.offers import Offers, UnknownPresetError
+from vivant.web.routes import FILE_BODY, answer_wrong_method, counted, errors, made, owner
 from vivant.web.runner import Runner, Supplies
 from vivant.web.settings import Serving
 from vivant.web.uploads import TooLargeError, UnknownUploadError, Uploads
@@ -99,9 +100,11 @@ def build(serving: Serving) -> tuple[ASGIApp, House]:
         version=vivant.__version__,
         docs_url=None,  # both would load scripts from elsewhere
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=_lifespan(house),
     )
     app.exception_handler(VivantError)(_answer_error)
+    app.exception_handler(405)(answer_wrong_method)
     _add_open_routes(app, house)
     _add_portraits(app, house)
     add_jobs(app, house)
@@ -141,7 +144,14 @@ async def _sweep(house: House) -> None:
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:
-    statuses = {UnknownUploadError: 404, UnknownJobError: 404, TooLargeError: 413, NotNowError: 409}
+    statuses = {
+        UnknownUploadError: 404,
+        UnknownJobError: 404,
+        UnknownPresetError: 404,
+        TooLargeError: 413,
+        NotNowError: 409,
+        SetupError: 503,
+    }
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 422)
     return JSONResponse({"detail": str(error)}, status)
 
@@ -171,7 +181,10 @@ def _add_open_routes(app: FastAPI, house: House) -> None:
             protocol=protocol.VERSION,
             presets=[
                 PresetOffered(
-                    name=offer.name, licence=offer.licence, has_voice=offer.has_voice, options=offer.options
+                    name=offer.name,
+                    licence=offer.licence,
+                    has_voice=offer.has_voice,
+                    options=records.to_data(offer.options),
                 )
                 for offer in house.workshop.offers
             ],
@@ -186,7 +199,12 @@ def _add_open_routes(app: FastAPI, house: House) -> None:
 
 
 def _add_portraits(app: FastAPI, house: House) -> None:
-    @app.post("/v1/portraits", status_code=201, responses=errors(413, 422), openapi_extra=FILE_BODY)
+    @app.post(
+        "/v1/portraits",
+        status_code=201,
+        responses=errors(413, 422, 503) | made("delete_portrait"),
+        openapi_extra=FILE_BODY,
+    )
     async def add_portrait(request: Request) -> PortraitMade:
         """Upload a picture (the body is the file); its faces are numbered."""
         upload = await counted(house, house.uploads.receive(owner(request), "picture", request.stream()))

@@ -11,9 +11,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from vivant.web.house import House
+from vivant.web.house import House, changed_options
 from vivant.web.jobs import Job, NotNowError, State
-from vivant.web.routes import FILE_BODY, counted, errors, owner
+from vivant.web.routes import FILE_BODY, counted, errors, made, owner
 
 EVENT_SECONDS = 0.3
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{22}$")]
@@ -81,29 +81,34 @@ def _add_clips(app: FastAPI, house: House) -> None:
     async def add_clip(request: Request) -> ClipMade:
         """Upload a driving clip or speech (the body is the file)."""
         upload = await counted(house, house.uploads.receive(owner(request), "clip", request.stream()))
-        made = ClipMade(id=upload.id, **upload.info)
-        if made.seconds is not None:
-            made.num_frames = round(made.seconds * (made.frame_rate or 25))
+        clip = ClipMade(id=upload.id, **upload.info)
+        if clip.seconds is not None:
+            clip.num_frames = round(clip.seconds * (clip.frame_rate or 25))
             speeds = house.runner.frames_per_second
-            made.seconds_estimates = {name: made.num_frames / speed for name, speed in speeds.items()}
-        return made
+            clip.seconds_estimates = {name: clip.num_frames / speed for name, speed in speeds.items()}
+        return clip
 
 
 def _add_orders(app: FastAPI, house: House) -> None:
     runner = house.runner
 
-    @app.post("/v1/jobs", status_code=201, responses=errors(400, 404, 409, 422))
+    @app.post(
+        "/v1/jobs",
+        status_code=201,
+        responses=errors(400, 404, 409, 422)
+        | made("get_job", "watch_job", "cancel_job", "retry_job", "get_result"),
+    )
     async def add_job(request: Request, order: Order) -> JobNow:
-        """Order a render job."""
+        """Order a render job. `options` are those of the preset, see GET /v1/server."""
         house.uploads.get(owner(request), order.portrait, "picture")
         clip, _ = house.uploads.get(owner(request), order.clip, "clip")
         offer = house.workshop.offers.named(order.preset)
         if clip.info["kind"] == "sound" and not offer.has_voice:
             raise NotNowError(f"{offer.name} has no voice; drive with a video")
+        changed_options(offer.options, order.options)  # so that nobody waits in a queue for a refusal
         # By name: a server that begins again with another default still makes what was ordered.
         named = order.model_dump() | {"preset": offer.name}
-        made = runner.store.add(owner(request), named, house.serving.max_user_jobs)
-        return _now(made)
+        return _now(runner.store.add(owner(request), named, house.serving.max_user_jobs))
 
     @app.post("/v1/jobs/{name}/cancel", responses=errors(404, 409))
     async def cancel_job(request: Request, name: str) -> JobNow:

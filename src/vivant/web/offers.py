@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vivant import records
 from vivant.checkpoint import read_config
 from vivant.engines import engine_class
 from vivant.errors import InputError
 from vivant.presets import PRESETS, find_checkpoint
+
+
+class UnknownPresetError(InputError):
+    """The server does not offer that preset."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Offer:
     licence: str | None
     """None: that of weights of one's own."""
     has_voice: bool
-    options: dict[str, Any]
-    """The family's options with their defaults."""
+    options: Any
+    """The family's Options with their defaults."""
 
 
 class Offers:
@@ -47,11 +50,11 @@ class Offers:
         return next(iter(self._offers.values()))
 
     def named(self, name: str | None) -> Offer:
-        """None: the default. Raises InputError where there is no such offer."""
+        """None: the default. Raises UnknownPresetError."""
         if name is None:
             return self.default
         if name not in self._offers:
-            raise InputError(f"this server offers {', '.join(self._offers)}, not {name}")
+            raise UnknownPresetError(f"this server offers {', '.join(self._offers)}, not {name}")
         return self._offers[name]
 
 
@@ -63,5 +66,5 @@ def _offer(given: str) -> Offer:
         given=given,
         licence=preset.licence if preset is not None else None,
         has_voice=preset is not None and preset.voice is not None,
-        options=records.to_data(engine_class(family).options_type()),
+        options=engine_class(family).options_type(),
     )

@@ -6,7 +6,9 @@ from collections.abc import Awaitable
 from typing import Any
 
 from fastapi import Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.routing import Match
 
 from vivant.errors import VivantError
 from vivant.web.house import House
@@ -38,6 +40,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         409: "Not now.",
         413: "Too large.",
         422: "Cannot be used.",
+        503: "Something is not installed on the server.",
     }
     return {status: {"description": texts[status], "model": Detail} for status in statuses}
 
@@ -45,10 +48,30 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 FILE_BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+        },
     }
 }
 """For OpenAPI: the body is the file itself."""
+
+
+def made(*operations: str) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: the id of what was made here is what those operations call `name`."""
+    name = {"name": "$response.body#/id"}
+    return {
+        201: {
+            "links": {operation: {"operationId": operation, "parameters": name} for operation in operations}
+        }
+    }
+
+
+async def answer_wrong_method(request: Request, error: Exception) -> JSONResponse:
+    """405 with the methods of all routes of that path; by itself the first of them tells only its own."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in routes for method in getattr(route, "methods", None) or ()}
+    allowed = {"allow": ", ".join(sorted(methods))}
+    return JSONResponse({"detail": "Method Not Allowed"}, 405, headers=allowed)
 
 
 class Detail(BaseModel):
