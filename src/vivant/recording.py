@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -149,7 +150,7 @@ def _make(
                     f"no frame was written to {recording.target}; check that the input has frames."
                 )
         manifest = {"created": datetime.now(UTC).isoformat(timespec="seconds"), **job}
-        manifest["marks"] = marks.describe(recording.target)
+        manifest["marks"] = marks.describe()
         manifest |= {"output": _described(recording, checked, outputs), "num_resumed": before.num_resumed}
         manifest |= describe_run(animation.report, clock.seconds)
         timing = animation.report.engine
@@ -163,11 +164,12 @@ def _make(
 
 
 def _sign(parts: Parts, move: Move, marks: JobMarks) -> None:
-    """The finished file with its content credentials in its place."""
+    """The finished file, or each picture of a folder, with its content credentials in its place."""
     finished = parts.folder / move.part
-    signed = finished.with_name(f"signed-{move.part}")
-    if not finished.is_dir() and marks.sign(finished, signed):
-        parts.put(move.part, lambda path: os.replace(signed, path))
+    for file in sorted(finished.iterdir()) if finished.is_dir() else [finished]:
+        signed = parts.folder / f"signed-{file.name}"
+        if marks.sign(file, signed):
+            parts.put(str(file.relative_to(parts.folder)), partial(os.replace, signed))
 
 
 class _Clock:

@@ -25,7 +25,7 @@ from vivant.keyframes import Keyframes, read_keyframes
 from vivant.media.image import check_image_suffix, read_image, write_image
 from vivant.media.reader import read_clip
 from vivant.media.resample import choose_frame_rate, tidy_rate
-from vivant.media.sequence import SEQUENCE_SUFFIXES
+from vivant.media.sequence import SEQUENCE_SUFFIXES, sequence_files
 from vivant.media.staging import StagedFile, check_target_file, output_errors
 from vivant.media.types import Clip
 from vivant.media.writer import DEFAULT_CRF, open_writer
@@ -96,7 +96,7 @@ def retouch(
 
         began = perf_counter()
         job = {
-            **describe({"source": settings.source}, settings.preset, engine, None),
+            **describe(settings.inputs, settings.preset, engine, None),
             "controls": asdict(controls),
             "keyframes": None if plan.keyframes is None else asdict(plan.keyframes),
             "seed": 0,  # nothing is random
@@ -108,7 +108,7 @@ def retouch(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             **job,
             "settings": _described(settings),
-            "marks": marks.describe(plan.target),
+            "marks": marks.describe(),
             **made,
             "timing": {"total_seconds": round(perf_counter() - began, 3)},
         }
@@ -237,13 +237,14 @@ def _of_video(
 
 
 def _sign(target: Path, marks: JobMarks) -> None:
-    """The finished file with its content credentials in its place, where there are any."""
-    signed = StagedFile(target, overwrite=True)
-    try:
-        if target.is_file() and marks.sign(target, signed.temporary):
-            signed.commit()
-    finally:
-        signed.discard()
+    """The finished file, or each picture of a sequence, with its content credentials in its place."""
+    for file in [target] if target.is_file() else sequence_files(target):
+        signed = StagedFile(file, overwrite=True)
+        try:
+            if marks.sign(file, signed.temporary):
+                signed.commit()
+        finally:
+            signed.discard()
 
 
 def _manifest_path(target: Path) -> Path:

@@ -187,6 +187,11 @@ class Retouch:
     allow_truncated: bool = False
     """Use what can be read of a damaged video."""
 
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Everything whose pixels are used, by what it is for."""
+        return {"source": self.source}
+
     def target(self, *, over_time: bool) -> Path:
         """Where the output goes: as named, or SOURCE--edited in the folder named or the current one."""
         name = f"{self.source.stem}--edited{'.mp4' if over_time else '.png'}"

@@ -14,6 +14,7 @@ from PIL import Image
 
 import vivant
 from vivant.engines.liveportrait.config import Options
+from vivant.marks.credentials import read
 from vivant.media.reader import VideoReader
 from vivant.records import to_data
 from vivant.settings import Recording
@@ -191,6 +192,9 @@ def test_pictures_in_pictures_out(run: Run, here: Path, face: np.ndarray, media:
         "made.json", "made/000.png", "made/001.png", "made/002.png"
     ]  # fmt: skip
     assert json.loads((here / "made.json").read_text())["inputs"]["driving"]["num_files"] == 3
+    told = [read(here / f"made/00{index}.png") for index in range(3)]
+    assert {one.state for one in told} == {"untrusted"}, "each picture is signed"
+    assert [one.role for one in told[0].ingredients] == ["source", "driving"]
 
 
 def test_a_picture_makes_a_picture(run: Run, here: Path, face: np.ndarray, media: Path, tiny: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vivant.marks.credentials import read
+from vivant.media.hashing import file_sha256
 from vivant.media.reader import read_clip
 
 from .lines import Run, left_in
@@ -39,6 +41,15 @@ def test_edits_are_marked_and_only_they(run: Run, media: Path, tiny: Path, here:
     assert told[1]["watermark"] == "removed by --no-watermark"
     assert 0 < np.abs(marked - bare).max() < 20
     assert (bare != source).any(-1).mean() < 0.5, "what is not edited keeps its bytes"
+    assert (
+        run("edit", "-s", here / "marked.png", "--preset", tiny, "--smile", "1", "-o", "again.jpg").code == 0
+    )
+    said = run("verify", here / "again.jpg").out
+    assert "credentials: intact" in said
+    assert (
+        f"made from: source, sha256 {file_sha256(here / 'marked.png')}; its own credentials: intact" in said
+    )
+    assert "consent: Ada agreed" in run("verify", here / "marked.png").out
 
 
 def test_keyframes_become_a_video(run: Run, media: Path, tiny: Path, here: Path) -> None:
@@ -52,6 +63,7 @@ def test_keyframes_become_a_video(run: Run, media: Path, tiny: Path, here: Path)
     source = np.asarray(Image.open(media / "face.png"))
     same = [np.array_equal(np.asarray(Image.open(p)), source) for p in sorted((here / "frames").iterdir())]
     assert same == [True, False, False, False, True], "where nothing is asked for, the picture itself"
+    assert {read(path).state for path in (here / "frames").iterdir()} == {"untrusted"}, "each is signed"
     assert run(*line, "--preview", "0.2", "-o", "preview.png").code == 0
     assert np.array_equal(*(np.asarray(Image.open(here / n)) for n in ("preview.png", "frames/002.png"))), (
         "a preview is a frame of the video"

@@ -36,6 +36,9 @@ def verify(
     for name in ("preset", "weights_sha256", "created", "consent"):
         if said.statement is not None and said.statement.get(name) is not None:
             typer.echo(f"    {name}: {said.statement[name]}")
+    for one in said.ingredients:
+        own = WORDS[one.state].format(issuer=one.issuer, problem="see the file itself")
+        typer.echo(f"    made from: {one.role}, sha256 {one.sha256}; its own credentials: {own}")
     found = "none found"
     if mark.is_marked:
         payload = "its payload cannot be read" if mark.payload is None else f"payload {mark.payload:08x}"

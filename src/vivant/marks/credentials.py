@@ -1,7 +1,7 @@
 """Content credentials (C2PA): a signed statement inside the file of what made it. Needs the extra `marks`.
 
 By default the certificate is made here, on the user's machine, and nobody vouches for it: readers say "valid, issuer
-not trusted". A certificate that somebody vouches for can be given instead. Only MP4, MOV, PNG and JPEG are signed.
+not trusted". A certificate that somebody vouches for can be given instead. MP4, MOV, PNG, JPEG and WebP are signed.
 """
 
 from __future__ import annotations
@@ -16,21 +16,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vivant.errors import InputError
+from vivant.marks.ingredients import (
+    UNTRUSTED,
+    Ingredient,
+    IngredientTold,
+    State,
+    add_signed,
+    told,
+    without_credentials,
+)
 from vivant.media.staging import output_errors
 from vivant.store import store_folder
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-SIGNED_SUFFIXES = (".mp4", ".m4v", ".mov", ".png", ".jpg", ".jpeg")
+SIGNED_SUFFIXES = (".mp4", ".m4v", ".mov", ".png", ".jpg", ".jpeg", ".webp")
 STATEMENT = "org.vivant.made"
 """Label of our own assertion."""
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC: made by a trained model, with parts of a captured picture."""
 _YEARS = 10
 _ORGANIZATION = "vivant (self-made certificate)"
-
-State = Literal["valid", "untrusted", "tampered", "absent", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class Credentials:
     statement: Mapping[str, Any] | None = None
     """Our own assertion, where vivant made it."""
     problem: str | None = None
+    ingredients: tuple[IngredientTold, ...] = ()
+    """What it was made of."""
 
 
 def is_available() -> bool:
@@ -60,7 +69,13 @@ def is_available() -> bool:
     return find_spec("c2pa") is not None and find_spec("cryptography") is not None
 
 
-def sign(source: Path, signed: Path, statement: Mapping[str, Any], certificate: Certificate) -> None:
+def sign(
+    source: Path,
+    signed: Path,
+    statement: Mapping[str, Any],
+    certificate: Certificate,
+    ingredients: tuple[Ingredient, ...] = (),
+) -> None:
     """Write `source` as `signed`, with the statement inside. Raises InputError where the certificate is no good."""
     import c2pa
 
@@ -68,8 +83,11 @@ def sign(source: Path, signed: Path, statement: Mapping[str, Any], certificate: 
         c2pa.C2paSigningAlg.ED25519 if certificate.algorithm == "ed25519" else c2pa.C2paSigningAlg.ES256
     )
     info = c2pa.C2paSignerInfo(algorithm, certificate.chain, certificate.key, None)
+    definition = _manifest(statement) | {"ingredients": without_credentials(ingredients)}
+    context = c2pa.Context(c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}}))
     try:
-        with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(_manifest(statement))) as builder:
+        with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(definition), context) as builder:
+            add_signed(builder, ingredients)
             builder.sign_file(source, signed, signer)
     except c2pa.C2paError as error:
         raise InputError(
@@ -86,7 +104,7 @@ def read(path: Path) -> Credentials:
 
     try:
         with c2pa.Reader(path) as reader:
-            told, state = json.loads(reader.json()), str(reader.get_validation_state())
+            store, state = json.loads(reader.json()), str(reader.get_validation_state())
     except c2pa.C2paError as error:
         text = str(error)
         return (
@@ -94,14 +112,19 @@ def read(path: Path) -> Credentials:
             if "ManifestNotFound" in text or "no JUMBF" in text
             else Credentials("unreadable", problem=text)
         )
-    active = told["manifests"][told["active_manifest"]]
+    active = store["manifests"][store["active_manifest"]]
     statement = next((a["data"] for a in active.get("assertions", ()) if a["label"] == STATEMENT), None)
-    problems = [status["code"] for status in told.get("validation_status", ())]
-    wrong = [code for code in problems if code != "signingCredential.untrusted"]
+    problems = [status["code"] for status in store.get("validation_status", ())]
+    wrong = [code for code in problems if code != UNTRUSTED]
     issuer = active.get("signature_info", {}).get("issuer")
     if state.lower() == "invalid" or wrong:
-        return Credentials("tampered", issuer, statement, ", ".join(wrong) or None)
-    return Credentials("untrusted" if problems else "valid", issuer, statement)
+        return Credentials("tampered", issuer, statement, ", ".join(wrong) or None, told(store))
+    return Credentials("untrusted" if problems else "valid", issuer, statement, ingredients=told(store))
+
+
+def is_signed(path: Path) -> bool:
+    """Whether the file says something of itself, intact or not."""
+    return path.is_file() and read(path).state in ("valid", "untrusted", "tampered")
 
 
 def own_certificate() -> Certificate:

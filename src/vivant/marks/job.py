@@ -20,16 +20,21 @@ from vivant.marks.credentials import (
     SIGNED_SUFFIXES,
     Certificate,
     is_available,
+    is_signed,
     load_certificate,
     own_certificate,
     sign,
 )
+from vivant.marks.ingredients import Ingredient
 from vivant.marks.label import Label
 from vivant.marks.watermark import Marker
 
 
 class Marking(Protocol):
     """What a recording says of its marks; see `vivant.settings.Recording`."""
+
+    @property
+    def inputs(self) -> Mapping[str, Path]: ...
 
     @property
     def watermark(self) -> bool: ...
@@ -61,13 +66,11 @@ class JobMarks:
             image = self._label.draw(image)
         return image if self._marker is None else self._marker.mark(image)
 
-    def describe(self, output: Path) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """For the manifest."""
         signed = "absent: install 'vivant[marks]'"
         if not self._wanted.credentials:
             signed = "removed by --no-credentials"
-        elif output.suffix.lower() not in SIGNED_SUFFIXES:
-            signed = "absent: not for picture sequences"
         elif self._certificate is not None:
             signed = "own certificate" if self._wanted.certificate is not None else "self-made certificate"
         return {
@@ -81,8 +84,16 @@ class JobMarks:
         """Write the finished file with its credentials as `signed`; False where there are none to write."""
         if self._certificate is None or source.suffix.lower() not in SIGNED_SUFFIXES:
             return False
-        sign(source, signed, self._statement(), self._certificate)
+        sign(source, signed, self._statement(), self._certificate, self._ingredients())
         return True
+
+    def _ingredients(self) -> tuple[Ingredient, ...]:
+        hashes = {role: told["sha256"] for role, told in self._job["inputs"].items()}
+        files = self._wanted.inputs
+        return tuple(
+            Ingredient(role, sha256, files[role] if is_signed(files[role]) else None)
+            for role, sha256 in hashes.items()
+        )
 
     def _statement(self) -> dict[str, Any]:
         job = self._job
