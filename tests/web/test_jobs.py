@@ -147,14 +147,17 @@ def test_a_job_goes_through_the_whole_server(
 
 
 def _through_the_whole_server(client: TestClient, clip: bytes, tmp_path: Path) -> None:
-    job = ordered(client, clip, preset="other")
-    assert client.get(f"/v1/jobs/{job['id']}/result").status_code == 409
+    job = ordered(client, clip, preset="other", compare=True)
+    for kind in ("result", "comparison"):
+        assert client.get(f"/v1/jobs/{job['id']}/{kind}").status_code == 409
     last = finished(client, job["id"])
     assert (last["state"], last["done"], last["total"], last["error"]) == ("done", 6, 6, None)
     answer = client.get(f"/v1/jobs/{job['id']}/result")
     assert answer.headers["content-type"] == "video/mp4"
     (tmp_path / "result.mp4").write_bytes(answer.content)
     assert len(list(read_clip(tmp_path / "result.mp4"))) == 6
+    (tmp_path / "compared.mp4").write_bytes(client.get(f"/v1/jobs/{job['id']}/comparison").content)
+    assert read_clip(tmp_path / "compared.mp4").width == 3 * read_clip(tmp_path / "result.mp4").width
     assert 'vivant_jobs{state="done"} 1' in client.get("/metrics").text
 
 

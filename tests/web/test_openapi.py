@@ -79,8 +79,8 @@ def test_the_server_does_what_its_openapi_says(api: str, tmp_path: Path) -> None
         check=False,
     )
     assert ended.returncode == 0, ended.stdout
-    assert "Tested: 13" in ended.stdout
-    links = re.search(r"(\d+) covered / 6 selected / 6 total", ended.stdout)
+    assert "Tested: 14" in ended.stdout
+    links = re.search(r"(\d+) covered / 7 selected / 7 total", ended.stdout)
     assert links is not None, ended.stdout
     assert int(links[1]) >= 3
 

@@ -102,6 +102,8 @@ def test_a_camera_drives_a_portrait_on_the_page(
     page.set_input_files("#picture", tmp_path / "face.png")
     page.wait_for_selector("#start:enabled")
     assert page.is_hidden("#trouble")
+    assert page.inner_text("#hint") == "Press Start"
+    assert page.evaluate("document.getElementById('screen').width") == 400, "the portrait as it is"
     assert page.locator("#thumb button").count() == 1
 
     page.focus("#start")

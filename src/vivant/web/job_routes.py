@@ -67,6 +67,8 @@ class JobNow(BaseModel):
     error: str | None
     created: float
     """Seconds since 1970."""
+    compare: bool
+    """Whether there is, or will be, a comparison too."""
 
 
 def add_jobs(app: FastAPI, house: House) -> None:
@@ -96,7 +98,7 @@ def _add_orders(app: FastAPI, house: House) -> None:
         "/v1/jobs",
         status_code=201,
         responses=errors(400, 404, 409, 422)
-        | made("get_job", "watch_job", "cancel_job", "retry_job", "get_result"),
+        | made("get_job", "watch_job", "cancel_job", "retry_job", "get_result", "get_comparison"),
     )
     async def add_job(request: Request, order: Order) -> JobNow:
         """Order a render job. `options` are those of the preset, see GET /v1/server."""
@@ -152,6 +154,18 @@ def _add_watching(app: FastAPI, house: House) -> None:
             raise NotNowError(f"the job is {job.state}; there is no result")
         return FileResponse(house.runner.result(job), media_type="video/mp4", filename="vivant.mp4")
 
+    @app.get("/v1/jobs/{name}/comparison", responses=errors(404, 409), response_class=FileResponse)
+    async def get_comparison(request: Request, name: str) -> Response:
+        """Of a job that is done and was to compare: driving clip, portrait and result side by side."""
+        job = store.get(owner(request), name)
+        if job.state != "done":
+            raise NotNowError(f"the job is {job.state}; there is no comparison")
+        if not job.ordered.get("compare"):
+            raise NotNowError("the order did not ask to compare; there is no comparison")
+        return FileResponse(
+            house.runner.comparison(job), media_type="video/mp4", filename="vivant--compare.mp4"
+        )
+
 
 async def _events(house: House, name_of_owner: str, name: str) -> AsyncIterator[str]:
     last = None
@@ -167,5 +181,11 @@ async def _events(house: House, name_of_owner: str, name: str) -> AsyncIterator[
 
 def _now(job: Job) -> JobNow:
     return JobNow(
-        id=job.id, state=job.state, done=job.done, total=job.total, error=job.error, created=job.created
+        id=job.id,
+        state=job.state,
+        done=job.done,
+        total=job.total,
+        error=job.error,
+        created=job.created,
+        compare=bool(job.ordered.get("compare")),
     )

@@ -20,7 +20,7 @@ from vivant.web.offers import Offer, Offers
 from vivant.web.sandbox import surroundings
 from vivant.web.settings import Serving
 from vivant.web.uploads import Uploads
-from vivant.web.worker import RESULT
+from vivant.web.worker import COMPARISON, RESULT
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
@@ -50,6 +50,10 @@ class Runner:
 
     def result(self, job: Job) -> Path:
         return self._folder_of(job.id) / RESULT
+
+    def comparison(self, job: Job) -> Path:
+        """Driving clip, portrait and result in one row; there where the order asked for it."""
+        return self._folder_of(job.id) / COMPARISON
 
     async def run(self) -> None:
         """Until cancelled; what is at work then is queued again."""

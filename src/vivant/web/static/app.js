@@ -3,6 +3,7 @@
 import { LiveClient, supportsH264 } from "/static/client.js";
 import * as capture from "/static/capture.js";
 import { Controls } from "/static/controls.js";
+import { acceptDrops, showFaces, shown } from "/static/portrait.js";
 import { Screen, Recorder } from "/static/screen.js";
 import { Speech } from "/static/speech.js";
 import { Jobs } from "/static/jobs.js";
@@ -20,7 +21,7 @@ const controls = new Controls(byId("controls"), (options) => {
 });
 const jobs = new Jobs(client, byId("jobs"), trouble);
 let server = null;
-let portrait = null; // {id, faces, file}
+let portrait = null; // {id, faces, file, picture}
 let face = "largest";
 let clip = null; // of a render job
 let session = null; // what to undo at the end: a list of functions
@@ -28,8 +29,16 @@ let recorder = null;
 let cameraStream = null;
 
 function trouble(text) {
-  byId("trouble").textContent = text ?? "";
+  byId("trouble-text").textContent = text ?? "";
   byId("trouble").hidden = !text;
+}
+byId("trouble-close").addEventListener("click", () => trouble());
+
+// What to do next, over the screen; without a portrait it is a way to choose one.
+function hint(text) {
+  byId("hint").textContent = text ?? "";
+  byId("hint").hidden = !text;
+  byId("hint").htmlFor = portrait ? "" : "picture";
 }
 
 function status(text, light = "") {
@@ -99,7 +108,7 @@ async function choosePortrait(file) {
   trouble();
   status("looking at the picture");
   try {
-    portrait = { ...(await client.upload(file)), file };
+    portrait = { ...(await client.upload(file)), file, picture: await shown(file) };
   } catch (error) {
     portrait = null;
     trouble(`That picture cannot be used: ${error.message}`);
@@ -111,61 +120,26 @@ async function choosePortrait(file) {
 }
 
 function showPortrait() {
+  if (session) stop();
   byId("thumb").hidden = !portrait;
   byId("drop-text").hidden = Boolean(portrait);
+  rest();
   if (!portrait) return;
-  const picture = new Image();
-  picture.src = URL.createObjectURL(portrait.file);
-  picture.alt = "your portrait";
-  byId("thumb").replaceChildren(picture, ...portrait.faces.map(faceButton));
-  const count = portrait.faces.length;
-  byId("faces-note").textContent =
-    count === 0
-      ? "No face was found; choose another picture."
-      : count === 1
-        ? "One face. Choose another picture by clicking on this one."
-        : `${count} faces; choose one.`;
-  if (session) stop();
-}
-
-function faceButton(found) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.title = `face ${found.number}`;
-  button.setAttribute("aria-label", `face ${found.number}`);
-  button.setAttribute("aria-pressed", String(found.number === 0));
-  button.append(Object.assign(document.createElement("span"), { textContent: found.number }));
-  Object.assign(button.style, {
-    left: `${found.left * 100}%`,
-    top: `${found.top * 100}%`,
-    width: `${(found.right - found.left) * 100}%`,
-    height: `${(found.bottom - found.top) * 100}%`,
-  });
-  button.addEventListener("click", (event) => {
-    event.preventDefault();
-    face = String(found.number);
-    for (const other of byId("thumb").querySelectorAll("button")) {
-      other.setAttribute("aria-pressed", String(other === button));
-    }
+  byId("faces-note").textContent = showFaces(byId("thumb"), portrait, (number) => {
+    face = number;
     if (session) start();
   });
-  return button;
+}
+
+// Nothing runs: the portrait as it is, and what to do next.
+function rest() {
+  if (portrait?.picture) screen.still(portrait.picture);
+  else screen.clear();
+  hint(!portrait ? "Choose a portrait" : portrait.faces.length ? "Press Start" : null);
 }
 
 byId("picture").addEventListener("change", ({ target }) => choosePortrait(target.files[0]));
-for (const name of ["dragenter", "dragover"]) {
-  byId("drop").addEventListener(name, (event) => {
-    event.preventDefault();
-    byId("drop").classList.add("over");
-  });
-}
-for (const name of ["dragleave", "drop"]) {
-  byId("drop").addEventListener(name, () => byId("drop").classList.remove("over"));
-}
-byId("drop").addEventListener("drop", (event) => {
-  event.preventDefault();
-  choosePortrait(event.dataTransfer.files[0]);
-});
+for (const place of [byId("drop"), byId("screen-box")]) acceptDrops(place, choosePortrait);
 
 // a live session
 
@@ -204,27 +178,21 @@ async function start() {
   stop();
   trouble();
   status("starting");
+  hint("Starting …");
   byId("start").disabled = true;
   session = Object.assign([], { isVoice: false });
   try {
     await (drive() === "microphone" || isSoundFile() ? startVoice() : startVideo());
-    byId("hint").hidden = true;
     status("live", "on");
   } catch (error) {
     stop();
-    trouble(explained(error));
+    trouble(capture.explained(error));
   }
   enable();
 }
 
 function isSoundFile() {
   return drive() === "file" && byId("drive-file").files[0].type.startsWith("audio/");
-}
-
-function explained(error) {
-  if (error.name === "NotAllowedError") return "The browser may not use the camera or microphone; allow it and start again.";
-  if (error.name === "NotFoundError") return "No camera or microphone was found; plug one in, or drive with a file.";
-  return error.message;
 }
 
 function hello(more) {
@@ -296,13 +264,14 @@ function stop() {
   if (recorder) finishRecording();
   cameraStream = null;
   driver.classList.remove("seen");
-  screen.clear();
+  rest();
   byId("promise").textContent = "";
   status("ready");
   enable();
 }
 
 function showPicture(detail) {
+  hint(null);
   screen.show(detail.image);
   const latency = client.viewed(detail);
   if (!session.isVoice) screen.noteLatency(latency); // a voice's pictures wait for their sound
@@ -333,6 +302,7 @@ client.addEventListener("stats", ({ detail }) => {
   byId("meter-dropped").textContent = detail.dropped + client.dropped;
 });
 setInterval(() => {
+  if (recorder) byId("record").textContent = `Stop recording (${Math.round(recorder.seconds)} s)`;
   if (!session) return;
   const ms = (value) => (value === null ? "–" : `${Math.round(value)} ms`);
   byId("meter-fps").textContent = screen.rate.toFixed(1);
@@ -371,6 +341,13 @@ async function finishRecording() {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
+// controls
+
+byId("reset").addEventListener("click", () => {
+  controls.show(preset().options);
+  client.tell({ type: "options", options: controls.chosen });
+});
+
 // render jobs
 
 byId("clip").addEventListener("change", async ({ target }) => {
@@ -400,7 +377,7 @@ function showPlan() {
 byId("render").addEventListener("click", async () => {
   trouble();
   try {
-    await jobs.add({
+    await jobs.add(byId("clip").files[0].name, {
       portrait: portrait.id,
       face,
       preset: preset().name,
@@ -429,6 +406,7 @@ byId("go-render").addEventListener("click", () => go("render"));
 
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input, select, button, textarea") || event.ctrlKey || event.metaKey) return;
+  if (event.key === "s" && !byId("start").disabled) byId("start").click();
   if (event.key === "r" && !byId("record").disabled) byId("record").click();
   if (event.key === "c" && !byId("restart").disabled) byId("restart").click();
 });

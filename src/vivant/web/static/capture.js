@@ -110,3 +110,10 @@ export async function openSoundFile(context, file, callback) {
 function toInt16(samples) {
   return Int16Array.from(samples, (value) => Math.round(Math.max(-1, Math.min(1, value)) * 32767));
 }
+
+// An error of camera, microphone or anything else, as a sentence for the user.
+export function explained(error) {
+  if (error.name === "NotAllowedError") return "The browser may not use the camera or microphone; allow it and start again.";
+  if (error.name === "NotFoundError") return "No camera or microphone was found; plug one in, or drive with a file.";
+  return error.message;
+}

@@ -1,14 +1,14 @@
-// The controls of the family's options: what is chosen, and what holds. Knows nothing of the server.
+// The sliders and switches: one for each option of the preset that has a control on the page.
 
 export class Controls {
   #box;
-  #all;
+  #controls;
 
-  // box: holds an element with data-option="NAME" for each; changed: called with {NAME: value}.
+  // changed: called with {option: value} for what the user moved.
   constructor(box, changed) {
     this.#box = box;
-    this.#all = [...box.querySelectorAll("[data-option]")];
-    for (const control of this.#all) {
+    this.#controls = [...box.querySelectorAll("[data-option]")];
+    for (const control of this.#controls) {
       tell(control);
       control.addEventListener("input", () => {
         tell(control);
@@ -17,32 +17,33 @@ export class Controls {
     }
   }
 
+  // Values by option, of those that the preset has.
   get chosen() {
-    return Object.fromEntries(this.#able().map((control) => [control.dataset.option, value(control)]));
+    return Object.fromEntries(this.#usable.map((control) => [control.dataset.option, value(control)]));
   }
 
-  // Controls of options that the preset lacks are put aside.
+  // Put aside what the preset lacks.
   fit(options) {
-    for (const control of this.#all) {
+    for (const control of this.#controls) {
       control.disabled = !(control.dataset.option in options);
       control.closest("label").hidden = control.disabled;
     }
-    this.#box.hidden = !this.#able().length;
+    this.#box.classList.toggle("empty", !this.#usable.length);
   }
 
-  // The server's word on what holds now.
+  // Show these values: the preset's defaults, or the server's word on what holds now.
   show(options) {
     this.fit(options);
-    for (const control of this.#able()) {
-      const name = control.dataset.option;
-      if (control.type === "checkbox") control.checked = options[name];
-      else control.value = options[name] ?? control.min;
+    for (const control of this.#usable) {
+      const wanted = options[control.dataset.option];
+      if (control.type === "checkbox") control.checked = wanted;
+      else control.value = wanted ?? control.min;
       tell(control);
     }
   }
 
-  #able() {
-    return this.#all.filter((control) => !control.disabled);
+  get #usable() {
+    return this.#controls.filter((control) => !control.disabled);
   }
 }
 

@@ -1,5 +1,6 @@
-// Render jobs: add, watch, cancel, try again, download.
+// Render jobs: add, follow, cancel, try again, look at, download.
 
+const NAMES = "vivant-job-"; // what the clips of this tab's jobs were called; the server does not know
 const FINAL = new Set(["done", "failed", "cancelled"]);
 
 export class Jobs {
@@ -18,12 +19,14 @@ export class Jobs {
     return (await this.#client.fetch("/v1/clips", { method: "POST", body: file })).json();
   }
 
-  async add(order) {
-    await this.#client.fetch("/v1/jobs", {
+  // name: of the clip, for the list.
+  async add(name, order) {
+    const answer = await this.#client.fetch("/v1/jobs", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(order),
     });
+    sessionStorage.setItem(NAMES + (await answer.json()).id, name);
     await this.watch();
   }
 
@@ -43,7 +46,10 @@ export class Jobs {
         const key = `${job.id} ${job.state}`;
         const item = known.get(key) ?? this.#item(job, key);
         const bar = item.querySelector("progress");
-        if (bar && job.total) Object.assign(bar, { max: job.total, value: job.done });
+        if (bar && job.total) {
+          Object.assign(bar, { max: job.total, value: job.done });
+          item.querySelector(".frames").textContent = `${job.done} of ${job.total} frames`;
+        }
         return item;
       }),
     );
@@ -53,15 +59,25 @@ export class Jobs {
   #item(job, key) {
     const item = document.createElement("li");
     item.dataset.key = key;
-    const row = make("div", { className: "row" }, make("strong", { textContent: job.state }));
+    const at = new Date(job.created * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const name = sessionStorage.getItem(NAMES + job.id);
+    const what = make("span", { className: "what" }, make("strong", { textContent: job.state }));
+    what.append(make("span", { className: "note", textContent: name ? `${name}, ${at}` : `ordered at ${at}` }));
+    const row = make("div", { className: "row" }, what);
     item.append(row);
     const act = (text, verb) =>
       row.append(make("button", { type: "button", textContent: text, onclick: () => this.#do(job, verb) }));
     if (!FINAL.has(job.state)) {
-      item.append(make("progress", {}));
+      item.append(make("progress", {}), make("p", { className: "note frames" }));
       act("Cancel", "cancel");
     } else if (job.state === "done") {
-      row.append(make("button", { type: "button", textContent: "Download", onclick: () => this.#download(job) }));
+      const kinds = job.compare ? ["result", "comparison"] : ["result"];
+      for (const kind of kinds) {
+        const of = kinds.length > 1 ? ` ${kind}` : "";
+        const offer = (text, onclick) => row.append(make("button", { type: "button", textContent: text + of, onclick }));
+        offer("Look at", () => this.#look(job, kind, item));
+        offer("Download", () => this.#download(job, kind));
+      }
     } else {
       act("Try again", "retry");
     }
@@ -78,10 +94,28 @@ export class Jobs {
     this.watch();
   }
 
-  async #download(job) {
+  async #fetched(job, kind) {
+    return URL.createObjectURL(await (await this.#client.fetch(`/v1/jobs/${job.id}/${kind}`)).blob());
+  }
+
+  async #look(job, kind, item) {
     try {
-      const blob = await (await this.#client.fetch(`/v1/jobs/${job.id}/result`)).blob();
-      const link = make("a", { href: URL.createObjectURL(blob), download: "vivant.mp4" });
+      const seen = item.querySelector("video");
+      seen?.remove();
+      if (seen?.dataset.kind === kind) return;
+      const video = make("video", { src: await this.#fetched(job, kind), controls: true, autoplay: true, loop: true });
+      video.dataset.kind = kind;
+      item.append(video);
+    } catch (error) {
+      this.#trouble(error.message);
+    }
+  }
+
+  async #download(job, kind) {
+    try {
+      const name = (sessionStorage.getItem(NAMES + job.id) ?? "").replace(/\.[^.]*$/, "") || "vivant";
+      const ending = kind === "result" ? "vivant" : "compare";
+      const link = make("a", { href: await this.#fetched(job, kind), download: `${name}--${ending}.mp4` });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     } catch (error) {

@@ -9,7 +9,7 @@ export class Screen {
 
   constructor(canvas, driver) {
     this.#canvas = canvas;
-    this.#context = canvas.getContext("2d", { alpha: false, desynchronized: true });
+    this.#context = canvas.getContext("2d", { desynchronized: true });
     this.#driver = driver;
     this.sideBySide = false;
     this.latencies = []; // of the last 100 pictures, ms
@@ -28,6 +28,15 @@ export class Screen {
     this.#last = image;
     this.#times.push(performance.now());
     if (this.#times.length > 50) this.#times.shift();
+  }
+
+  // A picture that stands: the portrait before anything moves it.
+  still(picture) {
+    this.clear();
+    const scale = Math.min(1, 1280 / Math.max(picture.naturalWidth, picture.naturalHeight));
+    this.#canvas.width = Math.round(picture.naturalWidth * scale);
+    this.#canvas.height = Math.round(picture.naturalHeight * scale);
+    this.#context.drawImage(picture, 0, 0, this.#canvas.width, this.#canvas.height);
   }
 
   // null: not known.
@@ -50,7 +59,9 @@ export class Screen {
     return recent.length / 2;
   }
 
+  // Nothing is seen: setting the size wipes the canvas.
   clear() {
+    this.#canvas.width = this.#canvas.height = 512;
     this.#last?.close?.();
     this.#last = null;
     this.#times = [];
@@ -64,6 +75,8 @@ export class Screen {
 
 // Records the canvas with a sound, which is delayed as much as the picture is late.
 export class Recorder {
+  #began;
+
   constructor(canvas, soundStream, delaySeconds) {
     const stream = canvas.captureStream(30);
     if (soundStream?.getAudioTracks().length) {
@@ -81,6 +94,11 @@ export class Recorder {
     this.recorder = new MediaRecorder(stream, { mimeType: type, videoBitsPerSecond: 4_000_000 });
     this.recorder.ondataavailable = ({ data }) => this.parts.push(data);
     this.recorder.start(1000);
+    this.#began = performance.now();
+  }
+
+  get seconds() {
+    return (performance.now() - this.#began) / 1000;
   }
 
   stop() {
