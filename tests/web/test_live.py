@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -224,6 +225,68 @@ def test_random_messages_in_a_session_never_break_the_server(client: TestClient,
         got = [user.picture() for _ in range(FRAMES)]
     expected = [marker.mark(frame) for frame in offline(tiny, 1, 3)]
     assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def typed_nonsense(random: np.random.Generator) -> str | bytes:
+    """A message whose form is right, or nearly."""
+    number, value = int(random.integers(2**32)), float(random.normal() * 10.0 ** random.integers(-3, 12))
+    anything = random.choice(np.array([value, None, True, "", [], {"a": []}, -1, "x" * 200], object))
+    option = str(
+        random.choice(["relative", "smoothing_ms", "region", "eyes_open", "driving_multiplier", "__class__"])
+    )
+    texts = [
+        {"type": "viewed", "number": number, "latency_ms": abs(value)},
+        {"type": "viewed", "number": number, "latency_ms": None},
+        {"type": "options", "options": {option: anything}},
+        {"type": "options", "options": anything},
+        {"type": "restart"},
+        {"type": "want_key"},
+        {"type": "interrupt"},
+        {"type": "offer", "sdp": "v=0"},
+        {"type": option, "options": {}},
+    ]
+    if random.random() < 0.4:
+        payload = [png(noise(1)), bytes(7), png(noise(1))[:99]][random.integers(3)]
+        packet = protocol.Binary(
+            protocol.Kind.PICTURE, bool(number % 2), number, value, 64, 64, payload
+        ).packed()
+        return packet if random.random() < 0.8 else bytes([random.integers(256)]) + packet[1:]
+    return json.dumps(texts[random.integers(len(texts))])
+
+
+@pytest.mark.parametrize("mode", ["camera", "file"])
+def test_messages_in_any_order_never_break_the_server(client: TestClient, mode: str) -> None:
+    """Each session goes on or ends with a sentence; a fault of the server would come out of the test's client."""
+    name, random = upload(client, 1), np.random.default_rng(5)
+    endings = 0
+    for _ in range(5):
+        with viewer(client) as user:
+            user.start(name, mode=mode)
+            for _ in range(40):
+                message = typed_nonsense(random)
+                if isinstance(message, bytes):
+                    user.socket.send_bytes(message)
+                else:
+                    user.socket.send_text(message)
+            user.socket.send_text("the end")  # no message: fatal wherever the others were not
+            while (told := user.socket.receive())["type"] != "websocket.close":
+                if told.get("text"):
+                    last = protocol.parse_server(told["text"])
+            assert isinstance(last, protocol.Trouble)
+            assert last.fatal
+            endings += told["code"] == 4000
+    assert endings == 5
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert "vivant_sessions 0" in client.get("/metrics").text
+
+
+def test_every_metric_is_documented(client: TestClient) -> None:
+    written = (Path(__file__).parents[2] / "docs" / "live.md").read_text("utf-8")
+    names = [
+        line.split()[2] for line in client.get("/metrics").text.splitlines() if line.startswith("# TYPE")
+    ]
+    assert len(names) == 12
+    assert not [name for name in names if f"`{name}" not in written]
 
 
 def test_an_ending_server_says_so_and_deletes_uploads(serving: Callable[..., Serving]) -> None:

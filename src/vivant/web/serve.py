@@ -89,4 +89,5 @@ def _listening(serving: Serving) -> socket.socket:
         raise InputError(
             f"port {serving.port} of {serving.host} cannot be opened ({error.strerror}); choose another --port."
         ) from error
+    listener.listen()  # whoever comes while the engine is being loaded waits, and is not refused
     return listener

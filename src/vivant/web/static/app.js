@@ -325,6 +325,7 @@ function beginRecording() {
   // Over WebRTC the sound comes back in step with the pictures.
   const { peer } = session;
   recorder = new Recorder(byId("screen"), peer?.stream ?? cameraStream, peer ? 0 : (screen.quantile(0.5) ?? 0) / 1000);
+  screen.repaint();
   byId("record").textContent = "Stop recording";
   byId("record").classList.add("recording");
 }
@@ -334,8 +335,10 @@ async function finishRecording() {
   recorder = null;
   byId("record").textContent = "Record";
   byId("record").classList.remove("recording");
+  const film = await finished.stop();
+  if (!film.size) return trouble("Nothing was recorded; wait for a picture and record again.");
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await finished.stop());
+  link.href = URL.createObjectURL(film);
   link.download = "vivant.webm";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);

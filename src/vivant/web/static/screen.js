@@ -24,10 +24,15 @@ export class Screen {
     if (this.#canvas.height !== height) this.#canvas.height = height;
     if (left) this.#context.drawImage(this.#driver, 0, 0, left, height);
     this.#context.drawImage(image, left, 0, width, height);
-    this.#last?.close?.();
+    if (this.#last !== image) this.#last?.close?.();
     this.#last = image;
     this.#times.push(performance.now());
     if (this.#times.length > 50) this.#times.shift();
+  }
+
+  // Once more: a recorder sees only what is drawn while it runs.
+  repaint() {
+    if (this.#last) this.show(this.#last);
   }
 
   // A picture that stands: the portrait before anything moves it.
