@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -19,6 +19,7 @@ from vivant.web.protocol import MAX_PACKET_BYTES
 from vivant.web.settings import Serving
 
 SHUTDOWN_SECONDS = 10
+LAST_WORD_SECONDS = 0.1
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
@@ -73,9 +74,14 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._house = house
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Not in the handler of the signal, from where no waiting task is woken."""
         self._house.closing.set()
-        super().handle_exit(sig, frame)
+        ends = time.monotonic() + SHUTDOWN_SECONDS
+        while self._house.metrics.sessions and time.monotonic() < ends:
+            await asyncio.sleep(LAST_WORD_SECONDS)
+        await asyncio.sleep(LAST_WORD_SECONDS)  # a session that has ended still says why
+        await super().shutdown(sockets)
 
 
 def _listening(serving: Serving) -> socket.socket:

@@ -72,6 +72,8 @@ async def _serve(line: Line, house: House) -> None:
     owner = house.owner_of(hello.token)
     if owner is None:
         raise InputError("the token is missing or wrong")
+    if house.closing.is_set():
+        raise InputError("the server is shutting down")
     offer = house.workshop.offers.named(hello.preset)
     _, picture = house.uploads.get(owner, hello.portrait, "picture")
     with house.rooms.room(owner):
