@@ -7,6 +7,7 @@ Legend: B clips, T frames, M references, L latents in time, S picture side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -185,16 +186,10 @@ class SyncStage(RefVaeStage):
 class GeneratorStage(RefVaeStage):
     """Flow matching on whole windows: noisy blocks, each after its own, less noisy past (Algorithm 1)."""
 
-    def __init__(
-        self,
-        config: Config,
-        networks: Networks,
-        clips: Sequence[Path],
-        settings: TrainConfig,
-        features: Features | None = None,
-    ):
-        super().__init__(config, networks, clips, settings, features)
-        self.encoded = EncodedClips(config, clips, settings.seed)
+    @cached_property
+    def encoded(self) -> EncodedClips:
+        """All clips, each encoded when it is first drawn."""
+        return EncodedClips(self.config, self.clips, self.settings.seed)
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         settings = CutSettings(
