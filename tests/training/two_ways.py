@@ -1,6 +1,7 @@
-"""Program for test_sharding (torchrun): debug recipes, each with replicated and with sharded weights.
+"""Program for test_sharding (torchrun, FOLDER RECIPE SHARDING): a step of a debug recipe, replicated or sharded.
 
-The test runs one; liveportrait's stage I and flashportrait's debug recipe were compared so by hand.
+The test runs one recipe; liveportrait's stage I and flashportrait's debug recipe were compared so by hand. One group of
+processes per launch: a second one would find the first one's addresses in torchrun's store, where nobody listens.
 """
 
 from __future__ import annotations
@@ -44,19 +45,18 @@ def noise(family: str, config: TrainConfig, rank: int, world_size: int) -> Noise
 
 
 if __name__ == "__main__":
-    for name in sys.argv[2:]:
-        recipe = find_recipe(name)
-        size = int(recipe.train.extra["size_px"])
-        backgrounds = np.full((2, size, size, 3), 90, np.uint8)
-        for sharding in ("replicate", "fsdp"):
-            torch.manual_seed(0)
-            stage = recipe.build(
-                [make_session(identity, num_frames=16) for identity in range(2)], backgrounds
-            )
-            if not name.startswith("flashportrait"):
-                stage.dataset = partial(noise, name.partition("/")[0])
-            # One step of two processes.
-            train = replace(recipe.train, sharding=sharding, num_images=2 * recipe.train.batch_size)
-            folder = Path(sys.argv[1]) / name.replace("/", "-") / sharding
-            folder.mkdir(parents=True, exist_ok=True)
-            Trainer(stage, train, folder, torch.device("cpu")).run()
+    root, name, sharding = sys.argv[1:]
+    recipe = find_recipe(name)
+    size = int(recipe.train.extra["size_px"])
+    torch.manual_seed(0)
+    stage = recipe.build(
+        [make_session(identity, num_frames=16) for identity in range(2)],
+        np.full((2, size, size, 3), 90, np.uint8),
+    )
+    if not name.startswith("flashportrait"):
+        stage.dataset = partial(noise, name.partition("/")[0])
+    # One step of two processes.
+    train = replace(recipe.train, sharding=sharding, num_images=2 * recipe.train.batch_size)
+    folder = Path(root) / sharding
+    folder.mkdir(parents=True, exist_ok=True)
+    Trainer(stage, train, folder, torch.device("cpu")).run()
