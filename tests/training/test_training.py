@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 import vivant
+from vivant.engines import ENGINES
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.recipes import RECIPES, Recipe
 from vivant.engines.liveportrait.stages_published import DEFAULT_WEIGHTS, PublishedStage
@@ -37,6 +39,15 @@ CPU = torch.device("cpu")
 
 def backgrounds(size: int) -> np.ndarray:
     return np.tile(COLOURS, (1, size, size, 1))
+
+
+def test_every_recipe_that_learns_from_pictures_says_their_size() -> None:
+    """`train` tells the two kinds apart by it: a recipe that forgot it would be built without its data."""
+    for family in (*ENGINES, "face"):
+        home = "vivant.training.identity" if family == "face" else f"vivant.engines.{family}.recipes"
+        for name in import_module(home).RECIPES:
+            recipe = find_recipe(f"{family}/{name}")
+            assert ("size_px" in recipe.train.extra) == hasattr(recipe, "find_data"), f"{family}/{name}"
 
 
 def run(recipe: Recipe, folder: Path, minutes: float | None = None, more: Sequence[Any] = ()) -> list[dict]:

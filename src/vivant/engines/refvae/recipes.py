@@ -199,7 +199,7 @@ def full_generator() -> Recipe:
         ema_decay=0.999,
         num_workers=8,
         sharding="fsdp",
-        extra={"max_references": 3, "num_crops": 2},
+        extra={"size_px": full().image_size, "max_references": 3, "num_crops": 2},
     )
     return Recipe(train, full(), GeneratorStage)
 
@@ -263,7 +263,7 @@ def mini_generator() -> Recipe:
         warmup_images=20_000,
         num_workers=2,
         sharding="replicate",
-        extra={"max_references": 3, "num_crops": 2},
+        extra={"size_px": mini().image_size, "max_references": 3, "num_crops": 2},
     )
     return Recipe(train, mini(), GeneratorStage)
 
