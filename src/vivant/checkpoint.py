@@ -170,6 +170,20 @@ def load(
     return config, networks.to(device).eval()
 
 
+def load_same(folder: Path, config: Config, build: Callable[[Config], nn.Module], recipe: str) -> nn.Module:
+    """The networks of a checkpoint that the training recipe of that name can start from: those of its own config.
+
+    Raises CheckpointError, as `load`, and where the architecture is another.
+    """
+    found, networks = load(folder, type(config), build)
+    if found != config:
+        raise CheckpointError(
+            f"{folder} has another architecture than the recipe {recipe}; start from a checkpoint of the same recipe "
+            "chain, or without one"
+        )
+    return networks
+
+
 def unfilled(config: Config, build: Callable[[Config], nn.Module]) -> nn.Module:
     """Networks whose parameters are not initialised: for whoever fills or drops them."""
     with _Unfilled():

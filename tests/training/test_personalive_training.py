@@ -17,7 +17,7 @@ from torch import Tensor
 import vivant
 from vivant.engines.personalive import losses
 from vivant.engines.personalive.config import mini
-from vivant.engines.personalive.data import Clips, ClipSettings, find_clips, spoiled_faces
+from vivant.engines.personalive.data import Clips, ClipSettings, spoiled_faces
 from vivant.engines.personalive.discriminator import Discriminator
 from vivant.engines.personalive.motion import DRAWN_KEYPOINTS, face_boxes
 from vivant.engines.personalive.networks import Networks
@@ -25,6 +25,7 @@ from vivant.engines.personalive.recipes import RECIPES, Recipe
 from vivant.engines.personalive.stages import Diffusion, TrainedNetworks
 from vivant.engines.personalive.stages_start import STUDIO_POINTS
 from vivant.errors import CheckpointError, InputError
+from vivant.training.data.sessions import find_talking_clips
 from vivant.training.distributed import full_tensor, shard
 from vivant.training.launch import find_recipe, train
 from vivant.training.trainer import Trainer
@@ -36,7 +37,7 @@ CPU = torch.device("cpu")
 
 def data_of(recipe: Recipe, folder: Path) -> Sequence[Any]:
     if "stage3" in recipe.train.name:
-        return find_clips(write_clips(folder / "clips", range(12, 14)))
+        return find_talking_clips(write_clips(folder / "clips", range(12, 14)))
     return [make_session(identity) for identity in range(3)]
 
 
@@ -168,7 +169,7 @@ def test_the_window_of_stage_3_is_that_of_algorithm_2() -> None:
 
 
 def test_clips_repeat_for_every_update_on_them(tmp_path: Path) -> None:
-    paths = find_clips(write_clips(tmp_path, range(12, 15)))
+    paths = find_talking_clips(write_clips(tmp_path, range(12, 15)))
     settings = ClipSettings(size_px=64, batch_size=2, seed=0, num_frames=4, stride=4, updates_per_clip=2)
     clips = Clips(paths, settings)
     assert [int(clips[index]["phase"]) for index in range(4)] == [0, 1, 0, 1]
@@ -180,7 +181,7 @@ def test_clips_repeat_for_every_update_on_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="14 frames, 40 are needed"):
         Clips(paths, replace(settings, num_frames=40))[0]
     with pytest.raises(InputError, match="vivant studio talk"):
-        find_clips(tmp_path / "nothing")
+        find_talking_clips(tmp_path / "nothing")
 
 
 def test_the_mask_weighs_face_eyes_and_mouth() -> None:

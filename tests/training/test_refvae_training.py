@@ -23,7 +23,6 @@ from vivant.engines.refvae.data import (
     WindowSettings,
     as_video,
     cropped,
-    find_clips,
     heard,
 )
 from vivant.engines.refvae.encoded import Cuts, CutSettings, EncodedClips
@@ -36,6 +35,7 @@ from vivant.errors import CheckpointError, InputError
 from vivant.evaluation.judges.given import load_judges
 from vivant.face.identity import IdentityNetwork
 from vivant.studio.talking import TalkingClip, clip_path, read_clip, write_clip
+from vivant.training.data.sessions import find_talking_clips
 from vivant.training.distributed import full_tensor, shard
 from vivant.training.launch import train
 
@@ -93,7 +93,7 @@ def chain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
 def error_of(init: Path, data: Path) -> float:
     """The generator's loss on eight batches, each with one draw of noise."""
     recipe = RECIPES["debug_generator"]()
-    stage = recipe.build(find_clips(data), np.zeros((1, SIZE, SIZE, 3), np.uint8), init)
+    stage = recipe.build(find_talking_clips(data), np.zeros((1, SIZE, SIZE, 3), np.uint8), init)
     torch.manual_seed(5)
     with torch.no_grad():
         cuts = stage.dataset(recipe.train, 0, 1)
@@ -143,7 +143,7 @@ def test_evaluation_takes_the_expert(chain: dict[str, tuple[Path, list[dict]]], 
     expert = load_judges({"sync-expert": export / "lipsync_expert" / "model.safetensors"}).sync_expert
     assert expert is not None
     settings = MomentSettings(batch_size=2, seed=9, lead_frames=2, moments_per_clip=2, min_shift_frames=3)
-    batch = Moments(find_clips(data), settings)[0]
+    batch = Moments(find_talking_clips(data), settings)[0]
     assert batch["faces"].shape == (2, 15, 48, 96)
     assert torch.isfinite(expert.embed_faces(batch["faces"].float() / 255)).all()
     heard_alone = expert.audio_encoder(batch["sounds"])
@@ -169,7 +169,7 @@ def test_resumed_run_equals_uninterrupted_run(
 
 
 def test_windows_show_one_face(data: Path) -> None:
-    paths = find_clips(data)
+    paths = find_talking_clips(data)
     assert [path.name[:4] for path in paths] == ["0012", "0013"], "3 is held out"
     for num_frames in (1, 9):
         settings = WindowSettings(size_px=64, batch_size=3, seed=0, num_frames=num_frames, max_references=3)
@@ -186,11 +186,11 @@ def test_windows_show_one_face(data: Path) -> None:
         again = Windows(paths, settings)[3]
         assert all(torch.equal(again[name], batches[3][name]) for name in again)
     with pytest.raises(InputError, match="vivant studio talk"):
-        find_clips(data / "nothing")
+        find_talking_clips(data / "nothing")
 
 
 def test_cuts_keep_latents_and_sounds_together(data: Path) -> None:
-    paths, networks = find_clips(data), Networks(tiny())
+    paths, networks = find_talking_clips(data), Networks(tiny())
     settings = CutSettings(
         batch_size=2, seed=0, num_latents=12, block_latents=4, max_references=3, from_start=0.5, num_crops=2
     )
@@ -214,7 +214,7 @@ def test_cuts_keep_latents_and_sounds_together(data: Path) -> None:
 
 
 def test_clips_that_are_too_short_are_named(data: Path) -> None:
-    paths = find_clips(data)
+    paths = find_talking_clips(data)
     moments = MomentSettings(batch_size=3, seed=0, lead_frames=2, moments_per_clip=3, min_shift_frames=40)
     with pytest.raises(InputError, match=f"54 frames, {FACE_FRAMES + 80} are needed"):
         Moments(paths, moments)[0]
@@ -264,7 +264,7 @@ def test_recomputing_gives_the_same_gradients(data: Path) -> None:
         recipe = RECIPES["debug_vae"]()
         recipe.train.extra["recompute"] = recompute
         torch.manual_seed(0)
-        stage = recipe.build(find_clips(data), np.zeros((1, SIZE, SIZE, 3), np.uint8))
+        stage = recipe.build(find_talking_clips(data), np.zeros((1, SIZE, SIZE, 3), np.uint8))
         torch.manual_seed(1)
         stage.losses(stage.dataset(recipe.train, 0, 1)[0], 0.0)["pixels"].backward()
         gradients.append(stage.networks.vae.feature_encoder[0].conv.weight.grad)
@@ -294,7 +294,7 @@ def test_sharded_weights_give_the_same_gradients(data: Path, tmp_path: Path) -> 
         recipe = RECIPES["debug_generator"]()
         recipe = replace(recipe, train=replace(recipe.train, sharding="fsdp" if sharded else "replicate"))
         torch.manual_seed(0)
-        stage = recipe.build(find_clips(data), np.zeros((1, SIZE, SIZE, 3), np.uint8))
+        stage = recipe.build(find_talking_clips(data), np.zeros((1, SIZE, SIZE, 3), np.uint8))
         if sharded:
             dist.init_process_group("gloo", store=store, rank=0, world_size=1)
             shard(stage.network)

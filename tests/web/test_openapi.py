@@ -11,20 +11,18 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-import uvicorn
 
 from vivant.media.writer import VideoWriter
 from vivant.web.app import build
 from vivant.web.settings import Serving
 
-from .conftest import noise, png
+from .conftest import noise, png, running
 
 EXAMPLES = 4
 SETTINGS = """
@@ -39,15 +37,8 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404",
 def api(serving: Callable[..., Serving]) -> Iterator[str]:
     """A server on a free port; jobs end as soon as they begin."""
     made = serving(requests_per_minute=1_000_000, max_job_hours=1e-9, max_user_jobs=1000)
-    server = uvicorn.Server(uvicorn.Config(build(made)[0], port=0, log_config=None))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        threading.Event().wait(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(30)
+    with running(build(made)[0]) as address:
+        yield address.rstrip("/")
 
 
 def test_the_server_does_what_its_openapi_says(api: str, tmp_path: Path) -> None:

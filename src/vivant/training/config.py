@@ -73,3 +73,16 @@ class Stage(Protocol):
 
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
         """Rows of pictures (3, H, W) that `network` draws for a batch, to look at; may be empty."""
+
+
+def count_parameters(network: nn.Module, groups: Sequence[ParameterGroup]) -> dict[str, int]:
+    """Parameters in all and trained. Raises ValueError for groups that name nothing."""
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    trained = 0
+    for group in groups:
+        prefixes = tuple(f"{module}." for module in group.modules)
+        chosen = [size for name, size in sizes.items() if name.startswith(prefixes)]
+        if not chosen:
+            raise ValueError(f"no parameter belongs to the group {group.modules}")
+        trained += sum(chosen)
+    return {"parameters": sum(sizes.values()), "trained": trained}

@@ -22,7 +22,6 @@ from vivant.engines.flashportrait.data import (
     ClipSettings,
     LargeFaces,
     SharpPictures,
-    find_clips,
 )
 from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.engines.flashportrait.motion import ALIGNED_POINTS
@@ -30,6 +29,7 @@ from vivant.engines.flashportrait.recipes import RECIPES, debug, published_14b
 from vivant.engines.flashportrait.stages import FlowStage
 from vivant.errors import InputError
 from vivant.studio.dataset import Session
+from vivant.training.data.sessions import find_talking_clips
 from vivant.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -194,7 +194,7 @@ def test_what_comes_before_learns_from_talking_clips(name: str, part: str, tmp_p
 
 
 def test_points_of_a_clip_lie_in_its_aligned_faces(tmp_path: Path) -> None:
-    clips = find_clips(write_clips(tmp_path, range(12, 13)))
+    clips = find_talking_clips(write_clips(tmp_path, range(12, 13)))
     batch = Clips(clips, np.zeros((1, 32, 32, 3), np.uint8), SETTINGS)[0]
     assert batch["expression"].shape == (2, 13, 53)
     five = [batch["points"][0, 0, list(eye)].mean(0) for eye in EYES]

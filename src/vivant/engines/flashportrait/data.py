@@ -20,11 +20,10 @@ from vivant.engines.flashportrait.motion import ALIGNED_POINTS
 from vivant.errors import InputError
 from vivant.face.align import similarity, warped
 from vivant.studio.dataset import Session
-from vivant.studio.talking import TalkingClip, list_clips, read_clip
+from vivant.studio.talking import TalkingClip, read_clip
 from vivant.training.data.compose import NEUTRAL, Window, compose, random_grade
 from vivant.training.data.masks import hull, sharpness
 from vivant.training.data.portraits import NUM_LANDMARKS, PortraitSettings, crop_window
-from vivant.training.data.sessions import NUM_HELD_OUT
 
 Filter = Callable[[Session], bool]
 
@@ -143,11 +142,3 @@ class Clips(Dataset[dict[str, Tensor]]):
             "lips": hull(points[list(LIPS)], settings.size_px),
             "points": ((placed + 0.5) * (2 / settings.face_px) - 1).astype(np.float32),
         }
-
-
-def find_clips(folder: Path) -> list[Path]:
-    """Talking clips of people that evaluation never uses. Raises InputError where there are none."""
-    paths = [path for path in list_clips(folder) if int(path.name.split(".")[0]) >= NUM_HELD_OUT]
-    if not paths:
-        raise InputError(f"{folder} holds no training clips. Render some with `vivant studio talk`.")
-    return paths

@@ -16,14 +16,13 @@ import torch
 
 from vivant import checkpoint
 from vivant.engines.flashportrait.config import Config, medium, mini, published, tiny
-from vivant.engines.flashportrait.data import Filter, LargeFaces, SharpPictures, find_clips
+from vivant.engines.flashportrait.data import Filter, LargeFaces, SharpPictures
 from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.engines.flashportrait.stages import FlowStage
 from vivant.engines.flashportrait.stages_start import FaceStage, VaeStage
-from vivant.errors import CheckpointError
 from vivant.studio.dataset import Session
-from vivant.training.config import ParameterGroup, TrainConfig
-from vivant.training.data.sessions import FromSessions
+from vivant.training.config import ParameterGroup, TrainConfig, count_parameters
+from vivant.training.data.sessions import FromSessions, find_talking_clips
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Recipe(FromSessions):
     """Learn from talking clips instead of sessions."""
 
     def find_data(self, folder: Path) -> Sequence[Any]:
-        return find_clips(folder) if self.talks else super().find_data(folder)
+        return find_talking_clips(folder) if self.talks else super().find_data(folder)
 
     def build(
         self,
@@ -52,12 +51,7 @@ class Recipe(FromSessions):
         if init is None:
             networks = FlashPortrait.build_networks(self.config)
         else:
-            config, networks = checkpoint.load(init, Config, FlashPortrait.build_networks)
-            if config != self.config:
-                raise CheckpointError(
-                    f"{init} has another architecture than the recipe {self.train.name}; start from a checkpoint of "
-                    "the same recipe chain, or without one"
-                )
+            networks = checkpoint.load_same(init, self.config, FlashPortrait.build_networks, self.train.name)
             networks.train().float()
         if self.checkpointing:
             networks.transformer.enable_gradient_checkpointing()  # type: ignore[operator, union-attr]
@@ -68,15 +62,7 @@ class Recipe(FromSessions):
         """Parameters in all and trained, without memory for them. Raises ValueError for groups that name nothing."""
         with torch.device("meta"):
             network = self.build([], np.zeros(0)).network
-        sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
-        trained = 0
-        for group in self.train.groups:
-            prefixes = tuple(f"{module}." for module in group.modules)
-            chosen = [size for name, size in sizes.items() if name.startswith(prefixes)]
-            if not chosen:
-                raise ValueError(f"no parameter belongs to the group {group.modules}")
-            trained += sum(chosen)
-        return {"parameters": sum(sizes.values()), "trained": trained}
+        return count_parameters(network, self.train.groups)
 
 
 def attention_and_encoder(config: Config, learning_rate: float) -> tuple[ParameterGroup, ...]:

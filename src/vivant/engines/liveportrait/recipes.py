@@ -40,7 +40,6 @@ from vivant.engines.liveportrait.recipes_stage2 import (
 from vivant.engines.liveportrait.stages import CompactStage, GeneratorStage, MotionStage
 from vivant.engines.liveportrait.stages_published import AnimalStage, PublishedStage, term_weights
 from vivant.engines.liveportrait.voice_training import VoiceRecipe, debug_voice, voice
-from vivant.errors import CheckpointError
 from vivant.face.identity import load_identity
 from vivant.presets import find_checkpoint
 from vivant.studio.dataset import Session
@@ -69,12 +68,7 @@ class Recipe(FromSessions):
         if init is None:
             set_statistics(networks, sessions)
         else:
-            config, loaded = checkpoint.load(init, Config, CompactNetworks)
-            if config != self.config:
-                raise CheckpointError(
-                    f"{init} has another architecture than the recipe {self.train.name}; start from a "
-                    "checkpoint of the same recipe chain, or without one"
-                )
+            loaded = checkpoint.load_same(init, self.config, CompactNetworks, self.train.name)
             networks.load_state_dict(loaded.state_dict())
         stage = self.stage(self.config, sessions, backgrounds, networks)
         if isinstance(stage, GeneratorStage):

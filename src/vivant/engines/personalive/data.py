@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vivant.errors import InputError
-from vivant.studio.talking import list_clips, read_clip
+from vivant.studio.talking import read_clip
 from vivant.training.data.portraits import Portraits
-from vivant.training.data.sessions import NUM_HELD_OUT
 
 NUM_DRAWS = 4
 NUM_LANDMARKS = 68
@@ -98,14 +97,6 @@ class Clips(Dataset[dict[str, Tensor]]):
         pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
         fitted = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
         return fitted[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
-
-
-def find_clips(folder: Path) -> list[Path]:
-    """Talking clips of people that evaluation never uses. Raises InputError where there are none."""
-    paths = [path for path in list_clips(folder) if int(path.name.split(".")[0]) >= NUM_HELD_OUT]
-    if not paths:
-        raise InputError(f"{folder} holds no training clips. Render some with `vivant studio talk`.")
-    return paths
 
 
 def spoiled_faces(faces: Tensor, generator: torch.Generator | None = None) -> Tensor:

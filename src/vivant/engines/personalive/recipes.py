@@ -16,7 +16,6 @@ import numpy as np
 
 from vivant import checkpoint
 from vivant.engines.personalive.config import Config, mini, published, tiny
-from vivant.engines.personalive.data import find_clips
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.stages import (
     Diffusion,
@@ -25,10 +24,9 @@ from vivant.engines.personalive.stages import (
     TemporalStage,
 )
 from vivant.engines.personalive.stages_start import PoseStage, VaeStage
-from vivant.errors import CheckpointError
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
-from vivant.training.data.sessions import find_sessions
+from vivant.training.data.sessions import find_sessions, find_talking_clips
 
 # Stages 1 and 2 train everything but VAE, image encoder, pose network and the last size of R, which R hands little of.
 _TRAINED = (
@@ -56,7 +54,11 @@ class Recipe:
 
     def find_data(self, folder: Path) -> Sequence[Session] | Sequence[Path]:
         """Sessions of single frames, or clips for the stage that needs time."""
-        return find_clips(folder) if self.stage is TemporalStage else find_sessions(folder, held_out=False)
+        return (
+            find_talking_clips(folder)
+            if self.stage is TemporalStage
+            else find_sessions(folder, held_out=False)
+        )
 
     def build(
         self, data: Sequence[Session] | Sequence[Path], backgrounds: np.ndarray, init: Path | None = None
@@ -64,12 +66,7 @@ class Recipe:
         """The stage; its networks start from the checkpoint `init`, or at random."""
         networks = Networks(self.config)
         if init is not None:
-            config, loaded = checkpoint.load(init, Config, Networks)
-            if config != self.config:
-                raise CheckpointError(
-                    f"{init} has another architecture than the recipe {self.train.name}; start from a "
-                    "checkpoint of the same recipe chain, or without one"
-                )
+            loaded = checkpoint.load_same(init, self.config, Networks, self.train.name)
             networks.load_state_dict(loaded.state_dict())
         return self.stage(self.config, networks, self.train, data, backgrounds)
 

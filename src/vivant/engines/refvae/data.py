@@ -20,9 +20,8 @@ from vivant.engines.refvae.motion import hear, new_hearing, windows
 from vivant.engines.refvae.sync_expert import FACE_FRAMES
 from vivant.errors import InputError
 from vivant.face.crop import upright_crop
-from vivant.studio.talking import TalkingClip, list_clips, read_clip
+from vivant.studio.talking import TalkingClip, read_clip
 from vivant.training.data.portraits import PortraitSettings, crop_window
-from vivant.training.data.sessions import NUM_HELD_OUT
 
 EXPERT_PX = 96
 FOREHEAD = 0.35
@@ -32,14 +31,6 @@ MIRRORED = 0.5
 """Share of windows and moments that are seen in a mirror, for there are few people."""
 TAIL_SAMPLES = 4 * 640
 """Silence after a clip: its last frames hear a little beyond its end, as at the end of a stream."""
-
-
-def find_clips(folder: Path) -> list[Path]:
-    """Talking clips of people that evaluation never uses. Raises InputError where there are none."""
-    paths = [path for path in list_clips(folder) if int(path.name.split(".")[0]) >= NUM_HELD_OUT]
-    if not paths:
-        raise InputError(f"{folder} holds no training clips. Render some with `vivant studio talk`.")
-    return paths
 
 
 def heard(clip: TalkingClip, lead_frames: int) -> Tensor:

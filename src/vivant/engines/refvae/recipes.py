@@ -18,13 +18,12 @@ from torch import Tensor
 
 from vivant import checkpoint
 from vivant.engines.refvae.config import Config, full, mini, tiny
-from vivant.engines.refvae.data import find_clips
 from vivant.engines.refvae.losses import Features
 from vivant.engines.refvae.networks import Networks
 from vivant.engines.refvae.stages import GeneratorStage, RefVaeStage, SyncStage, VaeStage
-from vivant.errors import CheckpointError
 from vivant.face.identity import IdentityNetwork, load_identity
-from vivant.training.config import ParameterGroup, TrainConfig
+from vivant.training.config import ParameterGroup, TrainConfig, count_parameters
+from vivant.training.data.sessions import find_talking_clips
 
 
 @dataclass(frozen=True)
@@ -39,18 +38,13 @@ class Recipe:
 
     def find_data(self, folder: Path) -> Sequence[Path]:
         """Talking clips."""
-        return find_clips(folder)
+        return find_talking_clips(folder)
 
     def build(self, data: Sequence[Path], backgrounds: np.ndarray, init: Path | None = None) -> RefVaeStage:
         """The stage; its networks start from the checkpoint `init`, or at random. Clips bring their backgrounds."""
         networks = Networks(self.config)
         if init is not None:
-            config, loaded = checkpoint.load(init, Config, Networks)
-            if config != self.config:
-                raise CheckpointError(
-                    f"{init} has another architecture than the recipe {self.train.name}; start from a "
-                    "checkpoint of the same recipe chain, or without one"
-                )
+            loaded = checkpoint.load_same(init, self.config, Networks, self.train.name)
             networks.load_state_dict(loaded.state_dict())
         features = None if self.perceptual is None else self.perceptual()
         return self.stage(self.config, networks, data, self.train, features)
@@ -59,15 +53,7 @@ class Recipe:
         """Parameters in all and trained, without memory for them. Raises ValueError for groups that name nothing."""
         with torch.device("meta"):
             stage = self.stage(self.config, Networks(self.config), [], self.train)
-        sizes = {name: parameter.numel() for name, parameter in stage.network.named_parameters()}
-        trained = 0
-        for group in self.train.groups:
-            prefixes = tuple(f"{module}." for module in group.modules)
-            chosen = [size for name, size in sizes.items() if name.startswith(prefixes)]
-            if not chosen:
-                raise ValueError(f"no parameter belongs to the group {group.modules}")
-            trained += sum(chosen)
-        return {"parameters": sum(sizes.values()), "trained": trained}
+        return count_parameters(stage.network, self.train.groups)
 
 
 def studio_features() -> Features:

@@ -1,4 +1,4 @@
-"""Opening studio sessions for training: memory-mapped, so that thousands of frames cost no memory."""
+"""Finding what the studio rendered for training. Sessions are memory-mapped: thousands of frames cost no memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from vivant.errors import InputError
 from vivant.studio.dataset import Session, SessionInfo, list_sessions
+from vivant.studio.talking import list_clips
 
 NUM_HELD_OUT = 12
 """Identities below this number are for evaluation and never trained on."""
@@ -58,3 +59,11 @@ def find_sessions(folder: Path, *, held_out: bool) -> list[Session]:
         kind = "held-out" if held_out else "training"
         raise InputError(f"{folder} holds no {kind} sessions. Render some with `vivant studio render`.")
     return [map_session(path) for path in paths]
+
+
+def find_talking_clips(folder: Path) -> list[Path]:
+    """Talking clips of people that evaluation never uses. Raises InputError where there are none."""
+    paths = [path for path in list_clips(folder) if int(path.name.split(".")[0]) >= NUM_HELD_OUT]
+    if not paths:
+        raise InputError(f"{folder} holds no training clips. Render some with `vivant studio talk`.")
+    return paths
