@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from aiortc import MediaStreamTrack
@@ -17,6 +17,8 @@ from vivant.errors import InputError
 from vivant.live.inbox import Inbox
 from vivant.media.tracks import SOUND_BLOCK, SOUND_HZ, sound_frame
 from vivant.web.rtp import Moment
+
+T = TypeVar("T")
 
 BLOCK_SECONDS = SOUND_BLOCK / SOUND_HZ
 QUEUED_BLOCKS = 50
@@ -40,31 +42,48 @@ async def received(track: MediaStreamTrack) -> AsyncIterator[Any]:
             raise InputError(f"the viewer's {track.kind} track ended") from error
 
 
-class Newest:
-    """Reads a received track at once, as it comes, and keeps only its newest frame; aiortc would keep all."""
+class Awaited(Generic[T]):
+    """An inbox whose next item can be waited for; what is pushed out of it is counted."""
 
-    def __init__(self, track: MediaStreamTrack, arrived: Callable[[Any], None]) -> None:
-        self._track, self._arrived = track, arrived
-        self._inbox: Inbox[Any] = Inbox(1, "newest")
+    def __init__(self, size: int) -> None:
+        self._inbox: Inbox[T] = Inbox(size, "newest")
         self._came = asyncio.Event()
 
     @property
     def num_replaced(self) -> int:
         return self._inbox.num_replaced
 
+    def put(self, item: T) -> None:
+        self._inbox.put(item)
+        self._came.set()
+
+    async def take(self) -> T:
+        while (item := self._inbox.take()) is None:
+            self._came.clear()
+            await self._came.wait()
+        return item
+
+
+class Newest:
+    """Reads a received track at once, as it comes, and keeps only its newest frame; aiortc would keep all."""
+
+    def __init__(self, track: MediaStreamTrack, arrived: Callable[[Any], None]) -> None:
+        self._track, self._arrived = track, arrived
+        self._frames: Awaited[Any] = Awaited(1)
+
+    @property
+    def num_replaced(self) -> int:
+        return self._frames.num_replaced
+
     async def read(self) -> None:
         """Until the track ends; then raises InputError."""
         async for frame in received(self._track):
             self._arrived(frame)
-            self._inbox.put(frame)
-            self._came.set()
+            self._frames.put(frame)
 
     async def take(self) -> Any:
         """The next frame that is new."""
-        while (frame := self._inbox.take()) is None:
-            self._came.clear()
-            await self._came.wait()
-        return frame
+        return await self._frames.take()
 
 
 @dataclass(frozen=True)
@@ -85,26 +104,21 @@ class PictureTrack(MediaStreamTrack):
         """sent: called once a picture has left."""
         super().__init__()
         self._sent = sent
-        self._inbox: Inbox[Outgoing] = Inbox(1, "newest")
-        self._came = asyncio.Event()
+        self._pictures: Awaited[Outgoing] = Awaited(1)
         self._last: Outgoing | None = None
 
     @property
     def num_replaced(self) -> int:
-        return self._inbox.num_replaced
+        return self._pictures.num_replaced
 
     def put(self, picture: Outgoing) -> None:
-        self._inbox.put(picture)
-        self._came.set()
+        self._pictures.put(picture)
 
     async def recv(self) -> Any:
         if self._last is not None:  # aiortc asks for the next one when the last one has left
             self._sent(self._last)
-        while (picture := self._inbox.take()) is None:
-            self._came.clear()
-            await self._came.wait()
-        self._last = picture
-        return picture.frame
+        self._last = await self._pictures.take()
+        return self._last.frame
 
 
 class SoundTrack(MediaStreamTrack):
@@ -114,20 +128,15 @@ class SoundTrack(MediaStreamTrack):
 
     def __init__(self) -> None:
         super().__init__()
-        self._inbox: Inbox[np.ndarray] = Inbox(QUEUED_BLOCKS, "newest")
-        self._came = asyncio.Event()
+        self._blocks: Awaited[np.ndarray] = Awaited(QUEUED_BLOCKS)
         self._start = 0
 
     def put(self, block: np.ndarray) -> None:
         """int16 mono (SOUND_BLOCK,) at SOUND_HZ."""
-        self._inbox.put(block)
-        self._came.set()
+        self._blocks.put(block)
 
     async def recv(self) -> Any:
-        while (block := self._inbox.take()) is None:
-            self._came.clear()
-            await self._came.wait()
-        frame = sound_frame(block, SOUND_HZ, self._start)
+        frame = sound_frame(await self._blocks.take(), SOUND_HZ, self._start)
         self._start += SOUND_BLOCK
         return frame
 

@@ -59,7 +59,7 @@ class Recipe:
 def studio_features() -> Features:
     """Feature maps of our own identity network; the paper has VGG's.
 
-    Raises CheckpointError where it has not been trained (`vivant train face/identity`).
+    Raises CheckpointError where it is not embedded.
     """
     return features_of(load_identity())
 
