@@ -86,7 +86,7 @@ def mini() -> Config:
     """For a checkpoint below 15 MB in half precision, at 128 px: 7.4 M parameters."""
     return Config(
         image_size=128,
-        vae=config_vae.tiny(),
+        vae=config_vae.mini(),
         generator=config_generator.mini(),
         audio_widths=(16, 32, 64, 96, 256),
         audio_lead_frames=2,

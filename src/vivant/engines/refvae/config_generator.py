@@ -69,11 +69,11 @@ def small() -> GeneratorConfig:
 
 
 def mini() -> GeneratorConfig:
-    """3.0 M parameters."""
+    """1.7 M parameters."""
     return GeneratorConfig(
         num_blocks=4,
         num_heads=3,
-        head_channels=64,
+        head_channels=48,
         latent_channels=64,
         audio_features=256,
         audio_channels=32,

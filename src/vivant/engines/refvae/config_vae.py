@@ -27,6 +27,14 @@ class VaeConfig:
     latent_channels: int
     temporal_padding: Literal["replicate", "zeros"]
     """What stands before the first frame of a stream."""
+    encoder_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    """Residual blocks in each stage of E1."""
+    decoder_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    """And of D2."""
+    deep_kernel_frames: int = 3
+    """Latents that each convolution of E2 and D1 sees at once; 1: every latent on its own."""
+    resampling: Literal["residual", "interpolation"] = "residual"
+    """How layers change size: as the paper has it, or pooled and repeated, with which its Table 2 compares."""
 
     def __post_init__(self) -> None:
         if self.head_channels % 4:
@@ -90,4 +98,23 @@ def tiny() -> VaeConfig:
         num_reference_blocks=2,
         num_heads=2,
         head_channels=32,
+    )
+
+
+def mini() -> VaeConfig:
+    """For CPUs: nothing but the resampling at full resolution, where narrow layers cost most and say least."""
+    return VaeConfig(
+        encoder_channels=(16, 32, 64, 64),
+        feature_channels=128,
+        deep_channels=(128, 128),
+        decoder_deep_channels=(64, 64),
+        decoder_channels=(64, 64, 32, 16),
+        num_reference_blocks=2,
+        num_heads=4,
+        head_channels=32,
+        latent_channels=64,
+        temporal_padding="replicate",
+        encoder_blocks=(0, 0, 1, 1),
+        decoder_blocks=(1, 1, 1, 0),
+        deep_kernel_frames=1,
     )

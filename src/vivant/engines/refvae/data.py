@@ -84,7 +84,7 @@ class WindowSettings:
     num_frames: int
     """1 + 4n. The encoder knows nothing of what came before."""
     max_references: int
-    """Each micro-batch has 1 to this many reference pictures, anywhere in the same clip."""
+    """Each micro-batch has 1 to this many reference pictures, anywhere in the same clip; 0: none."""
 
 
 class Windows(Dataset[dict[str, Tensor]]):
@@ -96,7 +96,8 @@ class Windows(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.rank, index, 53])
-        num_references = int(rng.integers(1, settings.max_references + 1))
+        most = settings.max_references
+        num_references = int(rng.integers(min(1, most), most + 1))
         items = [self._window(num_references, rng) for _ in range(settings.batch_size)]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 

@@ -101,11 +101,13 @@ class RmsNorm(nn.Module):
 class CausalResBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), width unchanged."""
 
-    def __init__(self, channels: int, padding: Padding):
+    def __init__(self, channels: int, padding: Padding, kernel_frames: int = 3):
         super().__init__()
         self.norm1, self.norm2 = RmsNorm(channels), RmsNorm(channels)
-        self.conv1 = CausalConv3d(channels, channels, (3, 3, 3), padding)
-        self.conv2 = CausalConv3d(channels, channels, (3, 3, 3), padding)
+        self.conv1 = CausalConv3d(channels, channels, (kernel_frames, 3, 3), padding)
+        self.conv2 = CausalConv3d(channels, channels, (kernel_frames, 3, 3), padding)
+        # Starts as the identity, so that pictures pass along the shortcuts from the first step.
+        nn.init.zeros_(self.conv2.conv.weight)
 
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
         y = self.conv1(F.silu(self.norm1(x)), cache)
@@ -141,14 +143,14 @@ class Down(nn.Module):
     Time first, for all frames but the first of the stream; then space for all.
     """
 
-    def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, space: int = 2):
+    def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, kernel_frames: int = 3):
         super().__init__()
-        if num_in % time or num_out % space**2 or (num_in * space**2) % num_out:
-            raise ValueError(f"{num_in} channels cannot become {num_out} at factors {time} and {space}")
-        self.time, self.space, self.num_out = time, space, num_out
+        if num_in % time or num_out % 4 or (num_in * 4) % num_out:
+            raise ValueError(f"{num_in} channels cannot become {num_out} at factors {time} and 2")
+        self.time, self.num_out = time, num_out
         # The paper's listing also has it where time stays as it is; its text says "if applicable".
         self.conv_time = CausalConv3d(num_in, num_in // time, (1, 3, 3), padding) if time > 1 else None
-        self.conv_space = CausalConv3d(num_in, num_out // space**2, (3, 3, 3), padding)
+        self.conv_space = CausalConv3d(num_in, num_out // 4, (kernel_frames, 3, 3), padding)
 
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, C', T', H / 2, W / 2), T' = 1 + (T - 1) / time in a first chunk, else T / time."""
@@ -161,25 +163,25 @@ class Down(nn.Module):
                 main.append(unshuffle(self.conv_time(later), self.time, 1))
                 means.append(_grouped_mean(unshuffle(later, self.time, 1), x.shape[1]))
             x, short = torch.cat(main, 2), torch.cat(means, 2)
-        main_space = unshuffle(self.conv_space(x, cache), 1, self.space)
-        return main_space + _grouped_mean(unshuffle(short, 1, self.space), self.num_out)
+        main_space = unshuffle(self.conv_space(x, cache), 1, 2)
+        return main_space + _grouped_mean(unshuffle(short, 1, 2), self.num_out)
 
 
 class Up(nn.Module):
     """Doubles space, and time where `time` is 2; the mirror of `Down`: space first, then time."""
 
-    def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, space: int = 2):
+    def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, kernel_frames: int = 3):
         super().__init__()
-        if (num_out * space**2) % num_in:
-            raise ValueError(f"{num_in} channels cannot become {num_out} at factor {space}")
-        self.time, self.space, self.repeats = time, space, num_out * space**2 // num_in
-        self.conv_space = CausalConv3d(num_in, num_out * space**2, (3, 3, 3), padding)
+        if (num_out * 4) % num_in:
+            raise ValueError(f"{num_in} channels cannot become {num_out} at factor 2")
+        self.time, self.repeats = time, num_out * 4 // num_in
+        self.conv_space = CausalConv3d(num_in, num_out * 4, (kernel_frames, 3, 3), padding)
         self.conv_time = CausalConv3d(num_out, num_out * time, (1, 3, 3), padding) if time > 1 else None
 
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, C', T', 2 H, 2 W), T' = 1 + (T - 1) time in a first chunk, else T time."""
-        short = shuffle(x.repeat_interleave(self.repeats, 1), 1, self.space)
-        main = shuffle(self.conv_space(x, cache), 1, self.space)
+        short = shuffle(x.repeat_interleave(self.repeats, 1), 1, 2)
+        main = shuffle(self.conv_space(x, cache), 1, 2)
         if self.conv_time is None:
             return main + short
         begins = cache is None or not cache.started
@@ -189,3 +191,42 @@ class Up(nn.Module):
             later = shuffle(self.conv_time(main[:, :, count:]), self.time, 1)
             parts.append(later + short[:, :, count:].repeat_interleave(self.time, 2))
         return torch.cat(parts, 2)
+
+
+class InterpolatedDown(nn.Module):
+    """`Down` as it is elsewhere: means of neighbouring pixels and frames, then a convolution. For comparison."""
+
+    def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, kernel_frames: int = 3):
+        super().__init__()
+        self.time = time
+        self.conv = CausalConv3d(num_in, num_out, (kernel_frames, 3, 3), padding)
+
+    def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
+        """As `Down`."""
+        count = 1 if cache is None or not cache.started else 0
+        first, later = x[:, :, :count], x[:, :, count:]
+        parts = [F.avg_pool3d(first, (1, 2, 2))] if count else []
+        if later.shape[2]:
+            parts.append(F.avg_pool3d(later, (self.time, 2, 2)))
+        return self.conv(torch.cat(parts, 2), cache)
+
+
+class InterpolatedUp(nn.Module):
+    """`Up` as it is elsewhere: pixels and frames repeated, then a convolution. For comparison."""
+
+    def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, kernel_frames: int = 3):
+        super().__init__()
+        self.time = time
+        self.conv = CausalConv3d(num_in, num_out, (kernel_frames, 3, 3), padding)
+
+    def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
+        """As `Up`."""
+        count = 1 if cache is None or not cache.started else 0
+        x = x.repeat_interleave(2, 3).repeat_interleave(2, 4)
+        return self.conv(
+            torch.cat([x[:, :, :count], x[:, :, count:].repeat_interleave(self.time, 2)], 2), cache
+        )
+
+
+RESAMPLING = {"residual": (Down, Up), "interpolation": (InterpolatedDown, InterpolatedUp)}
+"""Shrinking and growing layers by `VaeConfig.resampling`."""

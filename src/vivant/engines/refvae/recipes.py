@@ -215,7 +215,7 @@ def mini_vae_1() -> Recipe:
 
     At a rate of 1e-3 features grow until residual blocks say nothing beside them, and learning is three times slower.
     """
-    return _mini_vae(1, 500_000, 8, 3e-4, max_references=1)
+    return _mini_vae(1, 500_000, 8, 1e-3, max_references=1)
 
 
 def mini_vae_5() -> Recipe:

@@ -134,11 +134,12 @@ class VaeStage(RefVaeStage):
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
-        """A reference, each clip's last frame, and what came back."""
+        """A reference, or each clip's first frame where there is none, its last frame, and what came back of it."""
         vae, video = _trained(network).networks.vae, as_video(batch["frames"])
         references = as_references(batch["references"])
         drawn = vae.decode(vae.encode(video)[0], vae.encode_references(references)).float()
-        rows = zip(references[:, 0], video[:, :, -1], drawn[:, :, -1], strict=True)
+        shown = references[:, 0] if references.shape[1] else video[:, :, 0]
+        rows = zip(shown, video[:, :, -1], drawn[:, :, -1], strict=True)
         return [torch.cat(row, 2) / 2 + 0.5 for row in rows]
 
 

@@ -11,6 +11,7 @@ Legend: B batch, T frames, L latents in time, M references, H W pixels, C channe
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +20,12 @@ from torch.utils.checkpoint import checkpoint
 
 from vivant.engines.refvae.config_vae import SPACE_FACTOR, TIME_FACTOR, VaeConfig
 from vivant.engines.refvae.layers import (
+    RESAMPLING,
     CausalConv3d,
     CausalResBlock,
-    Down,
     Padding,
     RmsNorm,
     TemporalCache,
-    Up,
 )
 from vivant.ops.rotary import turned
 
@@ -53,10 +53,10 @@ class Chain(nn.ModuleList):
 class Leave(nn.Module):
     """norm, silu, convolution: how a half of the network ends."""
 
-    def __init__(self, num_in: int, num_out: int, padding: Padding):
+    def __init__(self, num_in: int, num_out: int, padding: Padding, kernel_frames: int = 3):
         super().__init__()
         self.norm = RmsNorm(num_in)
-        self.conv = CausalConv3d(num_in, num_out, (3, 3, 3), padding)
+        self.conv = CausalConv3d(num_in, num_out, (kernel_frames, 3, 3), padding)
 
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
         return self.conv(F.silu(self.norm(x)), cache)
@@ -67,10 +67,11 @@ class FeatureEncoder(Chain):
 
     def __init__(self, config: VaeConfig):
         padding, widths = config.temporal_padding, (*config.encoder_channels, config.feature_channels)
+        down, _ = RESAMPLING[config.resampling]
         blocks: list[nn.Module] = [CausalConv3d(3, widths[0], (3, 3, 3), padding)]
         for stage, (width, wider) in enumerate(pairwise(widths)):
-            blocks += [CausalResBlock(width, padding), CausalResBlock(width, padding)]
-            blocks.append(Down(width, wider, 2 if stage in (1, 2) else 1, padding))
+            blocks += [CausalResBlock(width, padding) for _ in range(config.encoder_blocks[stage])]
+            blocks.append(down(width, wider, 2 if stage in (1, 2) else 1, padding))
         super().__init__(blocks)
 
 
@@ -79,10 +80,14 @@ class DeepEncoder(Chain):
 
     def __init__(self, config: VaeConfig):
         padding, widths = config.temporal_padding, (config.feature_channels, *config.deep_channels)
+        taps, (down, _) = config.deep_kernel_frames, RESAMPLING[config.resampling]
         blocks: list[nn.Module] = []
         for width, wider in pairwise(widths):
-            blocks += [CausalResBlock(width, padding), Down(width, wider, 1, padding)]
-        super().__init__([*blocks, Leave(widths[-1], 2 * config.latent_channels, padding)])
+            blocks += [
+                CausalResBlock(width, padding, taps),
+                down(width, wider, 1, padding, kernel_frames=taps),
+            ]
+        super().__init__([*blocks, Leave(widths[-1], 2 * config.latent_channels, padding, taps)])
 
 
 class DeepDecoder(Chain):
@@ -90,9 +95,10 @@ class DeepDecoder(Chain):
 
     def __init__(self, config: VaeConfig):
         padding, widths = config.temporal_padding, (*config.decoder_deep_channels, config.feature_channels)
-        blocks: list[nn.Module] = [CausalConv3d(config.latent_channels, widths[0], (3, 3, 3), padding)]
+        taps, (_, up) = config.deep_kernel_frames, RESAMPLING[config.resampling]
+        blocks: list[nn.Module] = [CausalConv3d(config.latent_channels, widths[0], (taps, 3, 3), padding)]
         for width, other in pairwise(widths):
-            blocks += [Up(width, other, 1, padding), CausalResBlock(other, padding)]
+            blocks += [up(width, other, 1, padding, kernel_frames=taps), CausalResBlock(other, padding, taps)]
         super().__init__(blocks)
 
 
@@ -101,10 +107,11 @@ class PictureDecoder(Chain):
 
     def __init__(self, config: VaeConfig):
         padding, widths = config.temporal_padding, (config.feature_channels, *config.decoder_channels)
+        _, up = RESAMPLING[config.resampling]
         blocks: list[nn.Module] = []
         for stage, (width, narrower) in enumerate(pairwise(widths)):
-            blocks.append(Up(width, narrower, 2 if stage in (1, 2) else 1, padding))
-            blocks += [CausalResBlock(narrower, padding), CausalResBlock(narrower, padding)]
+            blocks.append(up(width, narrower, 2 if stage in (1, 2) else 1, padding))
+            blocks += [CausalResBlock(narrower, padding) for _ in range(config.decoder_blocks[stage])]
         super().__init__([*blocks, Leave(widths[-1], 3, padding)])
 
 
@@ -156,9 +163,15 @@ class ReferenceBlock(nn.Module):
         # Turned by their places, equal vectors agree most where places do: references are first looked at where the
         # frame is drawn. From scattered looks, 14,000 pictures taught a small network nothing about references.
         nn.init.constant_(self.cross_attention.query.bias, SAME_PLACE)
-        nn.init.constant_(
-            self.cross_attention.key_value.bias[: config.num_heads * config.head_channels], SAME_PLACE
-        )
+        inner = config.num_heads * config.head_channels
+        nn.init.constant_(self.cross_attention.key_value.bias[:inner], SAME_PLACE)
+        # What is looked at is copied, as far as heads are wide enough for it; all else starts by adding nothing.
+        nn.init.eye_(self.cross_attention.key_value.weight[inner:])
+        nn.init.zeros_(self.cross_attention.key_value.bias[inner:])
+        nn.init.eye_(self.cross_attention.out.weight)
+        last = cast("nn.Linear", self.mlp[2])
+        for linear in (self.self_attention.out, last):
+            nn.init.zeros_(linear.weight)
 
     def forward(self, x: Tensor, places: Tensor, references: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B', N, C) -> (B', N, C); references' keys and values already repeated to B'."""
@@ -183,8 +196,9 @@ class ReferenceDecoder(nn.Module):
         self.enter, self.leave = nn.Linear(width, width), nn.Linear(width, width)
         self.norm = RmsNorm(width)
         self.blocks = nn.ModuleList(ReferenceBlock(config) for _ in range(config.num_reference_blocks))
-        # The decoder starts without it, as a plain VAE.
-        nn.init.zeros_(self.leave.weight)
+        # The decoder starts by drawing the references over what the latents say: half of the picture is then
+        # right from the first step, and the path that carries their detail learns before it has anything to correct.
+        nn.init.eye_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
     def references(self, features: Tensor) -> References:
