@@ -2,7 +2,8 @@
 
 In this order, each from the export of the one before (`vivant train NAME --init FOLDER`), on the clips of
 `vivant studio talk`. At the paper's size: `full_vae_256x5`, `_256x17`, `_256x73`, `_512x17`, `_512x73`, `full_sync`,
-`full_generator`, none of which has been run; small: `mini_vae_1`, `_5`, `_17`, `_73`, `mini_sync`, `mini_generator`.
+`full_generator`, `full_student`, none of which has been run; small: `mini_vae_1`, `_5`, `_17`, `_73`, `mini_sync`,
+`mini_generator`, `mini_student`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from vivant.engines.refvae.config import Config, full, mini, tiny
 from vivant.engines.refvae.losses import Features
 from vivant.engines.refvae.networks import Networks
 from vivant.engines.refvae.stages import GeneratorStage, RefVaeStage, SyncStage, VaeStage
+from vivant.engines.refvae.student import StudentStage
 from vivant.face.identity import IdentityNetwork, load_identity
 from vivant.training.config import ParameterGroup, TrainConfig, count_parameters
 from vivant.training.data.sessions import find_talking_clips
@@ -190,6 +192,21 @@ def full_generator() -> Recipe:
     return Recipe(train, full(), GeneratorStage)
 
 
+def full_student() -> Recipe:
+    """Four steps without guidance in place of twelve with it, from `full_generator`. Lengths and rates are ours."""
+    extra = {"teacher_steps": 12, "student_steps": 4, "step_shift": 5.0, "guidance": (2.0, 2.0)}
+    recipe = full_generator()
+    train = replace(
+        recipe.train,
+        name="full_student",
+        num_images=256 * 10_000,
+        groups=(ParameterGroup(modules=("networks.generator",), learning_rate=2e-5),),
+        warmup_images=256 * 100,
+        extra={**recipe.train.extra, **extra},
+    )
+    return Recipe(train, recipe.config, StudentStage)
+
+
 def _mini_vae(
     num_frames: int, num_images: int, batch_size: int, rate: float, max_references: int = 3
 ) -> Recipe:
@@ -239,7 +256,7 @@ def mini_sync() -> Recipe:
 
 
 def mini_generator() -> Recipe:
-    """A transformer of 3.0 M parameters on windows of 5 s."""
+    """A transformer of 1.7 M parameters on windows of 5 s."""
     train = replace(
         full_generator().train,
         name="mini_generator",
@@ -252,6 +269,21 @@ def mini_generator() -> Recipe:
         extra={"size_px": mini().image_size, "max_references": 3, "num_crops": 2},
     )
     return Recipe(train, mini(), GeneratorStage)
+
+
+def mini_student() -> Recipe:
+    """Four steps without guidance, from `mini_generator`."""
+    recipe = mini_generator()
+    train = replace(
+        recipe.train,
+        name="mini_student",
+        num_images=40_000,
+        batch_size=4,
+        groups=(ParameterGroup(modules=("networks.generator",), learning_rate=1e-4),),
+        warmup_images=400,
+        extra={**full_student().train.extra, **recipe.train.extra},
+    )
+    return Recipe(train, recipe.config, StudentStage)
 
 
 def _debug(recipe: Recipe, num_images: int, batch_size: int, rate: float) -> Recipe:
@@ -288,6 +320,11 @@ def debug_generator() -> Recipe:
     return _debug(mini_generator(), 80, 2, 1e-2)
 
 
+def debug_student() -> Recipe:
+    """For tests."""
+    return _debug(mini_student(), 40, 2, 1e-3)
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
@@ -298,14 +335,17 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         full_vae_512x73,
         full_sync,
         full_generator,
+        full_student,
         mini_vae_1,
         mini_vae_5,
         mini_vae_17,
         mini_vae_73,
         mini_sync,
         mini_generator,
+        mini_student,
         debug_vae,
         debug_sync,
         debug_generator,
+        debug_student,
     )
 }

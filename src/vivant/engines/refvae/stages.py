@@ -47,9 +47,11 @@ class TrainedNetworks(nn.Module):
     shard_whole = True
     """Read by vivant.training.distributed: parts are used by their methods, the whole by `forward`."""
 
-    def __init__(self, networks: Networks, face_encoder: nn.Module | None = None):
+    def __init__(
+        self, networks: Networks, face_encoder: nn.Module | None = None, teacher: nn.Module | None = None
+    ):
         super().__init__()
-        self.networks, self.face_encoder = networks, face_encoder
+        self.networks, self.face_encoder, self.teacher = networks, face_encoder, teacher
 
     def forward(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The terms that `compute` makes with the networks; FSDP gathers their weights around it."""
