@@ -177,6 +177,8 @@ class Up(nn.Module):
         self.time, self.repeats = time, num_out * 4 // num_in
         self.conv_space = CausalConv3d(num_in, num_out * 4, (kernel_frames, 3, 3), padding)
         self.conv_time = CausalConv3d(num_out, num_out * time, (1, 3, 3), padding) if time > 1 else None
+        if self.conv_time is not None:
+            self._start_by_repeating(self.conv_time.conv)
 
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, C', T', 2 H, 2 W), T' = 1 + (T - 1) time in a first chunk, else T time."""
@@ -191,6 +193,15 @@ class Up(nn.Module):
             later = shuffle(self.conv_time(main[:, :, count:]), self.time, 1)
             parts.append(later + short[:, :, count:].repeat_interleave(self.time, 2))
         return torch.cat(parts, 2)
+
+    def _start_by_repeating(self, conv: nn.Conv3d) -> None:
+        """Later frames begin as what the network, taught on single pictures, makes of the first."""
+        channel = torch.arange(conv.out_channels)
+        assert conv.bias is not None
+        nn.init.zeros_(conv.weight)
+        nn.init.zeros_(conv.bias)
+        with torch.no_grad():
+            conv.weight[channel, channel // self.time, 0, 1, 1] = 1.0
 
 
 class InterpolatedDown(nn.Module):
