@@ -64,6 +64,7 @@ TRAINING_ROOMS = (
     "stages_published",
     "stages_retargeting",
     "stages_start",
+    "stages_student",
     "voice_training",
     "data",
     "discriminator",

@@ -22,7 +22,7 @@ from vivant.engines.refvae.config import Config, full, mini, tiny
 from vivant.engines.refvae.losses import Features
 from vivant.engines.refvae.networks import Networks
 from vivant.engines.refvae.stages import GeneratorStage, RefVaeStage, SyncStage, VaeStage
-from vivant.engines.refvae.student import StudentStage
+from vivant.engines.refvae.stages_student import StudentStage
 from vivant.face.identity import IdentityNetwork, load_identity
 from vivant.training.config import ParameterGroup, TrainConfig, count_parameters
 from vivant.training.data.sessions import find_talking_clips

@@ -9,7 +9,7 @@ from vivant.diffusion.flow_match import shifted_times
 from vivant.engines.refvae import config_generator
 from vivant.engines.refvae.drawing import Guidance, draw_block, new_memory, remember_references
 from vivant.engines.refvae.generator import Generator
-from vivant.engines.refvae.student import Window, guided_path, rolled_out
+from vivant.engines.refvae.stages_student import Window, guided_path, rolled_out
 
 EXACT = 1e-12
 BLOCKS, SIZE = 3, 4

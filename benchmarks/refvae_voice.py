@@ -1,0 +1,225 @@
+"""Does a refvae checkpoint speak? Held-out people of the studio, drawn from one picture and their own voice.
+
+    python benchmarks/refvae_voice.py --data CLIPS --preset FOLDER [--people 4] [-o PICTURES]
+    ... --guidance                          # the paper's Table II: scales of sound and references
+    ... --num-steps 4 --audio-guidance 1 --reference-guidance 1       # a student
+    ... --minute                            # 60 s of speech in one stream: does it drift?
+
+Reference: the first frame of each clip. Reported per person: correlation of the drawn lips' opening with the truth of
+the renderer and with the same reading of the true frames (the face mesh on pictures of 256 px; the truth's own reading
+is the ceiling), how far they open (5th to 95th percentile), confidence and distance of our lip-sync expert for drawn
+and true frames, and how much faster than real time it was drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+import vivant
+from vivant.engines.refvae.config import Options
+from vivant.engines.refvae.data import cropped
+from vivant.engines.refvae.engine import RefVae
+from vivant.evaluation.faces import FaceFinder, mouth_opening
+from vivant.evaluation.gauges.drift import DriftGauge
+from vivant.evaluation.gauges.sync import SyncGauge
+from vivant.evaluation.judges.given import load_judges
+from vivant.evaluation.shown import Shown
+from vivant.media.image import save_image
+from vivant.studio.talking import list_clips, read_clip
+from vivant.training.data.sessions import NUM_HELD_OUT
+
+READ_PX = 256
+RATE_HZ = 25
+SECONDS = 60
+WINDOW_SECONDS = 5
+SCALES = ((1, 1), (2, 1), (2, 2), (2, 3), (3, 2), (3, 3))
+UPPER, LOWER, LEFT, RIGHT = 62, 66, 60, 64
+"""Of 68 landmarks: the middle of the inner lips, and their corners."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A held-out person."""
+
+    name: str
+    frames: np.ndarray
+    """uint8 (T, S, S, 3), as the truth."""
+    opening: np.ndarray
+    """(T,) inner lips over the mouth's width, of the renderer's landmarks."""
+    samples: torch.Tensor
+
+
+def scenes(folder: Path, size_px: int, count: int) -> list[Scene]:
+    found = []
+    for index, path in enumerate(list_clips(folder)[:NUM_HELD_OUT][:count]):
+        clip = read_clip(path)
+        frames, points = cropped(clip, len(clip.frames) // 2, size_px, np.random.default_rng([index, 73]))
+        gap = np.linalg.norm(points[:, UPPER] - points[:, LOWER], axis=1)
+        width = np.linalg.norm(points[:, LEFT] - points[:, RIGHT], axis=1)
+        name = f"{clip.identity} ({clip.voice})"
+        found.append(Scene(name, frames.numpy(), gap / width, torch.from_numpy(clip.samples)))
+    return found
+
+
+def drawn(engine: RefVae, reference: np.ndarray, samples: torch.Tensor, options: Options) -> np.ndarray:
+    """uint8 (T, S, S, 3), a frame for every 640 samples."""
+    portrait = engine.encode_reference(torch.from_numpy(reference)[None].permute(0, 3, 1, 2) / 255)
+    state = engine.start(portrait, options, seed=0)
+    chunk = engine.stream.chunk_frames * engine.stream.samples_per_frame
+    count = len(samples) // engine.stream.samples_per_frame
+    padded = torch.nn.functional.pad(samples, (0, -len(samples) % chunk))
+    parts = [engine.step(state, piece) for piece in padded.split(chunk)]
+    frames = torch.cat([*parts, engine.flush(state)])[:count]
+    return (255 * frames).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def large(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [cv2.resize(frame, (READ_PX, READ_PX), interpolation=cv2.INTER_CUBIC) for frame in frames]
+
+
+class Reading:
+    """What outside judges see in a clip."""
+
+    def __init__(self, frames: np.ndarray, samples: torch.Tensor, source: np.ndarray):
+        pictures, finder = large(frames), FaceFinder()
+        faces = [finder.find(picture) for picture in pictures]
+        self.opening = np.array([np.nan if face is None else mouth_opening(face) for face in faces])
+        judges = load_judges({})
+        sync = SyncGauge(judges, samples.numpy(), RATE_HZ)
+        drift = DriftGauge(judges, WINDOW_SECONDS * RATE_HZ)
+        still = large([source])[0]
+        for index, (picture, face) in enumerate(zip(pictures, faces, strict=True)):
+            shown = Shown(
+                index, picture, picture, still, face, face, finder.find(still) if index == 0 else None
+            )
+            sync.update(shown)
+            drift.update(shown)
+        self.numbers = sync.numbers() | drift.numbers()
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    known = np.isfinite(a) & np.isfinite(b)
+    return float(np.corrcoef(a[known], b[known])[0, 1]) if known.sum() > 2 else float("nan")
+
+
+def span(opening: np.ndarray) -> str:
+    low, high = np.nanpercentile(opening, (5, 95))
+    return f"{low:.2f} to {high:.2f}"
+
+
+def sync_of(reading: Reading) -> str:
+    numbers = reading.numbers
+    return f"{numbers['sync_expert_confidence']:.2f}, {numbers['sync_expert_distance']:.2f}"
+
+
+def speak(engine: RefVae, people: list[Scene], options: Options, output: Path | None) -> None:
+    print(
+        "| person | lips, truth | lips, same reading | ceiling | opens | truth opens | sync | truth's sync | speed |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for scene in people:
+        began = time.monotonic()
+        frames = drawn(engine, scene.frames[0], scene.samples, options)
+        speed = len(frames) / RATE_HZ / (time.monotonic() - began)
+        mine, true = (
+            Reading(part, scene.samples, scene.frames[0]) for part in (frames, scene.frames[: len(frames)])
+        )
+        cells = [
+            f"{correlation(mine.opening, scene.opening[: len(frames)]):.2f}",
+            f"{correlation(mine.opening, true.opening):.2f}",
+            f"{correlation(true.opening, scene.opening[: len(frames)]):.2f}",
+            span(mine.opening),
+            span(true.opening),
+            sync_of(mine),
+            sync_of(true),
+            f"{speed:.2f}x",
+        ]
+        print(f"| {scene.name} | {' | '.join(cells)} |", flush=True)
+        if output is not None:
+            rows = [np.concatenate([scene.frames[i], frames[i]], 0) for i in range(12, len(frames), 12)]
+            output.mkdir(parents=True, exist_ok=True)
+            save_image(output / f"{scene.name.split()[0]}.png", np.concatenate(rows[:10], 1))
+
+
+def guidance_table(engine: RefVae, people: list[Scene], options: Options) -> None:
+    print("| sound | references | lips, truth | sync confidence | sync distance |")
+    print("| --- | --- | --- | --- | --- |")
+    for audio, references in SCALES:
+        chosen = Options(
+            audio_guidance=audio,
+            reference_guidance=references,
+            num_steps=options.num_steps,
+            step_shift=options.step_shift,
+        )
+        rows = []
+        for scene in people:
+            frames = drawn(engine, scene.frames[0], scene.samples, chosen)
+            reading = Reading(frames, scene.samples, scene.frames[0])
+            rows.append(
+                (
+                    correlation(reading.opening, scene.opening[: len(frames)]),
+                    reading.numbers["sync_expert_confidence"],
+                    reading.numbers["sync_expert_distance"],
+                )
+            )
+        lips, confidence, distance = np.nanmean(rows, 0)
+        print(f"| {audio} | {references} | {lips:.2f} | {confidence:.3f} | {distance:.3f} |", flush=True)
+
+
+def minute(engine: RefVae, people: list[Scene], options: Options) -> None:
+    print("| person | identity | sharpness | colour, Delta E | lips, truth |")
+    print("| --- | --- | --- | --- | --- |")
+    speech = torch.cat([scene.samples for scene in people])
+    opening = np.concatenate([scene.opening for scene in people])
+    repeats = -(-SECONDS * RATE_HZ // len(opening))
+    speech = speech.repeat(repeats)[: SECONDS * engine.stream.sample_rate_hz]
+    opening = np.tile(opening, repeats)[: SECONDS * RATE_HZ]
+    for scene in people:
+        frames = drawn(engine, scene.frames[0], speech, options)
+        reading = Reading(frames, speech, scene.frames[0])
+        cells = [f"{100 * reading.numbers[f'{name}_drift']:+.1f} %" for name in ("identity", "sharpness")]
+        cells.append(f"{reading.numbers['colour_drift']:.2f}")
+        cells.append(f"{correlation(reading.opening, opening):.2f}")
+        print(f"| {scene.name} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--data", type=Path, required=True)
+    arguments.add_argument("--preset", required=True)
+    arguments.add_argument("--people", type=int, default=4)
+    arguments.add_argument("--guidance", action="store_true")
+    arguments.add_argument("--minute", action="store_true")
+    arguments.add_argument("--audio-guidance", type=float, default=2.0)
+    arguments.add_argument("--reference-guidance", type=float, default=2.0)
+    arguments.add_argument("--num-steps", type=int, default=12)
+    arguments.add_argument("--step-shift", type=float, default=5.0)
+    arguments.add_argument("-o", "--output", type=Path)
+    given = arguments.parse_args()
+    engine = vivant.load(given.preset, device="cpu")
+    assert isinstance(engine, RefVae)
+    people = scenes(given.data, engine.config.image_size, given.people)
+    options = Options(
+        audio_guidance=given.audio_guidance,
+        reference_guidance=given.reference_guidance,
+        num_steps=given.num_steps,
+        step_shift=given.step_shift,
+    )
+    if given.guidance:
+        guidance_table(engine, people, options)
+    elif given.minute:
+        minute(engine, people, options)
+    else:
+        speak(engine, people, options, given.output)
+
+
+if __name__ == "__main__":
+    main()
