@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import torch
+from flash_engine import motions, tiny_engine
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vivant.engines.flashportrait.config import Options, tiny
+from vivant.engines.flashportrait.config import Options
 from vivant.engines.flashportrait.engine import FlashPortrait
-from vivant.engines.flashportrait.motion import Motion
 from vivant.runtime.parallel import leading
 from vivant.session import Session
 
@@ -28,20 +28,9 @@ WAYS = {
 """Everything at once, and the first block apart from the others, with what each part of them gave."""
 
 
-def load() -> FlashPortrait:
-    torch.manual_seed(0)
-    networks = FlashPortrait.build_networks(tiny())
-    with torch.no_grad():
-        for parameter in networks.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-        networks.prompts.normal_()
-    return FlashPortrait(tiny(), networks)
-
-
 def played(engine: FlashPortrait) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    portrait = engine.prepare(torch.rand(3, 32, 32, generator=generator), face=None)
-    motion = Motion(torch.randn(21, 42 + engine.config.face_features.mouth_channels, generator=generator))
+    picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
+    portrait, motion = engine.prepare(picture, face=None), motions(engine, 21)
     frames = {}
     for name, options in WAYS.items():
         session = Session(engine, portrait, options)
@@ -50,6 +39,6 @@ def played(engine: FlashPortrait) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    with leading(load) as loaded:
+    with leading(tiny_engine) as loaded:
         if loaded is not None:
             save_file(played(loaded()), Path(sys.argv[1]))

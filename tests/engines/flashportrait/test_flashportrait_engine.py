@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from flash_engine import motions, tiny_engine
 from torch import Tensor
 
 from vivant.engines.flashportrait.config import Options, tiny
@@ -19,23 +20,12 @@ from vivant.session import Session
 
 @pytest.fixture(scope="module")
 def engine() -> FlashPortrait:
-    torch.manual_seed(0)
-    networks = FlashPortrait.build_networks(tiny())
-    with torch.no_grad():
-        for parameter in networks.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-        networks.prompts.normal_()
-    return FlashPortrait(tiny(), networks)
+    return tiny_engine()
 
 
 @pytest.fixture(scope="module")
 def portrait(engine: FlashPortrait) -> Any:
     return engine.prepare(torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1)), face=None)
-
-
-def motions(engine: FlashPortrait, count: int, seed: int = 2) -> Motion:
-    channels = 42 + engine.config.face_features.mouth_channels
-    return Motion(torch.randn(count, channels, generator=torch.Generator().manual_seed(seed)))
 
 
 def play(engine: FlashPortrait, portrait: Any, motion: Motion, options: Options | None = None) -> Tensor:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from flash_engine import tiny_engine
 from safetensors.torch import load_file
+from several_processes import played
 
 from vivant.engines.flashportrait.config import tiny
 from vivant.engines.flashportrait.engine import FlashPortrait
@@ -17,9 +19,6 @@ from vivant.errors import InputError
 from vivant.runtime.parallel import Team
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-from several_processes import load, played  # noqa: E402
 
 
 @pytest.mark.slow
@@ -28,7 +27,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(script), str(out)]
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=240)
-    together, alone = load_file(out), played(load())
+    together, alone = load_file(out), played(tiny_engine())
     assert together.keys() == alone.keys()
     for name, frames in alone.items():
         assert frames.std() > 0.02
