@@ -191,7 +191,7 @@ def test_evaluate_by_protocol(
     assert run(*line, "--portrait", "p.png", "--real", "faces", "-o", "out").code == 0
     assert asked[0].clips == [Path("a.mp4"), Path("b.mp4")]
     assert asked[0].items == Path("out/cross_items")
-    assert asked[0].judges.fingerprints == {}
+    assert asked[0].judges.fingerprints.keys() == {"identity", "sync-expert"}, "the embedded ones judge too"
     refused = run(*line, "-o", "out")
     assert refused.code == 2
     assert "out/cross.json exists already; use --overwrite" in refused.err

@@ -25,6 +25,7 @@ from vivant.evaluation.judges.perceptual import Lpips, load_lpips, published_key
 from vivant.evaluation.judges.scripted import load_scripted
 from vivant.evaluation.judges.syncnet import SyncNet
 from vivant.evaluation.metrics import sync_score
+from vivant.face.identity import embedded_identity
 from vivant.ops.mfcc import mfcc
 
 GOLDEN = Path(__file__).parents[1] / "assets" / "sync_golden.safetensors"
@@ -198,10 +199,18 @@ def test_weights_are_named_once_and_exist(tmp_path: Path) -> None:
         load_judges({"lpips-alex-heads": file})
 
 
-def test_our_own_judges_are_embedded() -> None:
-    """Measured in their model cards; here: they load by themselves, and a given file replaces them."""
+def test_our_own_judges_are_embedded(tmp_path: Path) -> None:
+    """Measured in their model cards; here: they load by themselves, reports name them, a given file replaces them."""
     own = load_judges({})
     assert own.names == {"identity", "sync-expert"}
+    file = embedded_identity()
+    assert own.fingerprints["identity"] == hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    assert own.fingerprints.keys() == own.names
+    other = tmp_path / "other.safetensors"
+    save_file({name: 2 * tensor for name, tensor in load_file(file).items()}, other)
+    given = load_judges({"identity": other}).fingerprints
+    assert given["identity"] != own.fingerprints["identity"]
+    assert given["sync-expert"] == own.fingerprints["sync-expert"]
     assert own.identity is not None
     assert own.sync_expert is not None
     generator = torch.Generator().manual_seed(0)

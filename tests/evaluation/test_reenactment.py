@@ -23,6 +23,7 @@ from vivant.evaluation.driving import driven, found_files, open_driving
 from vivant.evaluation.gauges.change import ChangeGauge
 from vivant.evaluation.gauges.drift import DriftGauge
 from vivant.evaluation.gauges.faces import FaceGauge, JitterGauge
+from vivant.evaluation.gauges.given import ScriptGauge
 from vivant.evaluation.gauges.sync import SyncGauge
 from vivant.evaluation.items import Item, ItemFolder
 from vivant.evaluation.judges.given import Judges
@@ -151,7 +152,7 @@ def test_cross_reenactment_with_every_judge(
     json.loads(report.to_json())
 
 
-def test_fid_is_of_the_whole_set(compact: LivePortrait) -> None:
+def test_frechet_distances_are_of_the_whole_set(compact: LivePortrait) -> None:
     rng = np.random.default_rng(0)
     outputs = [rng.normal(size=(30, 5)).astype(np.float32) for _ in range(2)]
     items = [
@@ -160,7 +161,12 @@ def test_fid_is_of_the_whole_set(compact: LivePortrait) -> None:
             clip=name,
             numbers={},
             num_frames=30,
-            features={"inception_output": rows, "inception_target": rows + shift},
+            features={
+                "inception_output": rows,
+                "inception_target": rows + shift,
+                "clips_output": rows[:, :3],
+                "clips_target": 2 * rows[:, :3] + shift,
+            },
             thumbs={"source": np.zeros((1, 8, 8, 3), np.uint8)},
         )
         for name, rows, shift in zip("bc", outputs, (1, 3), strict=True)
@@ -172,6 +178,11 @@ def test_fid_is_of_the_whole_set(compact: LivePortrait) -> None:
     targets.update(np.concatenate([outputs[0] + 1, outputs[1] + 3]))
     made.update(np.concatenate(outputs))
     assert report.numbers["fid"] == pytest.approx(metrics.frechet_distance(made, targets))
+    of_driver, of_output = metrics.RunningGaussian(3), metrics.RunningGaussian(3)
+    of_driver.update(np.concatenate([2 * outputs[0][:, :3] + 1, 2 * outputs[1][:, :3] + 3]))
+    of_output.update(np.concatenate(outputs)[:, :3])
+    fvd = pytest.approx(metrics.frechet_distance(of_output, of_driver))
+    assert report.numbers["fvd25"] == fvd
     # In cross-reenactment only given pictures count.
     plan = protocol.REENACTMENTS["cross"]
     real = RealPictures(2, "0123", made)
@@ -180,19 +191,28 @@ def test_fid_is_of_the_whole_set(compact: LivePortrait) -> None:
     report = report_of("cross", plan, items, compact, request, real)
     assert report.numbers["fid"] == pytest.approx(0, abs=1e-6)
     assert report.settings["real"] == "2 pictures 0123"
+    assert report.numbers["fvd25"] == fvd, "of the driving clips, whatever FID compares with"
 
 
 def test_long_clips_give_curves(
-    compact: LivePortrait, driving: Path, face_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compact: LivePortrait,
+    driving: Path,
+    face_models: None,
+    judges: Judges,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = replace(protocol.REENACTMENTS["long"], every=2, drift_seconds=0.08)
     monkeypatch.setitem(protocol.REENACTMENTS, "long", plan)
-    report = measure_reenactment(compact, Request(protocol="long", clips=[driving]))
-    assert {"sharpness_drift", "colour_drift", "texture_drift"} <= set(named(report, "Measured"))
-    curve = report.curves["driving x driving: sharpness"]
-    assert [point[0] for point in curve] == [2, 4, 6, 8]
+    request = Request(protocol="long", clips=[driving], judges=Judges(identity=judges.identity))
+    report = measure_reenactment(compact, request)
+    quantities = ("sharpness", "colour", "texture", "identity")
+    assert {f"{name}_drift" for name in quantities} <= set(named(report, "Measured"))
     names = {path.name for path in report.write(tmp_path, "long")}
-    assert {"long_sharpness.png", "long_colour.png", "long_texture.png"} <= names
+    for quantity in quantities:
+        curve = report.curves[f"driving x driving: {quantity}"]
+        assert [point[0] for point in curve] == [2, 4, 6, 8]
+        assert f"long_{quantity}.png" in names
     assert '"curves"' in (tmp_path / "long.json").read_text()
 
 
@@ -305,6 +325,32 @@ def test_drift_compares_the_ends(shown: MakeShown) -> None:
     assert numbers["texture_drift"] == pytest.approx(0, abs=0.2)
     assert len(gauge.curves["colour"]) == 5
     assert np.isnan(DriftGauge(Judges(), window_frames=2).numbers()["colour_drift"])
+
+
+def test_scripts_are_compared_face_by_face(shown: MakeShown) -> None:
+    """AED and APD are mean absolute differences, MAE an angle, between output and driver in the same frame."""
+
+    def coefficients(faces: Tensor) -> tuple[Tensor, Tensor]:
+        brightness = faces.mean((1, 2, 3))[:, None]
+        return torch.cat([brightness, 0 * brightness], 1), 3 * brightness
+
+    def gaze(faces: Tensor) -> Tensor:
+        brightness = faces.mean((1, 2, 3))
+        return torch.stack([brightness - brightness[-1], 0 * brightness, torch.full_like(brightness, 0.1)], 1)
+
+    judges = Judges(coefficients=Scripted(coefficients, "coefficients"), gaze=Scripted(gaze, "gaze"))
+    gauge = ScriptGauge(judges)
+    soft = shown(0).target // 2
+    for index, brighter in enumerate((20, 60)):
+        gauge.update(replace(shown(index), output=soft + np.uint8(brighter), target=soft))
+    gauge.update(replace(shown(2, brighter=99), output_face=None))
+    numbers = gauge.numbers()
+    # Frames differ by 20 and by 60 of 255 in the first of two numbers, three times as much in the pose.
+    assert numbers["aed"] == pytest.approx(40 / 255 / 2, rel=1e-3)
+    assert numbers["apd"] == pytest.approx(3 * 40 / 255, rel=1e-3)
+    angles = np.degrees(np.arctan(np.array([20, 60]) / 255 / 0.1))
+    assert numbers["mae"] == pytest.approx(angles.mean(), rel=1e-3)
+    assert ScriptGauge(Judges()).numbers() == {}
 
 
 def test_aligned_faces_lie_on_the_template() -> None:

@@ -46,12 +46,17 @@ class IdentityNetwork(nn.Module):
         return F.normalize(self.head(self.stages(small).mean((2, 3))).float(), dim=1)
 
 
+def embedded_identity() -> Path:
+    """The file in the package."""
+    return embedded_weights("identity") / "identity.safetensors"
+
+
 def load_identity(path: Path | None = None) -> IdentityNetwork:
     """The embedding in evaluation mode, from `path` or the weights in the package.
 
     Raises CheckpointError where the file is missing or holds something else.
     """
-    file = path or embedded_weights("identity") / "identity.safetensors"
+    file = path or embedded_identity()
     if not file.is_file():
         raise CheckpointError(f"there is no {file}; train it with `vivant train face/identity`")
     network = IdentityNetwork()

@@ -16,7 +16,7 @@ from vivant.evaluation.judges.inception import Inception, load_inception
 from vivant.evaluation.judges.perceptual import Lpips, load_lpips
 from vivant.evaluation.judges.scripted import Scripted, load_scripted
 from vivant.evaluation.judges.syncnet import SyncNet, load_syncnet
-from vivant.face.identity import IdentityNetwork, load_identity
+from vivant.face.identity import IdentityNetwork, embedded_identity, load_identity
 from vivant.store import embedded_weights
 
 FACE_PX = 224
@@ -56,7 +56,7 @@ class Judges:
     syncnet: SyncNet | None = None
     sync_expert: SyncExpert | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """First 12 digits of the SHA-256 of each file, by name."""
+    """First 12 digits of the SHA-256 of each file, by name; of embedded ones too."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -84,11 +84,21 @@ def parse_weights(texts: Iterable[str]) -> dict[str, Path]:
     return found
 
 
+def _embedded() -> dict[str, Path]:
+    """Our own judges in the package, by name: trained by us and shipped, or not."""
+    files = {
+        "identity": embedded_identity(),
+        "sync-expert": embedded_weights("lipsync-expert") / "model.safetensors",
+    }
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
 def load_judges(weights: Mapping[str, Path]) -> Judges:
-    """Read what was given. Raises CheckpointError or InputError, naming the file."""
+    """Read what was given, and our own for what was not. Raises CheckpointError or InputError, naming the file."""
     for kind in ("alex", "vgg"):
         if f"lpips-{kind}-heads" in weights and f"lpips-{kind}" not in weights:
             raise InputError(f"--weights lpips-{kind}-heads needs the trunk too: --weights lpips-{kind}=PATH")
+    weights = _embedded() | dict(weights)
     face = (2, 3, FACE_PX, FACE_PX)
     clip = (1, 3, CLIP_FRAMES, CLIP_PX, CLIP_PX)
 
@@ -104,30 +114,14 @@ def load_judges(weights: Mapping[str, Path]) -> Judges:
         lpips_vgg=lpips("vgg"),
         inception=load_inception(weights["inception"]) if "inception" in weights else None,
         arcface=load_arcface(weights["arcface"]) if "arcface" in weights else None,
-        identity=_identity(weights.get("identity")),
+        identity=load_identity(weights["identity"]) if "identity" in weights else None,
         coefficients=script("coefficients", face, [None, None]),
         gaze=script("gaze", face, [3]),
         clips=script("clips", clip, [None]),
         syncnet=load_syncnet(weights["syncnet"]) if "syncnet" in weights else None,
-        sync_expert=_given_or_embedded_expert(weights.get("sync-expert")),
+        sync_expert=_sync_expert(weights["sync-expert"]) if "sync-expert" in weights else None,
         fingerprints={name: sha256_of(path)[:12] for name, path in sorted(weights.items())},
     )
-
-
-def _identity(path: Path | None) -> IdentityNetwork | None:
-    if path is not None:
-        return load_identity(path)
-    try:
-        return load_identity()
-    except CheckpointError:  # trained by us and shipped, or not
-        return None
-
-
-def _given_or_embedded_expert(path: Path | None) -> SyncExpert | None:
-    embedded = embedded_weights("lipsync-expert") / "model.safetensors"
-    if path is None and not embedded.is_file():
-        return None
-    return _sync_expert(path or embedded)
 
 
 def _sync_expert(path: Path) -> SyncExpert:
