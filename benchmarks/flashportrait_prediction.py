@@ -1,38 +1,35 @@
-"""Quality against time of every way to predict denoising steps, on one window of FlashPortrait.
+"""Quality against work and time of every way to predict denoising steps, on one window of FlashPortrait.
 
-    python benchmarks/flashportrait_prediction.py [--size medium] [--device cpu] [--checkpoint FOLDER] [--out FOLDER]
+    python benchmarks/flashportrait_prediction.py [--size mini] [--seed 0] [--device cpu] [--out FOLDER]
+    python benchmarks/flashportrait_prediction.py --checkpoint FOLDER
 
+Sizes: mini (flashportrait-mini), medium, wide (two blocks exactly as published, bfloat16), full (a GPU with 80 GB).
 Every case starts from the same noise; its error is the relative difference (root sums of squares) of final latents and
-of decoded frames to those of the run that computes every step. Random weights say how much arithmetic a method saves
-and that it is stable, and little about the trajectories of trained weights; give --checkpoint for those.
-Writes prediction.json and prediction.svg.
+of decoded frames to those of the run that computes every step, which is the first and of which all ratios are.
+`work` counts matrix products, attention and convolutions; at the published size it is what the same computed steps
+would be there. Random weights say how much arithmetic a method saves and that it is stable, and little about the
+trajectories of trained weights; give --checkpoint for those. Writes prediction.json, .md and .svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from time import perf_counter, process_time
-from typing import Any
 
 import torch
+from flashportrait_window import SIZES, Arithmetic, Drawn, Window, count_arithmetic, make_engine
 from torch import Tensor
 
-from vivant import checkpoint
-from vivant.diffusion.flow_match import euler_step
-from vivant.engines.flashportrait.caches import VaeCache
-from vivant.engines.flashportrait.config import Config, published, tiny
-from vivant.engines.flashportrait.config_networks import TransformerConfig, wan_tiny_vae
-from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings
-from vivant.engines.flashportrait.engine import FlashPortrait
-from vivant.engines.flashportrait.networks.vae import VideoVae
-from vivant.engines.flashportrait.sampling import Guidance, step_times
+from vivant.engines.flashportrait.config import published
+from vivant.engines.flashportrait.denoising import PredictionSettings
 from vivant.runtime import precision
 
+FULL = PredictionSettings(method="none", horizon=1, order=0, level="velocity", bound=1.0)
 COLOURS = {
+    "none": "#000",
     "taylor": "#c33",
     "adaptive": "#d80",
     "newton": "#393",
@@ -41,211 +38,154 @@ COLOURS = {
 }
 
 
-def medium() -> Config:
-    """Heads, channels and tokens per latent of the published transformer, six layers of width 256: for a CPU."""
-    sizes = TransformerConfig(
-        num_layers=6,
-        num_heads=2,
-        head_channels=128,
-        feed_forward_channels=1024,
-        latent_channels=16,
-        text_channels=64,
-        num_text_tokens=32,
-        image_channels=16,
-        expression_channels=16,
-        frequency_channels=256,
-    )
-    vae = replace(tiny().vae, latent_mean=published().vae.latent_mean, latent_std=published().vae.latent_std)
-    return replace(
-        tiny(),
-        image_size=128,
-        window_latents=6,
-        num_steps=30,
-        transformer=sizes,
-        vae=vae,
-        tiny_vae=wan_tiny_vae(),
-    )
+@dataclass(frozen=True)
+class Case:
+    """A way to come from noise to latents."""
+
+    settings: PredictionSettings
+    num_steps: int
+
+    def __str__(self) -> str:
+        own = self.settings
+        if own.method == "none":
+            return f"{self.num_steps} steps, all computed"
+        rules = {"threshold": f"bound {own.bound:g}", "controlled": f"bound {own.bound:g}, n<={own.order}"}
+        return f"{own.method}, {own.level}, {rules.get(own.method, f'K={own.horizon}, n={own.order}')}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One case."""
+    """One case; work and seconds are parts of those of the full computation."""
 
-    method: str
-    level: str
-    horizon: int
-    order: int
-    bound: float
+    case: Case
     computed_steps: int
-    seconds: float
+    work: float
+    work_published: float
+    processor: float
+    wall: float
     latent_error: float
     frame_error: float
     memory_mb: float
 
 
-def cases() -> list[PredictionSettings]:
-    base = PredictionSettings(method="none", horizon=1, order=0, level="velocity", bound=1.0)
-    out = [base]
+def cases(num_steps: int) -> Iterator[Case]:
+    """The first computes every step."""
+    for count in (num_steps, num_steps // 2, -(-num_steps // 5), 4):
+        yield Case(FULL, count)
     for method in ("taylor", "adaptive", "newton"):
-        for horizon, order in ((2, 1), (2, 3), (5, 1), (5, 3), (8, 3)):
-            out.append(replace(base, method=method, horizon=horizon, order=order, level="hidden"))
-        out.append(replace(base, method=method, horizon=5, order=3, level="module"))
-        out.append(replace(base, method=method, horizon=5, order=3, level="velocity"))
+        at = replace(FULL, method=method, level="hidden")  # type: ignore[arg-type]
+        for horizon, order in ((2, 1), (2, 3), (3, 2), (5, 1), (5, 2), (5, 3), (8, 1), (8, 3)):
+            yield Case(replace(at, horizon=horizon, order=order), num_steps)
+        for level, order in (("velocity", 3), ("module", 1), ("module", 3)):
+            yield Case(replace(at, horizon=5, order=order, level=level), num_steps)  # type: ignore[arg-type]
     for bound in (0.05, 0.1, 0.2, 0.4, 0.8):
-        out.append(replace(base, method="threshold", horizon=8, level="hidden", bound=bound))
-    for level in ("hidden", "module"):
+        yield Case(replace(FULL, method="threshold", horizon=8, level="hidden", bound=bound), num_steps)
+    for level in ("velocity", "hidden", "module"):
         for bound in (0.02, 0.05, 0.1, 0.2):
-            out.append(replace(base, method="controlled", horizon=8, order=3, level=level, bound=bound))
-    return out
-
-
-class Window:
-    """One window of an engine, with random conditions."""
-
-    def __init__(self, engine: FlashPortrait, seed: int = 0):
-        config = engine.config
-        sizes, cells, count = config.transformer, config.latent_size, config.window_latents
-        generator = torch.Generator().manual_seed(seed)
-
-        def noise(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator).to(engine.device)
-
-        tokens = 4 * config.portrait_encoder.tokens_per_frame + 1
-        self.engine = engine
-        self.times = step_times(config.num_steps, config.step_shift, distilled=config.distilled)
-        self.noise = noise(1, sizes.latent_channels, count, cells, cells)
-        self.inputs = Inputs(
-            reference=noise(1, 4 + sizes.latent_channels, count, cells, cells),
-            image=noise(1, config.image_encoder.num_tokens, sizes.image_channels),
-            text=noise(1, sizes.num_text_tokens, sizes.text_channels),
-            negative=noise(1, sizes.num_text_tokens, sizes.text_channels),
-            expression=noise(count, tokens, sizes.expression_channels),
-        )
-
-    @torch.no_grad()
-    def draw(self, settings: PredictionSettings) -> tuple[Tensor, Memory, float]:
-        """Latents, what was remembered, and seconds."""
-        engine = self.engine
-        networks: Any = engine.networks
-        denoiser = Denoiser(
-            transformer=networks.transformer,
-            inputs=self.inputs,
-            guidance=Guidance(expression=4.0, text=1.0),
-            settings=settings,
-        )
-        memory, x = Memory(), self.noise
-        begin = _now(engine.device)
-        for step, (time, following) in enumerate(pairwise(self.times)):
-            with precision.computing(engine.device, engine.dtype):
-                velocity = denoiser.velocity(x, step, time, memory)
-            x = euler_step(x, velocity, time, following)
-        return x, memory, _now(engine.device) - begin
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        vae: VideoVae = self.engine.networks.vae  # type: ignore[assignment]
-        with precision.computing(self.engine.device, self.engine.dtype):
-            return vae.decode_piece(latents, VaeCache())
-
-
-def _now(device: torch.device) -> float:
-    """Seconds: of this process on a CPU, which may be busy with others; of the wall on a GPU, once it is done."""
-    if device.type != "cuda":
-        return process_time()
-    torch.cuda.synchronize(device)
-    return perf_counter()
+            settings = replace(FULL, method="controlled", horizon=8, order=3, bound=bound)
+            yield Case(replace(settings, level=level), num_steps)  # type: ignore[arg-type]
 
 
 def relative(ours: Tensor, truth: Tensor) -> float:
     return float((ours - truth).norm() / truth.norm())
 
 
-def make_engine(size: str, folder: Path | None, device: torch.device) -> FlashPortrait:
-    dtype = precision.choose_dtype("auto" if device.type == "cuda" else "float32", device)
-    if folder is not None:
-        config, networks = checkpoint.load(folder, Config, FlashPortrait.build_networks, device=device)
-        return FlashPortrait(config, precision.place(networks, device, dtype), dtype)
-    config = {"tiny": tiny, "medium": medium, "full": published}[size]()
-    torch.manual_seed(0)
-    with torch.device(device):
-        torch.set_default_dtype(dtype if size == "full" else torch.float32)
-        networks = FlashPortrait.build_networks(config)
-        torch.set_default_dtype(torch.float32)
-    with torch.no_grad():
-        for name, parameter in networks.named_parameters():
-            if (
-                name.startswith("transformer.") and ".emo_" in name
-            ):  # zero in untrained weights, where the driver would say nothing
-                parameter.normal_(std=parameter.shape[1] ** -0.5)
-    return FlashPortrait(config, precision.place(networks, device, dtype), dtype)
+def measured(window: Window, chosen: list[Case]) -> Iterator[Result]:
+    """Results in the order of the cases."""
+    here, there = count_arithmetic(window.engine.config), count_arithmetic(published())
+    full: Drawn | None = None
+    full_frames = torch.zeros(())
+    for case in chosen:
+        drawn = window.draw(case.settings, case.num_steps)
+        frames = window.decode(drawn.latents)
+        if full is None:
+            full, full_frames = drawn, frames
+        computed = drawn.memory.num_computed
+
+        def share(cost: Arithmetic, case: Case = case, computed: int = computed) -> float:
+            whole = chosen[0].num_steps * cost.step
+            return cost.window(case.settings, computed, case.num_steps) / whole
+
+        yield Result(
+            case,
+            computed,
+            share(here),
+            share(there),
+            drawn.processor_seconds / full.processor_seconds,
+            drawn.wall_seconds / full.wall_seconds,
+            relative(drawn.latents, full.latents),
+            relative(frames, full_frames),
+            drawn.memory.num_bytes() / 1e6,
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=("tiny", "medium", "full"), default="medium")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=tuple(SIZES), default="mini")
+    parser.add_argument("--num-steps", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--levels", default="velocity,hidden,module", help="of prediction, with commas")
     parser.add_argument("--out", type=Path, default=Path("."))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    window = Window(
-        make_engine(arguments.size, arguments.checkpoint, precision.choose_device(arguments.device))
-    )
+    device = precision.choose_device(arguments.device)
+    window = Window(make_engine(arguments.size, arguments.checkpoint, device, arguments.seed), arguments.seed)
+    levels = arguments.levels.split(",")
+    chosen = [
+        case
+        for case in cases(arguments.num_steps)
+        if case.settings.method == "none" or case.settings.level in levels
+    ]
+    window.draw(FULL, 1)  # first calls are slow
     results: list[Result] = []
-    full_latents = full_frames = torch.zeros(())
-    window.draw(replace(cases()[0], method="taylor", horizon=99))  # first calls are slow
-    for settings in cases():
-        if settings.method != "none" and settings.level not in arguments.levels.split(","):
-            continue
-        latents, memory, seconds = window.draw(settings)
-        frames = window.decode(latents)
-        if settings.method == "none":
-            full_latents, full_frames = latents, frames
-        results.append(
-            Result(
-                settings.method,
-                settings.level,
-                settings.horizon,
-                settings.order,
-                settings.bound,
-                memory.num_computed,
-                seconds,
-                relative(latents, full_latents),
-                relative(frames, full_frames),
-                (memory.anchors.num_bytes() + memory.probes.num_bytes()) / 1e6,
-            )
-        )
-        print(line(results[-1], results[0]), flush=True)
-    (arguments.out / "prediction.json").write_text(
-        json.dumps([asdict(result) for result in results], indent=1)
-    )
-    (arguments.out / "prediction.svg").write_text(drawn(results))
+    print(HEADER, flush=True)
+    for result in measured(window, chosen):
+        results.append(result)
+        print(line(result), flush=True)
+    data = {
+        "arguments": {name: str(value) for name, value in vars(arguments).items()},
+        "torch": torch.__version__,
+        "published_arithmetic": asdict(count_arithmetic(published())),
+        "results": [asdict(result) | {"name": str(result.case)} for result in results],
+    }
+    (arguments.out / "prediction.json").write_text(json.dumps(data, indent=1))
+    (arguments.out / "prediction.md").write_text("\n".join([HEADER, *map(line, results)]) + "\n")
+    (arguments.out / "prediction.svg").write_text(picture(results))
 
 
-def line(result: Result, full: Result) -> str:
+HEADER = """| way | computed steps | work | work, published size | processor | wall | latents | frames | kept |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+
+
+def line(result: Result) -> str:
+    """A row of the table; parts of the full computation as how many times less they are."""
+    ratios = (result.work, result.work_published, result.processor, result.wall)
     return (
-        f"{result.method:10} {result.level:8} K={result.horizon} n={result.order} bound={result.bound:4.2f} "
-        f"{result.computed_steps:3} steps {result.seconds:7.2f} s ({full.seconds / result.seconds:4.1f}x) "
-        f"latents {result.latent_error:.4f} frames {result.frame_error:.4f} {result.memory_mb:8.1f} MB"
+        f"| {result.case} | {result.computed_steps} | {' | '.join(f'{1 / part:.2f}x' for part in ratios)} | "
+        f"{result.latent_error:.4f} | {result.frame_error:.4f} | {result.memory_mb:.2f} MB |"
     )
 
 
-def drawn(results: list[Result]) -> str:
+def picture(results: list[Result]) -> str:
     """Speed-up to the right, frame error upwards (logarithmic): lower right is better."""
-    full, rest = results[0], [result for result in results[1:] if result.frame_error > 0]
+    rest = [result for result in results[1:] if result.frame_error > 0]
     width, height, margin = 640, 420, 50
-    fastest = max(full.seconds / result.seconds for result in rest)
+    fastest = max(1 / result.processor for result in rest)
     logs = [torch.tensor(result.frame_error).log10().item() for result in rest]
     low, high = min(logs), max(logs)
     marks = []
     for result, log in zip(rest, logs, strict=True):
-        x = margin + (width - 2 * margin) * (full.seconds / result.seconds) / fastest
+        x = margin + (width - 2 * margin) * (1 / result.processor) / fastest
         y = height - margin - (height - 2 * margin) * (log - low) / max(high - low, 1e-9)
-        shape = {"hidden": "5", "module": "8", "velocity": "3"}[result.level]
+        own = result.case.settings
+        radius = {"hidden": "5", "module": "8", "velocity": "3"}[own.level]
         marks.append(
-            f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{shape}" fill="{COLOURS[result.method]}" fill-opacity="0.7">'
-            f"<title>{line(result, full)}</title></circle>"
+            f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{radius}" fill="{COLOURS[own.method]}" fill-opacity="0.7">'
+            f"<title>{line(result)}</title></circle>"
         )
     words = [
         f'<text x="{margin}" y="{20 + 15 * i}" fill="{colour}">{name}</text>'

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vivant.diffusion.flow_match import euler_step
-from vivant.engines.flashportrait.config import Level, Prediction, tiny
+from vivant.engines.flashportrait.config import Level, Options, Prediction, tiny
 from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings
 from vivant.engines.flashportrait.networks.transformer import PortraitTransformer
 from vivant.engines.flashportrait.prediction import (
@@ -22,12 +22,14 @@ from vivant.engines.flashportrait.prediction import (
     mixed,
     speed_factor,
 )
+from vivant.engines.flashportrait.rehearsal import predicted_bytes
 from vivant.engines.flashportrait.sampling import Guidance, step_times
 
 Golden = dict[str, Tensor]
 NUM_STEPS = 16
 TIMES = step_times(NUM_STEPS, 5.0)
 SETTINGS = PredictionSettings(method="none", horizon=4, order=2, level="hidden", bound=0.05)
+METHODS: tuple[Prediction, ...] = ("taylor", "adaptive", "newton", "threshold", "controlled")
 LEVELS: tuple[Level, ...] = ("velocity", "hidden", "module")
 
 
@@ -132,6 +134,44 @@ def test_modules_keep_more_than_velocities(denoiser: Denoiser) -> None:
     velocity, hidden, module = sizes
     assert module == 3 * len(denoiser.transformer.blocks) * hidden
     assert hidden > velocity
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_is_what_plans_count(denoiser: Denoiser, method: Prediction, level: Level) -> None:
+    settings = replace(SETTINGS, method=method, level=level)
+    _, memory = drawn(denoiser, settings)
+    options = Options(
+        expression_guidance=2.0,
+        prediction=method,
+        prediction_horizon=settings.horizon,
+        prediction_order=settings.order,
+        prediction_level=level,
+    )
+    assert memory.num_bytes() == predicted_bytes(tiny(), options, value_bytes=4)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_predicted_step_computes_no_block(denoiser: Denoiser, method: Prediction, level: Level) -> None:
+    """But for the first, where it is the probe."""
+    calls: list[int] = []
+    hooks = [
+        part.register_forward_hook(lambda *_, index=index: calls.append(index))
+        for index, block in enumerate(denoiser.transformer.blocks)
+        for part in (block.attn1, block.attn2, block.ffn)  # type: ignore[union-attr]
+    ]
+    settings = replace(SETTINGS, method=method, level=level, horizon=2, bound=1e9)
+    made, memory, counts = replace(denoiser, settings=settings), Memory(), []
+    x = torch.randn(1, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    for step in range(3):
+        made.velocity(x, step, TIMES[step], memory)
+        counts.append(sorted(calls))
+        calls.clear()
+    for hook in hooks:
+        hook.remove()
+    assert counts[0] == counts[2] == [0, 0, 0, 1, 1, 1]
+    assert counts[1] == ([0, 0, 0] if method == "controlled" else [])
 
 
 @pytest.mark.parametrize("method", ["threshold", "controlled"])

@@ -64,6 +64,12 @@ class Memory:
     num_computed: int = 0
     """Steps that went through the whole transformer."""
 
+    def num_bytes(self) -> int:
+        """What prediction keeps, without the history of the sampler."""
+        seen = self.last_seen
+        seen_bytes = 0 if seen is None else seen.numel() * seen.element_size()
+        return self.anchors.num_bytes() + self.probes.num_bytes() + seen_bytes
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -203,6 +209,7 @@ def _while_certain(question: Question, step: int, memory: Memory, settings: Pred
     The order is the one whose prediction of the first block comes closest. Its error, times the ratio of both errors
     seen at computed steps, is the error that is expected.
     """
+    probe = question.probe  # before all else: the other blocks go on from there
     waited = _steps_since(memory.anchors, step)
     weights, probe_error = None, 0.0
     if waited is not None:
@@ -215,7 +222,7 @@ def _while_certain(question: Question, step: int, memory: Memory, settings: Pred
         ratio = relative_error(guess, velocity) / max(probe_error, 1e-12)
         memory.error_ratio = max(ratio, RATIO_FLOOR * memory.error_ratio)
     _record(memory, question, step, features, settings.order)
-    memory.probes.record(step, question.time, [question.probe], settings.order)
+    memory.probes.record(step, question.time, [probe], settings.order)
     return velocity
 
 

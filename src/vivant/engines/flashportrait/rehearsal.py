@@ -43,7 +43,7 @@ def rehearse(networks: nn.Module, config: Config, options: Options) -> Rehearsal
     encode(1)
     for _ in range(2):
         decode()
-    memories = _predicted_bytes(config, options, value_bytes)
+    memories = predicted_bytes(config, options, value_bytes)
     held = 0 if tiling.count(cells, cells) > 1 else made_bytes(vars(decoded[0]))
     parts = (
         Part("encoding the reference", "vae", lambda: encode(TIME_FACTOR)),
@@ -89,7 +89,7 @@ def _level(options: Options) -> Level:
     return "hidden" if options.prediction == "threshold" else options.prediction_level
 
 
-def _predicted_bytes(config: Config, options: Options, value_bytes: int) -> int:
+def predicted_bytes(config: Config, options: Options, value_bytes: int) -> int:
     """Features of order + 1 steps that prediction keeps of one window, and of blocks that are not rehearsed."""
     if options.prediction == "none":
         return 0
@@ -103,5 +103,7 @@ def _predicted_bytes(config: Config, options: Options, value_bytes: int) -> int:
         "module": num_parts * hidden,
     }
     probes = count * hidden if options.prediction == "controlled" else 0
+    # What the first block read at the last step, in float32.
+    seen = 4 * hidden // value_bytes if options.prediction == "threshold" else 0
     missing = (num_parts - 3 * NUM_BLOCKS) * hidden if _level(options) == "module" else 0
-    return count * step[_level(options)] + probes + max(0, missing)
+    return count * step[_level(options)] + probes + seen + max(0, missing)
