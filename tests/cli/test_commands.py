@@ -88,6 +88,23 @@ def test_studio_refuses(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -
     assert left_in(here) == ["mine.png"]
 
 
+@pytest.mark.parametrize("command", ["live", "serve", "batch", "evaluate", "motion"])
+def test_work_that_nobody_shares_is_refused(
+    run: Run, here: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under torchrun, where every process would do it all."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused = run(command, "info") if command == "motion" else run(command)
+    assert refused.code == 2
+    assert (
+        f"vivant {command} runs in one process, and WORLD_SIZE says 2: start it without torchrun"
+        in refused.err
+    )
+    assert "Missing option" in run("animate").err
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert "runs in one process" not in run("motion", "info").err
+
+
 def test_missing_extra_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vivant.cli.extras.find_spec", lambda name: None)
     for line in (("studio", "fetch"), ("train", "liveportrait/debug_motion", "--data", "d", "-o", "o")):

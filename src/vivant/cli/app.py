@@ -21,6 +21,7 @@ from vivant.cli.live import live
 from vivant.cli.motion import build_motion
 from vivant.cli.plan import plan
 from vivant.cli.presets import presets
+from vivant.cli.processes import check_number
 from vivant.cli.serve import serve
 from vivant.cli.studio import build_studio
 from vivant.cli.train import train
@@ -69,9 +70,11 @@ def _show_version(wanted: bool) -> None:
 
 
 def _shared(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version),
     ] = False,
 ) -> None:
     """What all commands share; the docstring of the program is given to Typer above."""
+    check_number(context.invoked_subcommand)
