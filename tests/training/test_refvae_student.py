@@ -7,7 +7,7 @@ import torch
 
 from vivant.diffusion.flow_match import shifted_times
 from vivant.engines.refvae import config_generator
-from vivant.engines.refvae.drawing import Guidance, draw_block, new_memory, remember_references
+from vivant.engines.refvae.drawing import Guidance, draw_block, new_memory, new_walk, remember_references
 from vivant.engines.refvae.generator import Generator
 from vivant.engines.refvae.stages_student import Window, guided_path, rolled_out
 
@@ -40,10 +40,10 @@ def test_the_students_window_is_what_a_stream_would_draw(network: Generator, sta
         memory = new_memory(network, remember_references(network, window.references[row : row + 1]), 2)
         memory.num_drawn = 0 if starts else 7
         sounds = network.embed_audio(window.features[row : row + 1], starts=starts)
-        plain = Guidance(audio=1.0, references=1.0)
+        plain, walk = Guidance(audio=1.0, references=1.0), new_walk(network, times, 2, 1)
         for first in range(0, (BLOCKS - 1) * SIZE, SIZE):  # then a stream's window begins anew
             part = slice(first, first + SIZE)
-            block = draw_block(network, memory, noise[row : row + 1, part], sounds[:, part], plain, times)
+            block = draw_block(walk, memory, noise[row : row + 1, part], sounds[:, part], plain)
             assert (block - own[row : row + 1, part]).abs().max() < EXACT
     # Without guidance a teacher that walks in the same steps goes the same way, from each block of that window.
     path = guided_path(network, window, own, noise, (1.0, 1.0), times)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
 
-from vivant.diffusion.flow_match import noised, shifted_times
+from vivant.diffusion.flow_match import euler_step, noised, shifted_times
 from vivant.engines.refvae import config_generator
 from vivant.engines.refvae.drawing import (
     NUM_ROWS,
     Guidance,
+    Memory,
     block_frames,
     draw_block,
     new_memory,
+    new_walk,
     remember_block,
     remember_references,
 )
 from vivant.engines.refvae.generator import (
     Generator,
+    KeysValues,
     Segment,
     angles_of,
     places_of,
@@ -79,39 +84,42 @@ def test_teacher_forcing_is_inference_with_memory(network: Generator, num_refere
     whole = network(references, clean, noisy, audio, torch.zeros_like(time), time, starts=True)
 
     memory = new_memory(network, remember_references(network, references), SIDE * SIDE)
+    walk = new_walk(network, shifted_times(1, 5.0), SIDE, SIDE)
     for index in range(count // block):
         part = slice(index * block, (index + 1) * block)
         tokens = network.embed(noisy[:, part], audio[:, part], starts=index == 0)
-        stop = memory.num_references + memory.num_blocks * block * SIDE * SIDE
-        past = [(k[:1, :, :stop], v[:1, :, :stop]) for k, v in zip(memory.keys, memory.values, strict=True)]
+        past = past_of(memory, slice(0, 1), block * SIDE * SIDE)
         places = places_of(range(part.start, part.stop), SIDE, SIDE, torch.device("cpu"))
         drawn, at, _ = network.run([Segment(tokens, places, time)], past)
         got = network.velocity(drawn, at, SIDE, SIDE)
         assert (got - whole[:, part]).abs().max() < EXACT
         if index + 1 < network.config.window_blocks:
-            remember_block(network, memory, clean[:, part])
+            remember_block(walk, memory, clean[:, part])
 
 
 def test_guidance_is_the_papers_equation() -> None:
     full, silent, unseen = (torch.randn(1, 5, dtype=torch.float64) for _ in range(3))
-    both = Guidance(audio=3.0, references=2.0)
-    got = both.combined(torch.cat([full, silent, unseen]))
+
+    def combined(guidance: Guidance, *branches: Tensor) -> Tensor:
+        return (torch.cat(branches) * full.new_tensor(guidance.weights)[:, None]).sum(0, keepdim=True)
+
+    got = combined(Guidance(audio=3.0, references=2.0), full, silent, unseen)
     torch.testing.assert_close(got, full + 2.0 * (full - silent) + 1.0 * (full - unseen))
-    torch.testing.assert_close(PLAIN.combined(full), full)
-    torch.testing.assert_close(Guidance(audio=1.0).combined(torch.cat([full, unseen])), 2.0 * full - unseen)
+    torch.testing.assert_close(combined(PLAIN, full), full)
+    torch.testing.assert_close(combined(Guidance(audio=1.0), full, unseen), 2.0 * full - unseen)
 
 
 def test_batched_branches_are_three_calls(network: Generator) -> None:
     """Each branch drawn alone, with its own inputs and its own memory, then mixed by Eq. I."""
     guidance, block = Guidance(audio=2.5, references=1.5), network.config.block_latents
     references, audio, noise = latents(1, 2), sound(network, 2, block), latents(3, block)
-    times = shifted_times(1, 5.0)
+    walk = new_walk(network, shifted_times(1, 5.0), SIDE, SIDE)
     memory = new_memory(network, remember_references(network, references), SIDE * SIDE)
-    got = draw_block(network, memory, noise, audio, guidance, times)
+    got = draw_block(walk, memory, noise, audio, guidance)
 
     def alone(pictures: Tensor, heard: Tensor) -> Tensor:
         own = new_memory(network, remember_references(network, pictures), SIDE * SIDE)
-        return noise - draw_block(network, own, noise, heard, PLAIN, times)
+        return noise - draw_block(walk, own, noise, heard, PLAIN)
 
     null = network.null_reference.view(1, 1, -1, 1, 1).expand_as(references)
     silence = network.null_audio.expand_as(audio)
@@ -119,31 +127,85 @@ def test_batched_branches_are_three_calls(network: Generator) -> None:
     assert (noise - mixed - got).abs().max() < EXACT
 
 
+def past_of(memory: Memory, rows: slice, num_places: int) -> KeysValues:
+    stop = memory.num_references + memory.num_blocks * num_places
+    return [(k[rows, :, :stop], v[rows, :, :stop]) for k, v in zip(memory.keys, memory.values, strict=True)]
+
+
+def drawn_plainly(
+    network: Generator, memory: Memory, noise: Tensor, audio: Tensor, guidance: Guidance, times: Tensor
+) -> Tensor:
+    """Algorithm 2 with everything computed anew in every step, and nothing written anywhere."""
+    _, count, _, height, width = noise.shape
+    first, rows = memory.num_blocks * count, guidance.rows
+    places = places_of(range(first, first + count), height, width, noise.device)
+    sounds = torch.cat([audio, network.null_audio.expand_as(audio), audio])[rows]
+    past, x = past_of(memory, rows, count * height * width), noise
+    for time, next_time in pairwise(times.tolist()):
+        tokens = network.embed(x.expand(len(sounds), -1, -1, -1, -1), sounds, starts=memory.num_drawn == 0)
+        at = x.new_full((len(sounds),), time)
+        drawn, embedded, _ = network.run([Segment(tokens, places, at)], past)
+        branches = network.velocity(drawn, embedded, height, width)
+        parts = zip(guidance.weights, branches, strict=True)
+        velocity = torch.stack([weight * branch for weight, branch in parts]).sum(0, keepdim=True)
+        x = euler_step(x, velocity, time, next_time)
+    return x
+
+
+@pytest.mark.parametrize("guidance", [Guidance(audio=2.5, references=1.5), Guidance(audio=1.0)])
+def test_tables_and_rooms_are_the_plain_loop(network: Generator, guidance: Guidance) -> None:
+    """From the first block of a stream to beyond its window, and what is remembered of each."""
+    block, times, sides = network.config.block_latents, shifted_times(3, 5.0), (2, 1)
+    walk = new_walk(network, times, *sides)
+    references = torch.randn(1, 2, 64, *sides, dtype=torch.float64)
+    memory = new_memory(network, remember_references(network, references), 2)
+    for index in range(network.config.window_blocks + 1):
+        noise = torch.randn(1, block, 64, *sides, dtype=torch.float64)
+        audio = sound(network, index, block)
+        wanted = drawn_plainly(network, memory, noise, audio, guidance, times)
+        starts = memory.num_drawn == 0
+        drawn = draw_block(walk, memory, noise, audio, guidance)
+        assert (drawn - wanted).abs().max() < EXACT
+        memory.num_blocks -= 1  # what it was, or the beginning of a new window
+        first, branches = memory.num_blocks * block, slice(0, 3, 2)
+        places = places_of(range(first, first + block), *sides, noise.device)
+        tokens = network.embed(wanted.expand(2, -1, -1, -1, -1), starts=starts)
+        segment = Segment(tokens, places, torch.zeros(2, dtype=torch.float64))
+        clean = network.run([segment], past_of(memory, branches, block * 2))[2]
+        memory.num_blocks += 1
+        kept = past_of(memory, slice(0, 3), block * 2)
+        for (keys, values), (key, value) in zip(kept, clean, strict=True):
+            for store, new in ((keys, key), (values, value)):
+                assert (store[:, :, -block * 2 :] - new[[0, 0, 1]]).abs().max() < EXACT
+
+
 def test_windows_begin_again_with_the_last_block(network: Generator) -> None:
     block, blocks = network.config.block_latents, network.config.window_blocks
+    walk = new_walk(network, shifted_times(2, 5.0), SIDE, SIDE)
     memory = new_memory(network, remember_references(network, latents(1, 1)), SIDE * SIDE)
     counts = []
     for index in range(2 * blocks):
-        last = draw_block(network, memory, latents(10 + index, block), sound(network, index, block), PLAIN)
+        heard = sound(network, index, block)
+        last = draw_block(walk, memory, latents(10 + index, block), heard, PLAIN)
         counts.append(memory.num_blocks)
     # Of three blocks: 1, 2, then a new window with the third as its first block; two new blocks per later window.
     assert counts == [1, 2, 1, 2, 1, 2]
     fresh = new_memory(network, remember_references(network, latents(1, 1)), SIDE * SIDE)
     fresh.num_drawn = 1
     draws = memory.num_references + block * SIDE * SIDE
-    remember_block(network, memory, last)
-    remember_block(network, fresh, last)
+    remember_block(walk, memory, last)
+    remember_block(walk, fresh, last)
     assert torch.equal(memory.keys[..., :draws, :], fresh.keys[..., :draws, :])
 
 
 def test_what_is_drawn_later_cannot_change_what_was(network: Generator) -> None:
-    block = network.config.block_latents
+    block, walk = network.config.block_latents, new_walk(network, shifted_times(2, 5.0), SIDE, SIDE)
 
     def drawn(last_sound: int) -> list[Tensor]:
         memory = new_memory(network, remember_references(network, latents(1, 1)), SIDE * SIDE)
         seeds = (5, 6, last_sound)
         return [
-            draw_block(network, memory, latents(20 + i, block), sound(network, seed, block), Guidance())
+            draw_block(walk, memory, latents(20 + i, block), sound(network, seed, block), Guidance())
             for i, seed in enumerate(seeds)
         ]
 

@@ -2,19 +2,31 @@
 
 The state machine of Algorithm 2 (arXiv 2606.01620). Three branches are drawn as one batch: with everything, without
 sound, without references. Context carries no sound, so the first two share their past; it is stored once per row all
-the same, so that every step reads one tensor. Legend: R rows (branches), S places in the store.
+the same, so that every step reads one tensor. What the noise does not change is computed once: per block of latents
+the sound, per grid of times what these do to tokens (`Walk`). Legend: R rows (branches), S places in the store.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vivant.diffusion.flow_match import euler_step, shifted_times
-from vivant.engines.refvae.generator import Generator, KeysValues, Segment, places_of, reference_places
+from vivant.diffusion.flow_match import euler_step
+from vivant.engines.refvae.generator import (
+    Generator,
+    KeysValues,
+    Modulation,
+    Room,
+    Segment,
+    angles_of,
+    places_of,
+    reference_places,
+)
+from vivant.ops.rotary import Turn, turn_of
 
 FULL, WITHOUT_SOUND, WITHOUT_REFERENCES = range(3)
 NUM_ROWS = 3
@@ -36,15 +48,42 @@ class Guidance:
             return slice(0, 3, 2)
         return slice(0, 2) if self.audio != 1 else slice(0, 1)
 
-    def combined(self, velocities: Tensor) -> Tensor:
-        """Eq. I: (la + lr - 1) v_full + (1 - la) v_without_sound + (1 - lr) v_without_references.
-
-        velocities (R, ...) of `rows` -> (1, ...).
-        """
+    @property
+    def weights(self) -> list[float]:
+        """Of these branches' velocities in Eq. I: la + lr - 1, 1 - la, 1 - lr."""
         weights = [self.audio + self.references - 1, 1 - self.audio, 1 - self.references]
-        weights = weights[self.rows]
-        shape = (-1, *[1] * (velocities.dim() - 1))
-        return (velocities * velocities.new_tensor(weights).view(shape)).sum(0, keepdim=True)
+        return weights[self.rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """The way from noise to a picture through a network: the same for every block of every stream, so made once."""
+
+    network: Generator
+    times: tuple[float, ...]
+    """From 1 (noise) to 0."""
+    modulations: tuple[Modulation, ...]
+    """At each of the times, for all rows alike."""
+    turn: Turn
+    """Of all places of a window, in order."""
+
+    def turn_at(self, first: int, stop: int) -> Turn:
+        """Of some of the window's places."""
+        cos, sin = self.turn
+        return cos[first:stop], sin[first:stop]
+
+
+def new_walk(network: Generator, times: Tensor, height: int, width: int) -> Walk:
+    """Prepare to draw latents of h by w cells at `times`, (steps + 1,) from 1 to 0, in the precision of the context."""
+    config, device = network.config, network.first_latent.device
+    made = network.modulation(times.to(device))
+    modulations = tuple(
+        Modulation([block[i : i + 1] for block in made.blocks], made.leave[i : i + 1])
+        for i in range(len(times))
+    )
+    angles = angles_of(places_of(range(config.window_latents), height, width, device), config.head_channels)
+    turn = turn_of(angles, made.leave.dtype)
+    return Walk(network=network, times=tuple(times.tolist()), modulations=modulations, turn=turn)
 
 
 @dataclass(kw_only=True)
@@ -97,60 +136,76 @@ def _write(memory: Memory, made: KeysValues, start: int) -> None:
             store[index, WITHOUT_REFERENCES, :, start:stop] = new[1]
 
 
-def _past(memory: Memory, rows: slice, num_blocks: int, block_places: int) -> KeysValues:
-    stop = memory.num_references + num_blocks * block_places
-    return [(k[rows, :, :stop], v[rows, :, :stop]) for k, v in zip(memory.keys, memory.values, strict=True)]
+class Conditions(NamedTuple):
+    """What a block of latents is drawn from, beside noise and memory; the same in every step."""
+
+    rows: slice
+    weights: Tensor  # of the rows, (R, 1, 1, 1, 1)
+    beside: Tensor  # what their tokens have in them whatever the latents are, (R, L, 1, 1, D)
 
 
-def draw_block(
-    network: Generator,
-    memory: Memory,
-    noise: Tensor,
-    audio: Tensor,
-    guidance: Guidance,
-    times: Tensor | None = None,
-) -> Tensor:
-    """The next block of latents (1, L, Z, h, w) from noise of that shape and its sound (1, L, A); remembers it.
+def draw_block(walk: Walk, memory: Memory, noise: Tensor, audio: Tensor, guidance: Guidance) -> Tensor:
+    """The next block of latents (1, L, Z, h, w) from noise of that shape and its sound (1, L, A); remembers it."""
+    latents = walk_down(walk, memory, noise, conditions_of(walk, memory, audio, guidance))
+    remember_block(walk, memory, latents)
+    return latents
 
-    times: (steps + 1,) from 1 to 0; None: 12 steps, shift 5.
+
+def conditions_of(walk: Walk, memory: Memory, audio: Tensor, guidance: Guidance) -> Conditions:
+    """For the block after those in memory and its sound (1, L, A)."""
+    silence = walk.network.null_audio.to(audio.dtype).expand_as(audio)
+    sounds = torch.cat([audio, silence, audio])[guidance.rows]
+    weights = audio.new_tensor(guidance.weights).view(-1, 1, 1, 1, 1)
+    return Conditions(guidance.rows, weights, walk.network.beside(sounds, starts=memory.num_drawn == 0))
+
+
+def walk_down(walk: Walk, memory: Memory, noise: Tensor, conditions: Conditions) -> Tensor:
+    """From noise (1, L, Z, h, w) to a block of latents.
+
+    What the memory holds is only read; its free places behind that are written over.
     """
-    _, num_latents, _, height, width = noise.shape
-    starts = memory.num_drawn == 0
-    first = memory.num_blocks * num_latents
-    places = places_of(range(first, first + num_latents), height, width, noise.device)
-    rows = guidance.rows
-    count = len(range(*rows.indices(NUM_ROWS)))
-    past = _past(memory, rows, memory.num_blocks, num_latents * height * width)
-    silence = network.null_audio.to(audio.dtype).expand_as(audio)
-    sounds = torch.cat([audio, silence, audio])[rows]
-    grid = (shifted_times(12, 5.0) if times is None else times).tolist()
+    network, (_, num_latents, _, height, width) = walk.network, noise.shape
+    turn, rooms = _present(walk, memory, conditions.rows, num_latents * height * width)
     x = noise
-    for time, next_time in pairwise(grid):
-        tokens = network.embed(x.expand(count, -1, -1, -1, -1), sounds, starts=starts)
-        drawn, at, _ = network.run([Segment(tokens, places, x.new_full((count,), time))], past)
-        x = euler_step(x, guidance.combined(network.velocity(drawn, at, height, width)), time, next_time)
-    remember_block(network, memory, x)
+    for (time, next_time), modulation in zip(pairwise(walk.times), walk.modulations[:-1], strict=True):
+        tokens = network.embed_beside(x, conditions.beside)
+        drawn, _ = network.pass_blocks(tokens, modulation.blocks, turn, rooms)
+        velocities = network.velocity_at(drawn, modulation.leave, height, width)
+        x = euler_step(x, (velocities * conditions.weights).sum(0, keepdim=True), time, next_time)
     return x
 
 
-def remember_block(network: Generator, memory: Memory, latents: Tensor) -> None:
+def remember_block(walk: Walk, memory: Memory, latents: Tensor) -> None:
     """Write a finished block (1, L, Z, h, w) into the window, at diffusion time 0.
 
     The last block of a window becomes the first of the next: positions begin again, references stay.
     """
-    _, num_latents, _, height, width = latents.shape
-    block_places = num_latents * height * width
+    network, (_, num_latents, _, height, width) = walk.network, latents.shape
     starts = memory.num_drawn == 0
     memory.num_drawn += 1
     if memory.num_blocks + 1 == network.config.window_blocks:
         memory.num_blocks = 0
-    first = memory.num_blocks * num_latents
-    places = places_of(range(first, first + num_latents), height, width, latents.device)
-    tokens = network.embed(latents.expand(2, -1, -1, -1, -1), starts=starts)
-    past = _past(memory, slice(0, 3, 2), memory.num_blocks, block_places)
-    made = network.run([Segment(tokens, places, latents.new_zeros(2))], past)[2]
-    _write(memory, made, memory.num_references + memory.num_blocks * block_places)
+    num_places = num_latents * height * width
+    with_and_without = slice(FULL, NUM_ROWS, WITHOUT_REFERENCES)
+    turn, rooms = _present(walk, memory, with_and_without, num_places)
+    tokens = network.embed(latents, starts=starts).expand(2, -1, -1)
+    network.pass_blocks(tokens, walk.modulations[-1].blocks, turn, rooms)
+    stop = rooms[0].keys.shape[2]
+    for store in (memory.keys, memory.values):
+        own = store[:, :, :, stop - num_places : stop]
+        own[:, WITHOUT_SOUND] = own[:, FULL]
     memory.num_blocks += 1
+
+
+def _present(walk: Walk, memory: Memory, rows: slice, num_places: int) -> tuple[Turn, list[Room]]:
+    """How the block after those in the window turns, and per block of the network its rows' past with room for it."""
+    first = memory.num_blocks * num_places
+    stop = memory.num_references + first + num_places
+    rooms = [
+        Room(keys[rows, :, :stop], values[rows, :, :stop])
+        for keys, values in zip(memory.keys, memory.values, strict=True)
+    ]
+    return walk.turn_at(first, first + num_places), rooms
 
 
 def block_frames(index: int, block_latents: int) -> range:

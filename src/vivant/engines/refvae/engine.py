@@ -15,8 +15,9 @@ Letters: M references, T frames, S samples, Z latent channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, cast
 
 import torch
@@ -39,9 +40,11 @@ from vivant.engines.refvae.config_vae import SPACE_FACTOR
 from vivant.engines.refvae.drawing import (
     Guidance,
     Memory,
+    Walk,
     block_frames,
     draw_block,
     new_memory,
+    new_walk,
     remember_references,
 )
 from vivant.engines.refvae.generator import KeysValues
@@ -51,6 +54,9 @@ from vivant.engines.refvae.networks import Networks
 from vivant.engines.refvae.vae import References
 from vivant.errors import InputError
 from vivant.runtime import precision
+
+WALKS_KEPT = 4
+"""Grids of times whose tables an engine keeps, shared by all streams; one of 12 steps takes 6 MB at full size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,11 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         frame_rate_hz=FRAME_RATE_HZ,
         sample_rate_hz=SAMPLE_RATE_HZ,
     )
+
+    def __init__(self, config: Config, networks: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(config, networks, dtype)
+        # Follows from weights and options alone, so it is no part of any stream's state.
+        self._walk: Callable[[int, float], Walk] = lru_cache(WALKS_KEPT)(self._new_walk)
 
     @staticmethod
     def build_networks(config: Config) -> nn.Module:
@@ -157,10 +168,8 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         noise = torch.randn(shape, generator=state.generator, device=self.device)
         with precision.computing(self.device, self.dtype):
             sound = self._networks.generator.embed_audio(motion.features[None], starts=starts)
-            times = shifted_times(options.num_steps, options.step_shift)
-            latents = draw_block(
-                self._networks.generator, state.memory, noise, sound.float(), guidance, times
-            )
+            walk = self._walk(options.num_steps, options.step_shift)
+            latents = draw_block(walk, state.memory, noise, sound.float(), guidance)
             video = self._networks.decode(latents, state.portrait.details, state.decoder)
         return (video[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
 
@@ -168,6 +177,10 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         """The last three frames: silence follows the sound."""
         silence = torch.zeros(CHUNK_FRAMES * self.stream.samples_per_frame)
         return self.step(state, silence)[:DELAY_FRAMES]
+
+    def _new_walk(self, num_steps: int, step_shift: float) -> Walk:
+        times = shifted_times(num_steps, step_shift)
+        return new_walk(self._networks.generator, times, self.cells, self.cells)
 
     @property
     def _networks(self) -> Networks:

@@ -11,15 +11,15 @@ Legend: B batch, N tokens, L latents, M references, h w cells, D width, Z latent
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engines.refvae.config_generator import GeneratorConfig
-from vivant.ops.rotary import turned
+from vivant.ops.rotary import Turn, turn_of, turned_by
 
 TIME_CHANNELS = 256
 TIME_SCALE = 1000.0
@@ -38,6 +38,20 @@ class Segment(NamedTuple):
     time: Tensor  # (B,)
 
 
+class Room(NamedTuple):
+    """Keys and values that came before, with places at their end for those of the tokens at hand."""
+
+    keys: Tensor  # (B, heads, past + N, head channels)
+    values: Tensor
+
+
+class Modulation(NamedTuple):
+    """What diffusion times do to tokens (AdaLN)."""
+
+    blocks: Sequence[Tensor]  # per block (B, N or 1, 6 D): shift, scale and gate, twice
+    leave: Tensor  # (B, N or 1, 2 D): shift and scale
+
+
 class RmsHeadNorm(nn.Module):
     """Over the channels of each head."""
 
@@ -46,7 +60,8 @@ class RmsHeadNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], self.gamma.to(x.dtype), 1e-6)
+        # Autocast on CUDA gives float32, which would double the store of keys and cast all of it in every step.
+        return F.rms_norm(x, x.shape[-1:], self.gamma.to(x.dtype), 1e-6).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -69,27 +84,37 @@ class Block(nn.Module):
         self,
         x: Tensor,
         modulation: Tensor,
-        angles: Tensor,
-        past: tuple[Tensor, Tensor] | None,
+        turn: Turn,
+        past: Room | tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Tokens (B, N, D), modulation (B, N or 1, 6 D), angles (N, head channels / 2) -> tokens, own keys and values.
+        """Tokens (B, N, D), modulation (B, N or 1, 6 D), turns of N places -> tokens, own keys and values.
 
-        past: keys and values that come before; mask: bool (N, past + N), True where a row may look.
+        past: keys and values that come before; own ones are written into a Room. mask: bool (N, past + N), True where
+        a row may look.
         """
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, -1)
         y = _normed(x) * (1 + scale) + shift
         query, key, value = (self._heads(part) for part in self.query_key_value(y).chunk(3, -1))
-        query, key = turned(self.norm_query(query), angles), turned(self.norm_key(key), angles)
-        keys, values = key, value
-        if past is not None:
-            keys, values = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
+        query, key = turned_by(self.norm_query(query), turn), turned_by(self.norm_key(key), turn)
+        keys, values = _behind(past, key, value)
         y = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
         x = x + gate * self.out(y.transpose(1, 2).flatten(2))
         return x + gate_mlp * self.mlp(_normed(x) * (1 + scale_mlp) + shift_mlp), (key, value)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _behind(past: Room | tuple[Tensor, Tensor] | None, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """All keys and values, (B, heads, past + N, head channels)."""
+    if past is None:
+        return key, value
+    if isinstance(past, Room):
+        for store, new in zip(past, (key, value), strict=True):
+            store[:, :, -new.shape[2] :] = new
+        return past
+    return torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
 
 
 def _normed(x: Tensor) -> Tensor:
@@ -186,12 +211,22 @@ class Generator(nn.Module):
 
         starts: the first latent is the first of the stream and is marked as such.
         """
-        x = self.latent(latents.movedim(2, -1))
         if audio is not None:
-            x = x + self.sound(audio)[:, :, None, None]
-        if starts:
-            x = torch.cat([x[:, :1] + self.first_latent.to(x.dtype), x[:, 1:]], 1)
-        return x.flatten(1, 3)
+            return self.embed_beside(latents, self.beside(audio, starts=starts))
+        x = self.latent(latents.movedim(2, -1))
+        return (self._marked(x) if starts else x).flatten(1, 3)
+
+    def beside(self, audio: Tensor, *, starts: bool) -> Tensor:
+        """What tokens with sound (B, L, A) have in them whatever their latents are, (B, L, 1, 1, D)."""
+        x = self.sound(audio)[:, :, None, None]
+        return self._marked(x) if starts else x
+
+    def embed_beside(self, latents: Tensor, beside: Tensor) -> Tensor:
+        """Latents (B or 1, L, Z, h, w), what is beside them (B, L, 1, 1, D) -> tokens (B, L h w, D)."""
+        return (self.latent(latents.movedim(2, -1)) + beside).flatten(1, 3)
+
+    def _marked(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1] + self.first_latent.to(x.dtype), x[:, 1:]], 1)
 
     # --- the network ---------------------------------------------------------------------------------------
 
@@ -201,20 +236,51 @@ class Generator(nn.Module):
         """Segments one after another -> tokens (B, N, D), their time embedding (B, N, D), own keys and values."""
         x = torch.cat([segment.tokens for segment in segments], 1)
         time = self._time(segments, x.dtype)
-        angles = angles_of(torch.cat([segment.places for segment in segments]), self.config.head_channels)
-        own: KeysValues = []
-        for index, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            modulation = block.modulation(F.silu(time))
-            x, made = block(x, modulation, angles, past[index] if past is not None else None, mask)
-            own.append(made)
+        places = torch.cat([segment.places for segment in segments])
+        active = F.silu(time)
+        x, own = self.pass_blocks(
+            x,
+            (block.modulation(active) for block in self._blocks),
+            turn_of(angles_of(places, self.config.head_channels), x.dtype),
+            past,
+            mask,
+        )
         return x, time, own
 
+    def pass_blocks(
+        self,
+        x: Tensor,
+        modulations: Iterable[Tensor],
+        turn: Turn,
+        past: Sequence[Room | tuple[Tensor, Tensor]] | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, KeysValues]:
+        """Tokens (B, N, D), per block a modulation, turns of N places -> tokens, own keys and values per block."""
+        before = past if past is not None else [None] * len(self.blocks)
+        own: KeysValues = []
+        for block, modulation, seen in zip(self._blocks, modulations, before, strict=True):
+            x, made = block(x, modulation, turn, seen, mask)
+            own.append(made)
+        return x, own
+
     def velocity(self, tokens: Tensor, time: Tensor, height: int, width: int) -> Tensor:
-        """Last tokens (B, L h w, D) -> velocity (B, L, Z, h, w)."""
-        shift, scale = self.leave_modulation(F.silu(time)).chunk(2, -1)
+        """Last tokens (B, L h w, D) and their time embedding -> velocity (B, L, Z, h, w)."""
+        return self.velocity_at(tokens, self.leave_modulation(F.silu(time)), height, width)
+
+    def velocity_at(self, tokens: Tensor, modulation: Tensor, height: int, width: int) -> Tensor:
+        """Last tokens (B, L h w, D), `Modulation.leave` -> velocity (B, L, Z, h, w)."""
+        shift, scale = modulation.chunk(2, -1)
         out = self.leave(_normed(tokens) * (1 + scale) + shift)
         return out.unflatten(1, (-1, height, width)).movedim(-1, 2)
+
+    def modulation(self, time: Tensor) -> Modulation:
+        """Of tokens that share a time, (B,)."""
+        active = F.silu(self._embedded(time, self.first_latent.dtype))
+        return Modulation([block.modulation(active) for block in self._blocks], self.leave_modulation(active))
+
+    @property
+    def _blocks(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)
 
     def forward(
         self,
@@ -253,12 +319,16 @@ class Generator(nn.Module):
 
     def _time(self, segments: Sequence[Segment], dtype: torch.dtype) -> Tensor:
         """(B, N, D), or (B, 1, D) where all tokens share one time."""
-        parts = [self.time(sinusoids(segment.time, TIME_CHANNELS).to(dtype))[:, None] for segment in segments]
+        parts = [self._embedded(segment.time, dtype) for segment in segments]
         if len(segments) == 1:
             return parts[0]
         return torch.cat(
             [p.expand(-1, s.tokens.shape[1], -1) for p, s in zip(parts, segments, strict=True)], 1
         )
+
+    def _embedded(self, time: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B,) -> (B, 1, D)."""
+        return self.time(sinusoids(time, TIME_CHANNELS).to(dtype))[:, None]
 
 
 def _mlp(num_in: int, num_out: int) -> nn.Sequential:

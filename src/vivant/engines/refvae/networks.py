@@ -15,6 +15,9 @@ from vivant.engines.refvae.vae import References, VideoVae
 class Networks(nn.Module):
     """VAE, generator and audio tower."""
 
+    narrow_linear = True
+    """Read by vivant.runtime.precision: autocast would cast 4 GB of weights anew in each of the steps of a block."""
+
     latent_mean: Tensor
     latent_std: Tensor
 
