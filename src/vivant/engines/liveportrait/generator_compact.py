@@ -24,7 +24,9 @@ from vivant.engines.liveportrait.layers_compact import (
     Down,
     Residual,
     Up,
+    halved,
     keypoint_flow,
+    laid_out,
     pixel_grid,
     quiet,
     resize_flow,
@@ -139,7 +141,7 @@ class FlowNetwork(nn.Module):
         flows = [f[:, :2].permute(0, 2, 3, 1) for f in spread]
         grid = pixel_grid(size, layers.device).permute(2, 0, 1).expand(len(layers), -1, -1, -1)
         x = torch.cat([contours, *spread, layers, warp(layers, flows[-1]), grid], 1)
-        x = x.to(self.leave.weight.dtype, memory_format=torch.channels_last)
+        x = laid_out(x, self.leave.weight.dtype)
         levels = [self.enter(x)]
         for down in self.downs:
             levels.append(down(levels[-1]))
@@ -213,13 +215,13 @@ class CompactGenerator(nn.Module):
         drawn = self.contours(kp_driving, half)
         drawn_both = torch.cat([drawn, self.contours(kp_source, half)], 1)
         coarse, occlusion, features = self.flow(
-            F.avg_pool2d(layers[:, :4], 4), F.avg_pool2d(drawn_both, 2), kp_source, kp_driving, code
+            F.avg_pool2d(layers[:, :4], 4), halved(drawn_both), kp_source, kp_driving, code
         )
         flow = self._refine_flow(coarse, features, appearance.half, drawn)
         flow = flow if still is None else flow * (1 - still)
 
         def lay(x: Tensor) -> Tensor:
-            return x.to(dtype, memory_format=torch.channels_last)
+            return laid_out(x, dtype)
 
         visible = torch.sigmoid(occlusion)  # (B, 1, S/4, S/4)
         eighth = warp(appearance.eighth, flow) * F.avg_pool2d(visible, 2)
@@ -230,7 +232,9 @@ class CompactGenerator(nn.Module):
         x = self.block_half(self.up_half(x, lay(skip)))
         warped = warp(layers[:, :4], flow)
         x = self.up_full(x, lay(torch.cat([warped, layers[:, 4:]], 1)))
-        out = self.leave(self.block_full(x)).float()
+        out = (
+            self.leave(self.block_full(x)).contiguous().float()
+        )  # planes, as the pictures that are mixed below
         painted = torch.sigmoid(4 * out[:, :3])
         # The bias starts the blend near "warped", so that identity is there before painting is learned.
         blend = torch.softmax(out[:, 3:] + out.new_tensor([1.0, 0.0, 0.0])[:, None, None], 1)
@@ -242,6 +246,5 @@ class CompactGenerator(nn.Module):
         size = half.shape[-1]
         flow = resize_flow(coarse, size)
         skip = torch.cat([warp(half, flow), drawn], 1)
-        skip = skip.to(self.fine_flow.weight.dtype, memory_format=torch.channels_last)
-        x = self.fine(features, skip)
+        x = self.fine(features, laid_out(skip, self.fine_flow.weight.dtype))
         return flow + 0.1 * self.fine_flow(x).float().permute(0, 2, 3, 1)

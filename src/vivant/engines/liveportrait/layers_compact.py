@@ -10,6 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+FEW_CHANNELS = 12
+"""Below this many, turning a picture as a matrix saves nothing."""
+FAR = -80.0
+"""Exponent of a bell where it is as good as zero."""
+
 
 class ConvNormAct(nn.Sequential):
     """Convolution, batch norm, ReLU (the convolution has no bias: the norm has one)."""
@@ -65,7 +70,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         up = F.interpolate(self.low(x), scale_factor=2, mode="bilinear", align_corners=False)
-        return F.relu(self.norm(up + self.skip(skip)), inplace=True)
+        return F.relu(self.norm(up.add_(self.skip(skip))), inplace=True)
 
 
 def quiet(convolution: nn.Conv2d, std: float) -> None:
@@ -73,6 +78,26 @@ def quiet(convolution: nn.Conv2d, std: float) -> None:
     nn.init.normal_(convolution.weight, std=std)
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
+
+
+def laid_out(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Pictures (B, C, H, W) as convolutions take them: in their precision, channels last.
+
+    One picture of many channels is turned as a matrix, which takes a CPU a quarter of the time that torch needs.
+    """
+    count, channels, height, width = x.shape
+    planned = x.device.type != "cpu" or torch.compiler.is_compiling()  # layouts are somebody else's business
+    if planned or count > 1 or channels < FEW_CHANNELS:
+        return x.to(dtype).contiguous(memory_format=torch.channels_last)
+    turned = x[0].to(dtype).flatten(1).t().contiguous()
+    return turned.view(1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def halved(x: Tensor) -> Tensor:
+    """Pictures (B, C, H, W) of even sides at half the size, float32: F.avg_pool2d(x, 2) in a third of its time."""
+    rows = x[..., ::2, :], x[..., 1::2, :]
+    quarters = [row[..., column::2].float() for row in rows for column in (0, 1)]
+    return (quarters[0] + quarters[1] + quarters[2] + quarters[3]) / 4
 
 
 def pixel_grid(size: int, device: torch.device) -> Tensor:
@@ -91,7 +116,7 @@ def resize_flow(flow: Tensor, size: int) -> Tensor:
     if smaller and flow.shape[1] % size == 0:
         planes = F.avg_pool2d(planes, flow.shape[1] // size)
     else:
-        planes = F.interpolate(planes, size=(size, size), mode="bilinear", align_corners=False)
+        planes = F.interpolate(planes.contiguous(), size=(size, size), mode="bilinear", align_corners=False)
     return planes.permute(0, 2, 3, 1)
 
 
@@ -105,10 +130,13 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
 def _bells(points: Tensor, size: int, sigma: float) -> tuple[Tensor, Tensor]:
     """Gaussians around x and around y of points (B, P, 2), at the pixel centres of a picture: two (B, P, size).
 
-    Cut to zero far away: products of two tails are below 1e-38, and CPUs take 100 times as long over such numbers.
+    Cut to zero far away: tails and products of two of them are below 1e-38, and CPUs take 100 times as long over
+    such numbers.
     """
     centres = (torch.arange(size, device=points.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
-    x, y = (torch.exp(-0.5 / sigma**2 * (centres - points[..., i : i + 1]) ** 2) for i in (0, 1))
+    x, y = (
+        torch.exp((-0.5 / sigma**2 * (centres - points[..., i : i + 1]) ** 2).clamp(min=FAR)) for i in (0, 1)
+    )
     return F.threshold(x, 1e-13, 0.0), F.threshold(y, 1e-13, 0.0)
 
 
