@@ -4,7 +4,7 @@
 #   demo      animate the example portrait and say where the result is
 #   test      everything, with the tools and extras that it needs
 #   check     formatting, lint, types, architecture: seconds, run it before each commit
-#   bench     frames per second and latency on this machine
+#   bench     frames per second and latency on this machine; how fast the large families could be on a GPU
 #   docs      check the documentation: links, decisions, changelog
 #   clean     remove what the targets above made, except .venv
 
@@ -64,6 +64,7 @@ check: dev
 
 bench: install models
 	$(RUN)/vivant bench
+	$(RUN)/python benchmarks/floor.py
 
 docs: dev
 	$(RUN)/python -m pytest tests/test_docs.py

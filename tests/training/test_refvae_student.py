@@ -40,7 +40,7 @@ def test_the_students_window_is_what_a_stream_would_draw(network: Generator, sta
         memory = new_memory(network, remember_references(network, window.references[row : row + 1]), 2)
         memory.num_drawn = 0 if starts else 7
         sounds = network.embed_audio(window.features[row : row + 1], starts=starts)
-        plain, walk = Guidance(audio=1.0, references=1.0), new_walk(network, times, 2, 1)
+        plain, walk = Guidance(audio=1.0, references=1.0), new_walk(network, times.tolist(), 2, 1)
         for first in range(0, (BLOCKS - 1) * SIZE, SIZE):  # then a stream's window begins anew
             part = slice(first, first + SIZE)
             block = draw_block(walk, memory, noise[row : row + 1, part], sounds[:, part], plain)

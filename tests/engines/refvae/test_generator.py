@@ -84,7 +84,7 @@ def test_teacher_forcing_is_inference_with_memory(network: Generator, num_refere
     whole = network(references, clean, noisy, audio, torch.zeros_like(time), time, starts=True)
 
     memory = new_memory(network, remember_references(network, references), SIDE * SIDE)
-    walk = new_walk(network, shifted_times(1, 5.0), SIDE, SIDE)
+    walk = new_walk(network, shifted_times(1, 5.0).tolist(), SIDE, SIDE)
     for index in range(count // block):
         part = slice(index * block, (index + 1) * block)
         tokens = network.embed(noisy[:, part], audio[:, part], starts=index == 0)
@@ -113,7 +113,7 @@ def test_batched_branches_are_three_calls(network: Generator) -> None:
     """Each branch drawn alone, with its own inputs and its own memory, then mixed by Eq. I."""
     guidance, block = Guidance(audio=2.5, references=1.5), network.config.block_latents
     references, audio, noise = latents(1, 2), sound(network, 2, block), latents(3, block)
-    walk = new_walk(network, shifted_times(1, 5.0), SIDE, SIDE)
+    walk = new_walk(network, shifted_times(1, 5.0).tolist(), SIDE, SIDE)
     memory = new_memory(network, remember_references(network, references), SIDE * SIDE)
     got = draw_block(walk, memory, noise, audio, guidance)
 
@@ -156,7 +156,7 @@ def drawn_plainly(
 def test_tables_and_rooms_are_the_plain_loop(network: Generator, guidance: Guidance) -> None:
     """From the first block of a stream to beyond its window, and what is remembered of each."""
     block, times, sides = network.config.block_latents, shifted_times(3, 5.0), (2, 1)
-    walk = new_walk(network, times, *sides)
+    walk = new_walk(network, times.tolist(), *sides)
     references = torch.randn(1, 2, 64, *sides, dtype=torch.float64)
     memory = new_memory(network, remember_references(network, references), 2)
     for index in range(network.config.window_blocks + 1):
@@ -181,7 +181,7 @@ def test_tables_and_rooms_are_the_plain_loop(network: Generator, guidance: Guida
 
 def test_windows_begin_again_with_the_last_block(network: Generator) -> None:
     block, blocks = network.config.block_latents, network.config.window_blocks
-    walk = new_walk(network, shifted_times(2, 5.0), SIDE, SIDE)
+    walk = new_walk(network, shifted_times(2, 5.0).tolist(), SIDE, SIDE)
     memory = new_memory(network, remember_references(network, latents(1, 1)), SIDE * SIDE)
     counts = []
     for index in range(2 * blocks):
@@ -199,7 +199,7 @@ def test_windows_begin_again_with_the_last_block(network: Generator) -> None:
 
 
 def test_what_is_drawn_later_cannot_change_what_was(network: Generator) -> None:
-    block, walk = network.config.block_latents, new_walk(network, shifted_times(2, 5.0), SIDE, SIDE)
+    block, walk = network.config.block_latents, new_walk(network, shifted_times(2, 5.0).tolist(), SIDE, SIDE)
 
     def drawn(last_sound: int) -> list[Tensor]:
         memory = new_memory(network, remember_references(network, latents(1, 1)), SIDE * SIDE)

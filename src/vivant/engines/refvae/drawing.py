@@ -8,6 +8,7 @@ the sound, per grid of times what these do to tokens (`Walk`). Legend: R rows (b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -73,17 +74,17 @@ class Walk:
         return cos[first:stop], sin[first:stop]
 
 
-def new_walk(network: Generator, times: Tensor, height: int, width: int) -> Walk:
-    """Prepare to draw latents of h by w cells at `times`, (steps + 1,) from 1 to 0, in the precision of the context."""
+def new_walk(network: Generator, times: Sequence[float], height: int, width: int) -> Walk:
+    """Prepare to draw latents of h by w cells at `times`, from 1 to 0, in the precision of the context."""
     config, device = network.config, network.first_latent.device
-    made = network.modulation(times.to(device))
+    made = network.modulation(torch.tensor(times, dtype=torch.float64, device=device))
     modulations = tuple(
         Modulation([block[i : i + 1] for block in made.blocks], made.leave[i : i + 1])
         for i in range(len(times))
     )
     angles = angles_of(places_of(range(config.window_latents), height, width, device), config.head_channels)
     turn = turn_of(angles, made.leave.dtype)
-    return Walk(network=network, times=tuple(times.tolist()), modulations=modulations, turn=turn)
+    return Walk(network=network, times=tuple(times), modulations=modulations, turn=turn)
 
 
 @dataclass(kw_only=True)

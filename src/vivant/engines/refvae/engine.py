@@ -179,7 +179,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         return self.step(state, silence)[:DELAY_FRAMES]
 
     def _new_walk(self, num_steps: int, step_shift: float) -> Walk:
-        times = shifted_times(num_steps, step_shift)
+        times = shifted_times(num_steps, step_shift).tolist()
         return new_walk(self._networks.generator, times, self.cells, self.cells)
 
     @property

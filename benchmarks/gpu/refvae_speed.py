@@ -1,0 +1,201 @@
+"""Full-size refvae at 512 px, 12 steps with guidance: ms per block of 16 frames, frames/s, share of the floor.
+
+    python benchmarks/gpu/refvae_speed.py --json refvae.json [--references 3]
+    python benchmarks/gpu/refvae_speed.py --size tiny --device cpu --cycles 1    what of it a CPU can do
+
+Weights are random: speed does not depend on them. The same blocks are drawn in several ways, and each way's latents and
+pictures are compared with those of the first (see refvae_ways.py). Times are medians over cycles of a window, from the
+second window on; hearing a block is among them, making the portrait is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from timing import Stopwatch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from counting import Peak, total_ms
+from refvae_parts import MEL_BANDS, MEL_COLUMNS, Stream, costs, new_stream
+from refvae_ways import CPU_WAYS, WAYS, Plain
+
+from vivant.diffusion.flow_match import shifted_times
+from vivant.engines.refvae import config as configs
+from vivant.engines.refvae.config import BLOCK_LATENTS, CHUNK_FRAMES, Config, Options
+from vivant.engines.refvae.drawing import block_frames
+from vivant.engines.refvae.networks import Networks
+from vivant.runtime import precision
+
+SIZES = {"full": configs.full, "mini": configs.mini, "tiny": configs.tiny}
+COMPARED_AFTER_WINDOW = 3
+"""Blocks, so that windows have begun anew."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all ways have in common."""
+
+    config: Config
+    networks: Networks
+    device: torch.device
+    num_references: int
+    num_cycles: int
+
+    @property
+    def window(self) -> int:
+        return self.config.generator.window_blocks
+
+    def stream(self) -> Stream:
+        """At its start; always the same."""
+        torch.manual_seed(1)
+        options = Options()
+        times = shifted_times(options.num_steps, options.step_shift).tolist()
+        return new_stream(self.networks, self.config, self.num_references, times)
+
+    def blocks(self, stream: Stream) -> Iterator[tuple[Tensor, Tensor]]:
+        """Noise and mel windows of one block after another; the same for every way."""
+        torch.manual_seed(2)
+        while True:
+            count = len(block_frames(stream.memory.num_drawn, BLOCK_LATENTS))
+            mel = torch.randn(count, 1, MEL_BANDS, MEL_COLUMNS, device=self.device)
+            yield torch.randn_like(stream.noise), mel
+
+
+def drawn(bench: Bench, way: Plain) -> tuple[Tensor, Tensor]:
+    """Latents and pictures from the beginning of the stream until a window has begun anew."""
+    latents, videos, inputs = [], [], bench.blocks(way.stream)
+    for _ in range(bench.window + COMPARED_AFTER_WINDOW):
+        made = way.draw(*next(inputs))
+        latents.append(made.clone())
+        videos.append(way.kept(way.decode(made)))
+    way.finish()
+    return torch.cat(latents, 1).float().cpu(), torch.cat(videos, 2).float().cpu()
+
+
+def timed(bench: Bench, way: Plain) -> dict[str, float]:
+    """Milliseconds, from where `drawn` stopped."""
+    memory, watch, inputs = way.stream.memory, Stopwatch(bench.device), bench.blocks(way.stream)
+    while memory.num_blocks != 1:
+        way.decode(way.draw(*next(inputs)))
+    way.finish()
+    given = [next(inputs) for _ in range(bench.window - 1)]
+    draws, longest, decodes, wholes, cycles = [], [], [], [], []
+    for _ in range(bench.num_cycles):
+        watch.mark()
+        for noise, mel in given:
+            latents = way.draw(noise, mel)
+            if not way.overlaps:
+                watch.mark()
+            way.decode(latents)
+            if not way.overlaps:
+                watch.mark()
+        way.finish()
+        watch.mark()
+        laps = watch.laps_ms()
+        cycles.append(sum(laps) / len(given))
+        draws += laps[:-1:2]
+        decodes += laps[1:-1:2]
+        longest += laps[:-1:2][-1:]
+        wholes += [draw + decode for draw, decode in zip(laps[:-1:2], laps[1:-1:2], strict=True)]
+    found = {"block_ms": statistics.median(cycles), "block_ms_p95": p95(wholes or cycles)}
+    if not way.overlaps:
+        names = ("draw_ms", "draw_ms_longest_cache", "decode_ms")
+        found |= {
+            name: statistics.median(xs) for name, xs in zip(names, (draws, longest, decodes), strict=True)
+        }
+    return found
+
+
+def p95(values: Sequence[float]) -> float:
+    return sorted(values)[math.ceil(0.95 * len(values)) - 1]
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """Largest, relative to the largest value."""
+    return float((a - b).abs().max() / b.abs().max())
+
+
+@torch.no_grad()
+def measure(bench: Bench, names: Sequence[str], dtype: torch.dtype, peak: Peak) -> list[dict[str, Any]]:
+    """A row per way; the first is what the others are compared with."""
+    # Halfway through a window, for costs grow evenly with what it holds.
+    floor_ms = total_ms(costs(bench.config, bench.num_references, bench.window // 2), peak)
+    rows: list[dict[str, Any]] = []
+    wanted: tuple[Tensor, Tensor] | None = None
+    for name in names:
+        with precision.computing(bench.device, dtype):
+            way = WAYS[name](bench.stream())
+            got = drawn(bench, way)
+            found = timed(bench, way)
+        wanted = got if wanted is None else wanted
+        rows.append(
+            {
+                "way": name,
+                **found,
+                "frames_per_s": 1000 * CHUNK_FRAMES / found["block_ms"],
+                f"times_{names[0]}": (rows or [found])[0]["block_ms"] / found["block_ms"],
+                "share_of_floor": floor_ms / found["block_ms"] if bench.device.type == "cuda" else None,
+                "latents_differ_by": difference(got[0], wanted[0]),
+                "pictures_differ_by": difference(got[1], wanted[1]),
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+        del way
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--dtype", choices=precision.DTYPES, help="bfloat16 on CUDA, float32 on a CPU.")
+    parser.add_argument("--references", type=int, default=1, help="Pictures of the person.")
+    parser.add_argument("--cycles", type=int, default=30, help="Of a window; 7 blocks each at full size.")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, help="All that the device can do.")
+    parser.add_argument("--tflops", type=float, default=Peak.tflops)
+    parser.add_argument("--tbytes-per-s", type=float, default=Peak.tbytes_per_s)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args(argv)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device here; --size tiny --device cpu runs what a CPU can, floor.py counts")
+    if arguments.references < 1 or arguments.cycles < 1:
+        parser.error("--references and --cycles are 1 or more")
+    names = tuple(arguments.ways or (WAYS if arguments.device == "cuda" else CPU_WAYS))
+    if arguments.device == "cpu" and not set(names) <= set(CPU_WAYS):
+        parser.error(f"a CPU has no graphs and streams; its ways are {', '.join(CPU_WAYS)}")
+    device = torch.device(arguments.device)
+    dtype = precision.choose_dtype(
+        arguments.dtype or ("bfloat16" if device.type == "cuda" else "float32"), device
+    )
+    config = SIZES[arguments.size]()
+    torch.manual_seed(0)
+    with device:
+        networks = Networks(config).eval().requires_grad_(False)
+    for parameter in networks.generator.parameters():  # gates begin at zero, and equality would say nothing
+        torch.nn.init.normal_(parameter, std=0.02)
+    precision.place(networks, device, dtype)
+    bench = Bench(config, networks, device, arguments.references, arguments.cycles)
+    peak = Peak(tflops=arguments.tflops, tbytes_per_s=arguments.tbytes_per_s)
+    rows = measure(bench, names, dtype, peak)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    report = {"device": name, "torch": torch.__version__, "dtype": str(dtype), "size": arguments.size,
+              "references": arguments.references, "floor_at": str(peak), "rows": rows}  # fmt: skip
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Ways to draw the blocks of a refvae stream; for refvae_speed.py, which times and compares them.
+
+    plain       every step computes sound, positions and AdaLN anew and joins past and present keys and values
+    tables      what `vivant` does: computed once, keys and values written in place
+    graphs      all steps and the remembering of a block as one CUDA graph; decoding as another
+    compiled    the same with a compiled decoder
+    overlapped  the same, block i being decoded on a second CUDA stream while block i + 1 is drawn
+
+The store of keys and values stays where it is and is read up to where it is filled, so each number of blocks in the
+window needs a graph of its own: 1 to 7 over and over at full size, and an eighth for the first block of a stream. Only
+one of them runs at a time, so they share a pool of memory. None of the last three has ever run: no GPU was at hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from refvae_parts import Stream, draw_plainly
+from timing import Call, graphed
+from torch import Tensor
+
+from vivant.engines.refvae.drawing import Conditions, conditions_of, remember_block, walk_down
+
+
+class Plain:
+    """Draws and decodes blocks of a stream one after another."""
+
+    overlaps = False
+    """Whether `decode` returns before the current CUDA stream could read what it gives."""
+
+    def __init__(self, stream: Stream):
+        self.stream = stream
+
+    def draw(self, noise: Tensor, mel: Tensor) -> Tensor:
+        """Noise (1, L, Z, h, w) and the mel windows of each frame -> latents (1, L, Z, h, w), which are remembered."""
+        latents = draw_plainly(self.stream, noise, self.heard(mel))
+        remember_block(self.stream.walk, self.stream.memory, latents)
+        return latents
+
+    def heard(self, mel: Tensor) -> Tensor:
+        """(F, 1, bands, columns) -> the sound of each latent, (1, L, A)."""
+        networks, starts = self.stream.networks, self.stream.memory.num_drawn == 0
+        features = networks.audio(mel).flatten(1).float()
+        return networks.generator.embed_audio(features[None], starts=starts).float()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """-> video (1, 3, T, H, W)."""
+        return self.stream.decode(latents)
+
+    def kept(self, video: Tensor) -> Tensor:
+        """A copy, before the next block is written over it."""
+        return video.clone()
+
+    def finish(self) -> None:
+        """The current CUDA stream waits for all that was begun."""
+
+
+class Tables(Plain):
+    """As the engine."""
+
+    def draw(self, noise: Tensor, mel: Tensor) -> Tensor:
+        stream = self.stream
+        conditions = conditions_of(stream.walk, stream.memory, self.heard(mel), stream.guidance)
+        latents = walk_down(stream.walk, stream.memory, noise, conditions)
+        remember_block(stream.walk, stream.memory, latents)
+        return latents
+
+
+class Graphs(Plain):
+    """Each graph is captured when it is first needed."""
+
+    def __init__(self, stream: Stream):
+        super().__init__(stream)
+        self.noise, self.latents = torch.empty_like(stream.noise), torch.empty_like(stream.noise)
+        self.conditions: Conditions | None = None
+        self.drawing: dict[int, Call] = {}
+        self.decoding: Call | None = None
+        self.video: Tensor | None = None
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def draw(self, noise: Tensor, mel: Tensor) -> Tensor:
+        walk, memory = self.stream.walk, self.stream.memory
+        conditions = conditions_of(walk, memory, self.heard(mel), self.stream.guidance)
+        held = self.conditions = self.conditions or conditions  # graphs read these, wherever they were made
+        held.beside.copy_(conditions.beside)
+        self.noise.copy_(noise)
+
+        def work() -> None:
+            latents = walk_down(walk, memory, self.noise, held)
+            remember_block(walk, memory, latents)
+            self.latents.copy_(latents)
+
+        num_blocks, num_drawn = memory.num_blocks, memory.num_drawn
+        if num_blocks not in self.drawing:
+            # At the end of a window trying it out writes where the present one is still looked at.
+            keys, values = memory.keys.clone(), memory.values.clone()
+
+            def undo() -> None:
+                memory.num_blocks, memory.num_drawn = num_blocks, num_drawn
+                memory.keys.copy_(keys)
+                memory.values.copy_(values)
+
+            self.drawing[num_blocks] = graphed(work, undo, self.pool)
+        self.drawing[num_blocks]()
+        # What `remember_block` counts; a replay does not run it.
+        window = walk.network.config.window_blocks
+        memory.num_blocks = 1 if num_blocks + 1 == window else num_blocks + 1
+        memory.num_drawn = num_drawn + 1
+        return self.latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        cache = self.stream.decoder
+        if not cache.started:  # of 13 frames, once
+            return self.stream.decode(latents)
+        if self.decoding is None:
+            tails = [tail.clone() for tail in cache.tails]
+
+            def work() -> None:
+                self.video = self.stream.decode(latents)
+
+            def undo() -> None:
+                for tail, before in zip(cache.tails, tails, strict=True):
+                    tail.copy_(before)
+
+            self.decoding = graphed(work, undo)
+        self.decoding()
+        assert self.video is not None
+        return self.video
+
+
+class Compiled(Graphs):
+    """Graphs, of a decoder that is compiled."""
+
+    def __init__(self, stream: Stream):
+        super().__init__(stream)
+        stream.decode_network = torch.compile(stream.networks.decode, dynamic=False)
+
+
+class Overlapped(Compiled):
+    """Decoding is begun, not awaited."""
+
+    overlaps = True
+
+    def __init__(self, stream: Stream):
+        super().__init__(stream)
+        self.side = torch.cuda.Stream()
+        self.taken = torch.empty_like(stream.noise)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Video that may be read on `side`, or after `finish`."""
+        main = torch.cuda.current_stream()
+        self.side.wait_stream(main)
+        with torch.cuda.stream(self.side):
+            # The next block is drawn into the same latents, but only once these are taken.
+            self.taken.copy_(latents)
+            main.wait_event(self.side.record_event())
+            return super().decode(self.taken)
+
+    def kept(self, video: Tensor) -> Tensor:
+        with torch.cuda.stream(self.side):
+            return video.clone()
+
+    def finish(self) -> None:
+        torch.cuda.current_stream().wait_stream(self.side)
+
+
+WAYS: dict[str, Any] = {
+    "plain": Plain,
+    "tables": Tables,
+    "graphs": Graphs,
+    "compiled": Compiled,
+    "overlapped": Overlapped,
+}
+CPU_WAYS = ("plain", "tables")
