@@ -15,19 +15,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from flashportrait_window import SIZES, Arithmetic, Drawn, Window, count_arithmetic, make_engine
+from flashportrait_window import (
+    SIZES,
+    Arithmetic,
+    Drawn,
+    Window,
+    count_arithmetic,
+    make_engine,
+    stream_seconds,
+)
 from torch import Tensor
 
-from vivant.engines.flashportrait.config import published
+from vivant.engines.flashportrait.config import Level, Options, Prediction, published
 from vivant.engines.flashportrait.denoising import PredictionSettings
+from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.runtime import precision
 
 FULL = PredictionSettings(method="none", horizon=1, order=0, level="velocity", bound=1.0)
+EXTRAPOLATING: tuple[Prediction, ...] = ("taylor", "adaptive", "newton")
+LEVELS: tuple[Level, ...] = ("velocity", "hidden", "module")
 COLOURS = {
     "none": "#000",
     "taylor": "#c33",
@@ -72,18 +84,19 @@ def cases(num_steps: int) -> Iterator[Case]:
     """The first computes every step."""
     for count in (num_steps, num_steps // 2, -(-num_steps // 5), 4):
         yield Case(FULL, count)
-    for method in ("taylor", "adaptive", "newton"):
-        at = replace(FULL, method=method, level="hidden")  # type: ignore[arg-type]
+    for method in EXTRAPOLATING:
+        at = replace(FULL, method=method, level="hidden")
         for horizon, order in ((2, 1), (2, 3), (3, 2), (5, 1), (5, 2), (5, 3), (8, 1), (8, 3)):
             yield Case(replace(at, horizon=horizon, order=order), num_steps)
-        for level, order in (("velocity", 3), ("module", 1), ("module", 3)):
-            yield Case(replace(at, horizon=5, order=order, level=level), num_steps)  # type: ignore[arg-type]
+        yield Case(replace(at, horizon=5, order=3, level="velocity"), num_steps)
+        for order in (1, 3):
+            yield Case(replace(at, horizon=5, order=order, level="module"), num_steps)
     for bound in (0.05, 0.1, 0.2, 0.4, 0.8):
         yield Case(replace(FULL, method="threshold", horizon=8, level="hidden", bound=bound), num_steps)
-    for level in ("velocity", "hidden", "module"):
+    for level in LEVELS:
         for bound in (0.02, 0.05, 0.1, 0.2):
             settings = replace(FULL, method="controlled", horizon=8, order=3, bound=bound)
-            yield Case(replace(settings, level=level), num_steps)  # type: ignore[arg-type]
+            yield Case(replace(settings, level=level), num_steps)
 
 
 def relative(ours: Tensor, truth: Tensor) -> float:
@@ -128,33 +141,44 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--levels", default="velocity,hidden,module", help="of prediction, with commas")
+    parser.add_argument("--cases", default="", help="only those whose name fits this pattern, and the first")
+    parser.add_argument("--frames", type=int, default=0, help="also stream so many frames, end to end")
     parser.add_argument("--out", type=Path, default=Path("."))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     device = precision.choose_device(arguments.device)
     window = Window(make_engine(arguments.size, arguments.checkpoint, device, arguments.seed), arguments.seed)
-    levels = arguments.levels.split(",")
-    chosen = [
-        case
-        for case in cases(arguments.num_steps)
-        if case.settings.method == "none" or case.settings.level in levels
-    ]
+    wanted = cases(arguments.num_steps)
+    chosen = [next(wanted), *(case for case in wanted if re.search(arguments.cases, str(case)))]
     window.draw(FULL, 1)  # first calls are slow
     results: list[Result] = []
     print(HEADER, flush=True)
     for result in measured(window, chosen):
         results.append(result)
         print(line(result), flush=True)
+    streams = dict(streamed(window.engine, arguments))
+    for name, seconds in streams.items():
+        print(
+            f"{arguments.frames} frames end to end, {name}: {seconds:.1f} s ({streams['none'] / seconds:.2f}x)"
+        )
     data = {
         "arguments": {name: str(value) for name, value in vars(arguments).items()},
         "torch": torch.__version__,
         "published_arithmetic": asdict(count_arithmetic(published())),
+        "stream_seconds": streams,
         "results": [asdict(result) | {"name": str(result.case)} for result in results],
     }
     (arguments.out / "prediction.json").write_text(json.dumps(data, indent=1))
     (arguments.out / "prediction.md").write_text("\n".join([HEADER, *map(line, results)]) + "\n")
     (arguments.out / "prediction.svg").write_text(picture(results))
+
+
+def streamed(engine: FlashPortrait, arguments: argparse.Namespace) -> Iterator[tuple[str, float]]:
+    """Seconds of whole streams: what is not predicted, decoding above all, takes as long as ever."""
+    methods: tuple[Prediction, ...] = ("none", "taylor", "newton")
+    for method in methods if arguments.frames else ():
+        options = Options(prediction=method, num_steps=arguments.num_steps)
+        yield method, stream_seconds(engine, options, arguments.frames, arguments.seed)
 
 
 HEADER = """| way | computed steps | work | work, published size | processor | wall | latents | frames | kept |

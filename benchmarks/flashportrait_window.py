@@ -19,14 +19,16 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from vivant import checkpoint
 from vivant.diffusion.flow_match import euler_step
 from vivant.engines.flashportrait.caches import VaeCache
-from vivant.engines.flashportrait.config import Config, mini, published, tiny
+from vivant.engines.flashportrait.config import Config, Options, mini, published, tiny
 from vivant.engines.flashportrait.config_networks import TransformerConfig, wan_tiny_vae
 from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings, ask
 from vivant.engines.flashportrait.engine import FlashPortrait
+from vivant.engines.flashportrait.motion import Motion
 from vivant.engines.flashportrait.networks.portrait_encoder import tokens_per_latent
 from vivant.engines.flashportrait.networks.vae import VideoVae
 from vivant.engines.flashportrait.sampling import Guidance, step_times
 from vivant.runtime import precision
+from vivant.session import Session
 
 GUIDANCE = Guidance(expression=4.0, text=1.0)
 """The published strength: two branches."""
@@ -118,6 +120,21 @@ class Window:
         vae: VideoVae = self.engine.networks.vae  # type: ignore[assignment]
         with precision.computing(self.engine.device, self.engine.dtype):
             return vae.decode_piece(latents[:, :, :NUM_DECODED], VaeCache())
+
+
+@torch.no_grad()
+def stream_seconds(engine: FlashPortrait, options: Options, num_frames: int, seed: int) -> float:
+    """From a driver's motion to pictures, as `vivant animate` does it: windows, fading and decoding; processor time."""
+    generator = torch.Generator().manual_seed(seed)
+    size = engine.config.image_size
+    portrait = engine.prepare(torch.rand(3, size, size, generator=generator), face=None)
+    channels = 42 + engine.config.face_features.mouth_channels
+    session = Session(engine, portrait, options)
+    begin, _ = _now(engine.device)
+    frames = session.push_motion(Motion(torch.randn(num_frames, channels, generator=generator)))
+    frames += session.flush()
+    assert len(frames) == num_frames
+    return _now(engine.device)[0] - begin
 
 
 def random_inputs(config: Config, device: torch.device, seed: int) -> Inputs:

@@ -3,5 +3,5 @@
 # Needs a GPU with 80 GB (40 GB of weights, 2 GB per memory); module level at full size does not fit and is left out.
 set -euo pipefail
 export HF_HUB_OFFLINE=1
-python benchmarks/flashportrait_prediction.py --size full --device cuda --levels velocity,hidden --out prediction \
+python benchmarks/flashportrait_prediction.py --size full --device cuda --cases "steps, all|threshold|velocity|hidden" --out prediction \
     ${1:+--checkpoint "$1"}
