@@ -167,6 +167,37 @@ def test_a_level_that_proved_too_much_is_tried_ever_more_rarely() -> None:
     assert changes <= 22  # down at once, then tries after 10, 20, 40, 80 and 160, 160 ... seconds
 
 
+def shares_of_levels(late_share: float) -> dict[Level, float]:
+    """Of five minutes in which that share of all pictures is late, whatever the rate."""
+    contract = LatencyContract(0.2, levels(25, 512))
+    random = np.random.default_rng(0)
+    now, seconds = 0.0, dict.fromkeys(levels(25, 512), 0.0)
+    while now < 300:
+        interval = 1 / contract.level.rate_hz
+        now += interval
+        seconds[contract.level] += interval
+        contract.observe(0.3 if random.random() < late_share else 0.16, now)
+    return {level: part / now for level, part in seconds.items()}
+
+
+def test_single_late_pictures_of_a_busy_machine_cost_no_rate_while_the_promise_holds() -> None:
+    best, *_, least = levels(25, 512)
+    assert shares_of_levels(0.03)[best] > 0.9
+    assert shares_of_levels(0.3)[least] > 0.5
+
+
+def test_what_was_given_up_comes_back_where_the_promise_holds_without_comfort() -> None:
+    contract, now = LatencyContract(0.2, levels(25, 512)), 0.0
+    while contract.level == levels(25, 512)[0]:
+        now += 0.04
+        contract.observe(0.3, now)
+    began = now
+    while contract.level != levels(25, 512)[0] and now < began + 100:
+        now += 0.05
+        contract.observe(0.19, now)  # kept, but above what counts as comfort
+    assert 20 < now - began < 40
+
+
 def test_files_wait_and_nothing_is_dropped() -> None:
     clock = Clock()
     settings = LiveSettings(policy="wait", rate_hz=25, driving_face=None)

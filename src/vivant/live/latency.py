@@ -15,17 +15,21 @@ import numpy as np
 _FINEST_SECONDS, _STEP, _NUM_STEPS = 0.0005, 1.02, 700
 """Histogram: 0.5 ms to 520 s in steps of 2 %."""
 
-WINDOW = 20
-"""Frames that a decision looks at."""
-HASTY_FRAMES, HASTY_SECONDS = 8, 1.0
-"""To give something up, this many frames are enough, or three in this time, where a quarter of them is late."""
+TOO_LATE = ((8, 3), (20, 4), (100, 8))
+"""Among the last so many frames, at most so many are late: more is no chance where 95 of 100 are in time. Machines that
+also do something else delay single frames at every rate, and a lower rate would not help those."""
+HASTY_FRAMES, HASTY_SECONDS = 3, 1.0
+"""Where frames are rare, so many in this time are enough to give something up, when a quarter of them is late."""
+ENOUGH_FRAMES = 20
+"""To take something back, or to say that the promise is kept again."""
 COMFORT = 0.7
 """Something is taken back when the 95th percentile is below this share of the limit."""
+BARELY = 3.0
+"""And after so many times the patience where the promise holds, but without comfort."""
 SETTLE_SECONDS = 0.5
 """After a change, frames captured before it still arrive; they are not counted."""
 PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 10.0, 160.0
 """How long comfort lasts before something is taken back; doubled whenever that proves a mistake."""
-
 
 SMALLEST_PX = 192
 """Pictures are not made smaller than this."""
@@ -88,10 +92,11 @@ class LatencyContract:
         """False: not even the last level keeps the promise at present."""
         self._ladder = ladder
         self._index = 0
-        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._recent: deque[float] = deque(maxlen=TOO_LATE[-1][0])
         self._recent_since = 0.0
         self._changed_at = float("-inf")
         self._comfort_since: float | None = None
+        self._kept_since: float | None = None
         self._raised_at = float("-inf")
         self._patience = PATIENCE_SECONDS
 
@@ -108,19 +113,20 @@ class LatencyContract:
         self._recent.append(latency_seconds)
         if self._is_late(now_seconds):
             return self._give_up_something(now_seconds)
-        if len(self._recent) < WINDOW:
+        if len(self._recent) < ENOUGH_FRAMES:
             return False
         mended, self.kept = not self.kept, True
         return self._take_something_back(now_seconds) or mended
 
     def _is_late(self, now: float) -> bool:
-        late = sum(latency > self.max_seconds for latency in self._recent)
-        seen = len(self._recent)
-        enough = seen >= HASTY_FRAMES or (seen >= 3 and now >= self._recent_since + HASTY_SECONDS)
-        return (enough and late > seen / 4) or (seen == WINDOW and late > WINDOW / 20)
+        late = [latency > self.max_seconds for latency in self._recent]
+        if any(sum(late[-frames:]) > most for frames, most in TOO_LATE):
+            return True
+        rare = len(late) >= HASTY_FRAMES and now >= self._recent_since + HASTY_SECONDS
+        return rare and sum(late) > len(late) / 4
 
     def _give_up_something(self, now: float) -> bool:
-        self._comfort_since = None
+        self._comfort_since = self._kept_since = None
         self._recent.clear()
         if self._index == len(self._ladder) - 1:
             broken, self.kept = self.kept, False
@@ -132,15 +138,17 @@ class LatencyContract:
         return True
 
     def _take_something_back(self, now: float) -> bool:
-        if float(np.quantile(self._recent, 0.95)) > COMFORT * self.max_seconds or self._index == 0:
-            self._comfort_since = None
+        if self._index == 0:
             return False
-        if self._comfort_since is None:
-            self._comfort_since = now
-        if now < self._comfort_since + self._patience:
+        last = list(self._recent)[-ENOUGH_FRAMES:]
+        comfortable = float(np.quantile(last, 0.95)) <= COMFORT * self.max_seconds
+        self._comfort_since = (self._comfort_since or now) if comfortable else None
+        self._kept_since = self._kept_since or now
+        rested = self._comfort_since is not None and now >= self._comfort_since + self._patience
+        if not rested and now < self._kept_since + BARELY * self._patience:
             return False
         self._index -= 1
-        self._comfort_since = None
+        self._comfort_since = self._kept_since = None
         self._recent.clear()
         self._changed_at = self._raised_at = now
         return True
