@@ -3,14 +3,14 @@
     python benchmarks/gpu/personalive_speed.py --json personalive.json [--size 512]
 
 Weights are random: speed does not depend on them. Parts are timed one by one on fixed inputs, so nothing here counts
-host work or overlap; frames/s are 4 over the sum of the parts. The floor is counted: 23.2 TFLOP for the denoiser with
-one reference set (benchmarks/personalive_cost.py).
+host work or overlap; frames/s are 4 over the sum of the parts. The floor is counted (benchmarks/floor.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +18,17 @@ import torch
 from timing import Call, graphed, milliseconds
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import personalive_cost
+from counting import Peak, total_ms
+
 from vivant.engines.personalive.config import Config, published, published_tiny_decoder
 from vivant.engines.personalive.motion import cut_faces, draw, face_boxes, pose_of
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.networks.unet import Conditions, joined
 from vivant.runtime import precision
 
-GFLOP = {"denoise, 1 sets": 23_232, "denoise, 4 sets": 29_112, "decode": 10_058, "tiny": 565, "see": 533}
 COMPILED = ("denoise", "motion_tokens", "pose_features", "decode", "decode_tiny")
 
 
@@ -88,10 +92,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--size", type=int, default=512, help="Side in pixels; a multiple of 64.")
+    parser.add_argument("--tflops", type=float, default=Peak.tflops)
+    parser.add_argument("--tbytes-per-s", type=float, default=Peak.tbytes_per_s)
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("no CUDA device here; benchmarks/personalive_cost.py counts what it would take")
     config = replace(published(), image_size=arguments.size, tiny_decoder=published_tiny_decoder())
+    peak = Peak(tflops=arguments.tflops, tbytes_per_s=arguments.tbytes_per_s)
+    costs = personalive_cost.costs(config)
+    costs.pop("tiny decoder")
+    floor_ms = total_ms(costs, peak)
     rows, eager = [], 0.0
     for name, dtype, mode in (
         ("fp32 eager", torch.float32, "eager"),
@@ -111,10 +121,17 @@ def main() -> None:
                 "fps": 4000 / whole,
                 "fps_tiny_decoder": 4000 / tiny,
                 "ratio_to_bf16_eager": eager / whole if eager else None,
+                "share_of_floor": floor_ms / whole,
             }
         )
         print(json.dumps(rows[-1]), flush=True)
-    report = {"device": torch.cuda.get_device_name(), "size": arguments.size, "gflop": GFLOP, "rows": rows}
+    report = {
+        "device": torch.cuda.get_device_name(),
+        "size": arguments.size,
+        "floor_ms": floor_ms,
+        "floor_at": str(peak),
+        "rows": rows,
+    }
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2))
 

@@ -38,7 +38,7 @@ from vivant.engines.refvae.networks import Networks
 from vivant.runtime import precision
 
 SIZES = {"full": configs.full, "mini": configs.mini, "tiny": configs.tiny}
-COMPARED_AFTER_WINDOW = 3
+COMPARED_AFTER_WINDOW = 2
 """Blocks, so that windows have begun anew."""
 
 

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+HOST = frozenset(
+    (torch.tensor, torch.as_tensor, Tensor.new_tensor, Tensor.item, Tensor.tolist, Tensor.cpu, Tensor.nonzero)
+)
+"""What makes a device wait for the host or the host for a device, which a CUDA graph cannot."""
 CLOSE = 1e-5
 """float32, relative to the largest value."""
 
@@ -78,3 +84,64 @@ def test_graphs_are_replayed_where_they_belong(monkeypatch: pytest.MonkeyPatch) 
         assert refvae_speed.difference(made, plain) < CLOSE
     # Of three blocks a window holds, drawn behind none, one and two others; then one for decoding.
     assert sorted(captured, key=str) == [None, "pool", "pool", "pool"]
+
+
+class _Asked(TorchFunctionMode):
+    """Which of them were called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.functions: set[Any] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in HOST:
+            self.functions.add(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_is_captured_leaves_the_host_alone() -> None:
+    from refvae_parts import new_stream
+
+    from vivant.engines.refvae.config import tiny
+    from vivant.engines.refvae.drawing import conditions_of, remember_block, walk_down
+    from vivant.engines.refvae.networks import Networks
+
+    with torch.device("meta"):
+        networks = Networks(tiny()).eval().requires_grad_(False)
+    with torch.no_grad():
+        stream = new_stream(networks, tiny(), 1, (1.0, 0.0))
+        stream.decode(stream.noise)
+        with _Asked() as asked:
+            conditions = conditions_of(stream.walk, stream.memory, stream.sound, stream.guidance)
+        assert asked.functions == {Tensor.new_tensor}, "weights come from the host, before the graph"
+        with _Asked() as asked:
+            for _ in range(tiny().generator.window_blocks):
+                latents = walk_down(stream.walk, stream.memory, stream.noise, conditions)
+                remember_block(stream.walk, stream.memory, latents)
+                stream.decode(latents)
+        assert not asked.functions
+
+
+def test_a_decoder_compiles_whole_with_its_past() -> None:
+    """As one graph that writes what each convolution saw last, without kernels: those need a compiler, or a GPU."""
+    from refvae_parts import new_stream
+
+    from vivant.engines.refvae.config import tiny
+    from vivant.engines.refvae.networks import Networks
+
+    torch.manual_seed(0)
+    networks = Networks(tiny()).eval().requires_grad_(False)
+    latents = torch.randn(3, 1, 4, 64, 1, 1)
+    videos = []
+    for is_compiled in (False, True):
+        torch.manual_seed(1)
+        stream = new_stream(networks, tiny(), 1, (1.0, 0.0))
+        stream.decode(latents[0])
+        if is_compiled:
+            stream.decode_network = torch.compile(
+                networks.decode, dynamic=False, fullgraph=True, backend="aot_eager"
+            )
+        with torch.no_grad():
+            videos.append([stream.decode(block).clone() for block in latents])
+    for plain, compiled in zip(*videos, strict=True):
+        assert (plain - compiled).abs().max() < CLOSE
