@@ -51,7 +51,8 @@ def train(given: argparse.Namespace) -> None:
     clips = find_talking_clips(given.data)
     for name, (config, most) in variants(given.size_px).items():
         recipe = mini_vae_1().train
-        extra = {**recipe.extra, "size_px": given.size_px, "max_references": most, "mouth_weight": 1.0}
+        plain = {"mouth_weight": 1.0, "without_references": 0.0}
+        extra = {**recipe.extra, "size_px": given.size_px, "max_references": most, **plain}
         settings = replace(recipe, name=name, num_images=given.images, seed=given.seed, extra=extra)
         torch.manual_seed(given.seed)
         stage = VaeStage(config, Networks(config), clips, settings)

@@ -85,6 +85,8 @@ class WindowSettings:
     """1 + 4n. The encoder knows nothing of what came before."""
     max_references: int
     """Each micro-batch has 1 to this many reference pictures, anywhere in the same clip; 0: none."""
+    without_references: float = 0.0
+    """Share of the micro-batches that have none, where latents must say everything."""
 
 
 class Windows(Dataset[dict[str, Tensor]]):
@@ -98,6 +100,8 @@ class Windows(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([settings.seed, self.rank, index, 53])
         most = settings.max_references
         num_references = int(rng.integers(min(1, most), most + 1))
+        if settings.without_references and rng.random() < settings.without_references:
+            num_references = 0
         items = [self._window(num_references, rng) for _ in range(settings.batch_size)]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 

@@ -215,6 +215,7 @@ def _mini_vae(
         num_images=num_images,
         batch_size=batch_size,
         groups=(ParameterGroup(modules=("networks.vae",), learning_rate=rate),),
+        warmup_images=50 * batch_size,
         betas=(0.9, 0.99),
         num_workers=1,
         extra={
@@ -222,6 +223,7 @@ def _mini_vae(
             "num_frames": num_frames,
             "max_references": max_references,
             "mouth_weight": 6.0,
+            "without_references": 0.3,
         },
     )
     return Recipe(train, mini(), VaeStage)
@@ -232,7 +234,7 @@ def mini_vae_1() -> Recipe:
 
     At a rate of 1e-3 features grow until residual blocks say nothing beside them, and learning is three times slower.
     """
-    return _mini_vae(1, 500_000, 8, 1e-3, max_references=1)
+    return _mini_vae(1, 500_000, 8, 5e-4, max_references=1)
 
 
 def mini_vae_5() -> Recipe:
@@ -263,7 +265,7 @@ def mini_generator() -> Recipe:
         num_images=2_000_000,
         batch_size=16,
         groups=(ParameterGroup(modules=("networks.generator",), learning_rate=3e-4),),
-        warmup_images=20_000,
+        warmup_images=2_000,
         num_workers=2,
         sharding="replicate",
         extra={"size_px": mini().image_size, "max_references": 3, "num_crops": 2},

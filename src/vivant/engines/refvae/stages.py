@@ -114,6 +114,7 @@ class VaeStage(RefVaeStage):
             seed=config.seed,
             num_frames=int(config.extra["num_frames"]),
             max_references=int(config.extra["max_references"]),
+            without_references=float(config.extra.get("without_references", 0.0)),
         )
         return Windows(self.clips, settings, rank)
 
