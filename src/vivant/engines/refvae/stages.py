@@ -30,6 +30,7 @@ from vivant.engines.refvae.data import (
 from vivant.engines.refvae.encoded import Cuts, CutSettings, EncodedClips
 from vivant.engines.refvae.losses import Features
 from vivant.engines.refvae.networks import Networks
+from vivant.engines.refvae.stages_start import solve_start
 from vivant.engines.refvae.sync_expert import SyncExpert, face_tower
 from vivant.engines.refvae.vae import Chain
 from vivant.training.config import TrainConfig
@@ -37,6 +38,7 @@ from vivant.training.config import TrainConfig
 SCALE_MOMENTUM = 0.02
 """How fast the scale of the latents follows the VAE while it learns."""
 MIN_SPREAD = 1e-3
+START_PICTURES = 160
 FROM_START = 0.5
 """Share of the generator's windows that begin a stream. The paper does not say."""
 
@@ -86,6 +88,9 @@ class RefVaeStage:
     def networks(self) -> Networks:
         return _trained(self.network).networks
 
+    def begin(self) -> None:
+        """Called once for a stage whose networks start at random."""
+
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         raise NotImplementedError
 
@@ -106,6 +111,19 @@ class RefVaeStage:
 
 class VaeStage(RefVaeStage):
     """The video VAE with its references, and the scale of its latents (section 3; the schedule is the recipes')."""
+
+    def begin(self) -> None:
+        """Before the first step of a run from nothing: a start that is solved, where the recipe asks for it."""
+        if not self.settings.extra.get("solved_start", False):
+            return
+        settings = WindowSettings(
+            size_px=int(self.settings.extra["size_px"]),
+            batch_size=START_PICTURES,
+            seed=self.settings.seed + 1,
+            num_frames=1,
+            max_references=0,
+        )
+        solve_start(self.networks.vae, as_video(Windows(self.clips, settings)[0]["frames"])[:, :, 0])
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         settings = WindowSettings(
