@@ -29,9 +29,11 @@ from vivant.engines.refvae.recipes import mini_vae_1
 from vivant.engines.refvae.stages import VaeStage
 from vivant.runtime.precision import choose_device
 from vivant.studio.talking import list_clips, read_clip
+from vivant.training.config import ParameterGroup
 from vivant.training.data.sessions import NUM_HELD_OUT, find_talking_clips
 from vivant.training.trainer import Trainer
 
+RATE = 1e-3
 CLIP_FRAMES = 17
 NUM_PICTURES = 8
 """Measured per clip."""
@@ -53,7 +55,15 @@ def train(given: argparse.Namespace) -> None:
         recipe = mini_vae_1().train
         plain = {"mouth_weight": 1.0, "without_references": 0.0}
         extra = {**recipe.extra, "size_px": given.size_px, "max_references": most, **plain}
-        settings = replace(recipe, name=name, num_images=given.images, seed=given.seed, extra=extra)
+        settings = replace(
+            recipe,
+            name=name,
+            num_images=given.images,
+            seed=given.seed,
+            groups=(ParameterGroup(modules=("networks.vae",), learning_rate=RATE),),
+            warmup_images=1000,
+            extra=extra,
+        )
         torch.manual_seed(given.seed)
         stage = VaeStage(config, Networks(config), clips, settings)
         folder = given.output / name

@@ -40,8 +40,15 @@ PIECE = 8
 def solve_start(vae: VideoVae, pictures: Tensor) -> None:
     """Set the weights of E1, D_ref and D2, in place, from a hundred or more pictures (N, 3, S, S) in [-1, 1].
 
-    Raises ValueError for a VAE whose layers are not `Down` and `Up`, or begin with fewer than 7 channels.
+    Raises ValueError for a VAE whose layers are not `Down` and `Up`, begin with fewer than 7 channels, or have other
+    widths in D2 than in E1.
     """
+    config = vae.config
+    mirrored = config.decoder_channels == config.encoder_channels[::-1]
+    if config.resampling != "residual" or config.encoder_channels[0] < 7 or not mirrored:
+        raise ValueError(
+            "a solved start needs residual resampling, 7 channels or more, and a decoder that mirrors E1"
+        )
     levels = _solve_encoder(vae, pictures[:, :, None])
     _calm(vae)
     latents, _ = vae.encode(pictures[:, :, None])
@@ -59,8 +66,6 @@ def solve_start(vae: VideoVae, pictures: Tensor) -> None:
 def _solve_encoder(vae: VideoVae, x: Tensor) -> list[Tensor]:
     """E1; returns what enters each `Down`, the finest first."""
     first = cast("CausalConv3d", vae.feature_encoder[0]).conv
-    if first.out_channels < 7 or vae.config.resampling != "residual":
-        raise ValueError("the solved start needs residual resampling and 7 channels at full size or more")
     weight, bias = torch.zeros(first.out_channels, 3), torch.zeros(first.out_channels)
     # With each colour its negative: silu(a) - silu(-a) = a, so that the last layer can undo its own silu.
     weight[:3], weight[3:6], bias[6] = torch.eye(3), -torch.eye(3), BRIGHT

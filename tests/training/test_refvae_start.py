@@ -1,0 +1,50 @@
+"""The start that is solved: a VAE that was never trained redraws what it has as a reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from vivant.engines.refvae import config_vae
+from vivant.engines.refvae.stages_start import solve_start
+from vivant.engines.refvae.vae import VideoVae
+
+
+def pictures(count: int, seed: int) -> Tensor:
+    """(N, 3, 64, 64): two discs each, anywhere, of any colours."""
+    random = torch.Generator().manual_seed(seed)
+    grid = torch.stack(torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij"))
+    shown = torch.rand(count, 3, 1, 1, generator=random).expand(-1, -1, 64, 64) * 2 - 1
+    for _ in range(2):
+        middle, colour = (torch.rand(count, n, 1, 1, generator=random) for n in (2, 3))
+        distance = (grid - 64 * middle).square().sum(1, keepdim=True).sqrt()
+        shown = torch.lerp(shown, colour * 2 - 1, torch.sigmoid((14 - distance) / 2))
+    return shown
+
+
+MIRRORED = replace(config_vae.tiny(), decoder_channels=(64, 32, 16, 8))
+
+
+def error(vae: VideoVae, shown: Tensor) -> float:
+    with torch.no_grad():
+        latents, _ = vae.encode(shown[:, :, None])
+        drawn = vae.decode(latents, vae.encode_references(shown[:, None]))[:, :, 0]
+    return float((drawn - shown).square().mean() / shown.var())
+
+
+def test_a_reference_comes_back_before_the_first_step() -> None:
+    torch.manual_seed(0)
+    vae = VideoVae(MIRRORED).eval()
+    assert error(vae, pictures(8, 2)) > 0.5
+    solve_start(vae, pictures(96, 1))
+    assert error(vae, pictures(8, 2)) < 0.1
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in vae.parameters())
+
+
+def test_other_layers_are_refused() -> None:
+    for config in (config_vae.tiny(), replace(MIRRORED, resampling="interpolation")):
+        with pytest.raises(ValueError, match="needs residual resampling"):
+            solve_start(VideoVae(config), pictures(4, 1))
