@@ -115,12 +115,13 @@ class Follower:
         self.seconds, self._started = state.seconds, state.started
         self._tracker.state, self._window.state = state.tracker, state.window
 
-    def update(self, image: np.ndarray) -> Seen | None:
+    def update(self, image: np.ndarray, *, irises: bool = True) -> Seen | None:
+        """The face in the next frame; None where there is none. irises: see FaceTracker."""
         if self._square is not None:
             framing = given_square(image, self._square, size_px=self._size_px, name="the driving clip")
             return Seen(framing.cropped, Similarity(), False, (float("nan"),) * 3, 0.0)
         begin = perf_counter()
-        tracked = self._tracker.update(image)
+        tracked = self._tracker.update(image, irises=irises)
         seen = None
         if tracked is not None:
             view = self._window.update(tracked.landmarks, cut=tracked.cut)

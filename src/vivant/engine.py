@@ -313,6 +313,10 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         """
         return motion
 
+    def watches_eyes(self, options: OptionsT) -> bool:
+        """Whether `seen_with` matters for eyes, so that they are worth a close look in each frame. By default not."""
+        return False
+
     def appear(self, state: StateT, portrait: PortraitT) -> None:
         """The person looks like this from the next frame on: the next frame of a source video."""
         raise InputError(f"{self.family} animates pictures, not videos; give a picture as the source")
@@ -353,21 +357,13 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         """The driver's next frame begins a new shot: forget what was relative to the last. Default: nothing."""
 
     def step(
-        self,
-        state: StateT,
-        driving: Tensor,
-        windows: Tensor | None = None,
-        openness: Tensor | None = None,
+        self, state: StateT, driving: Tensor, windows: Tensor | None = None, openness: Tensor | None = None
     ) -> Tensor:
         """See and draw one chunk."""
         return self.render(state, self.see(state, driving, windows, openness))
 
     def see(
-        self,
-        state: StateT,
-        driving: Tensor,
-        windows: Tensor | None = None,
-        openness: Tensor | None = None,
+        self, state: StateT, driving: Tensor, windows: Tensor | None = None, openness: Tensor | None = None
     ) -> MotionT:
         """Everything that one chunk of driving says; drawing needs nothing else of it."""
         motion = self.encode_motion(state, driving)

@@ -62,6 +62,16 @@ def test_clip_with_gaps_and_a_cut(detector: FaceDetector, mesh: FaceMesh, clip: 
     np.testing.assert_allclose(centre - centre[0], expected - expected[0], atol=1.5)
 
 
+def test_eyes_are_looked_at_where_a_face_is_found_anew_and_followed_only_on_demand(
+    detector: FaceDetector, mesh: FaceMesh, clip: list[np.ndarray]
+) -> None:
+    follow = tracker(detector, mesh)
+    track = [follow.update(frame, irises=number == 15) for number, frame in enumerate(clip[:20])]
+    seen = [face is not None and face.landmarks.has_iris for face in track]
+    assert [number for number, eyes in enumerate(seen) if eyes] == [EMPTY.stop, 15]
+    assert all(track[EMPTY.stop :]), "the face is followed all the same"
+
+
 def test_a_clip_without_faces(detector: FaceDetector, mesh: FaceMesh) -> None:
     follow = tracker(detector, mesh)
     assert [follow.update(np.zeros((120, 160, 3), np.uint8)) for _ in range(3)] == [None] * 3

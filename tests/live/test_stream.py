@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vivant.drivers import Follower
 from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.errors import InputError
 from vivant.live.latency import LatencyContract, LatencyMeter, Level, levels
@@ -223,6 +224,24 @@ def test_pacing_holds_the_mean_rate_of_a_jittering_camera() -> None:
     assert stream.counts.shown == pytest.approx(400, abs=12)
     stream.offer(np.zeros((4, 4, 3), np.uint8), -5.0)  # the viewer's clock began anew
     assert len(stream.step()) == 1
+
+
+def test_eyes_are_looked_at_closely_where_options_ask_for_it_or_motion_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(Follower, "update", lambda self, image, *, irises: asked.append(irises))
+    monkeypatch.setattr(Slow, "watches_eyes", lambda self, options: options.gain > 1)
+    stream = LiveStream(Slow(Clock(), lambda: 0.0), Portrait(references=torch.zeros(1, 3, 4, 4)))
+    for number in range(3):
+        if number == 1:
+            stream.options = Options(gain=2.0)
+        elif number == 2:
+            stream.options = Options()
+            stream.restart()
+        stream.offer(np.zeros((4, 4, 3), np.uint8), float(number))
+        stream.step()
+    assert asked == [False, True, True]
 
 
 def test_latency_quantiles_are_right_to_two_percent() -> None:

@@ -47,8 +47,13 @@ class FaceMesh:
         self._eye_network = load_network(IRIS) if with_iris else None
         self.min_score = min_score
 
-    def landmarks(self, image: np.ndarray, where: Detection | Landmarks) -> Landmarks | None:
-        """Points of the face near `where` in a uint8 RGB picture; None if there is no face in that place."""
+    def landmarks(
+        self, image: np.ndarray, where: Detection | Landmarks, *, irises: bool = True
+    ) -> Landmarks | None:
+        """Points of the face near `where` in a uint8 RGB picture; None if there is no face in that place.
+
+        irises: look at the eyes too, which takes twice as long as the face; without, lids are as the mesh has them.
+        """
         if isinstance(where, Detection):
             # The detector's box sits differently on the face than the mesh's own: look twice.
             first = self._mesh(image, _detected_crop(where))
@@ -56,7 +61,7 @@ class FaceMesh:
                 return None
             where = first
         found = self._mesh(image, _tracked_crop(where))
-        if found is None or self._eye_network is None:
+        if found is None or self._eye_network is None or not irises:
             return found
         return self._with_irises(image, found)
 

@@ -96,8 +96,11 @@ class FaceTracker:
         self._mesh = mesh or FaceMesh()
         self.state = TrackerState()
 
-    def update(self, image: np.ndarray) -> TrackedFace | None:
-        """The face in the next uint8 RGB frame, or None where it is not to be seen."""
+    def update(self, image: np.ndarray, *, irises: bool = True) -> TrackedFace | None:
+        """The face in the next uint8 RGB frame, or None where it is not to be seen.
+
+        irises: also where a face is followed; where it is found anew they are always looked at.
+        """
         state = self.state
         look = look_at(image)
         if state.cuts.is_cut(look):
@@ -105,7 +108,7 @@ class FaceTracker:
             state.num_missing = 0
         # A hand before the camera looks like two cuts; the shot after it is the one before it.
         cut = state.cut_pending and state.last_look is not None and look.is_other_shot(state.last_look)
-        found = None if state.cut_pending else self._follow(image)
+        found = None if state.cut_pending else self._follow(image, irises=irises)
         found_anew = found is None
         if found is None:
             found = self._find(image, None if cut else state.last)
@@ -118,12 +121,12 @@ class FaceTracker:
         state.last, state.last_look = found, look
         return TrackedFace(found, found_anew, cut)
 
-    def _follow(self, image: np.ndarray) -> Landmarks | None:
+    def _follow(self, image: np.ndarray, *, irises: bool) -> Landmarks | None:
         """The mesh from where it was in the frame before, if it still lies on the same face."""
         state = self.state
         if state.last is None or state.num_missing > 0:
             return None
-        found = self._mesh.landmarks(image, state.last)
+        found = self._mesh.landmarks(image, state.last, irises=irises)
         if found is None or not is_small_step(state.last, found):
             return None
         if (state.num_followed + 1) % self.redetect_every_frames == 0:

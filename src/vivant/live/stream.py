@@ -239,7 +239,9 @@ class LiveStream:
         time = Fraction(item.number) / Fraction(self.settings.rate_hz)
         seen: Seen | None = Seen(item.image, None, False, (math.nan,) * 3, 0.0)
         if self._follow is not None:
-            seen = self._follow.update(item.image)
+            # Eyes take most of the time that following a face takes, and mostly nobody asks how open they are.
+            finely = self._restart or self._session.engine.watches_eyes(self.options)
+            seen = self._follow.update(item.image, irises=finely)
         if seen is None:
             self._num_without_face += 1
         elif self._restart:

@@ -277,6 +277,9 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         known = not bool(openness.isnan().any())
         return replace(motion, eyes_open=openness[:, :2], lips_open=openness[:, 2:]) if known else motion
 
+    def watches_eyes(self, options: Options) -> bool:
+        return options.eye_retargeting and options.eyes_open is None
+
     def appear(self, state: LivePortraitState, portrait: LivePortraitPortrait) -> None:
         if not self.takes_source_video:
             super().appear(state, portrait)
