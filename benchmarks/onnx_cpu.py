@@ -1,10 +1,10 @@
 """Exported networks on onnxruntime against the eager ones in float32, in the same process.
 
-    python benchmarks/onnx_cpu.py [--preset liveportrait-mini | --random published] [--threads 1] [--rounds 5]
+    python benchmarks/onnx_cpu.py [--preset liveportrait-mini | --random NAME] [--threads 1] [--rounds 5]
 
 Per network method: error on inputs that the export has not seen, and the least processor time of all rounds, the two
-taking turns; processor time counts on a busy machine. `--random published` needs no weights: random ones of the
-published size. Eager is the folded form, as `vivant.load` makes it.
+taking turns; processor time counts on a busy machine. `--random` needs no weights: random ones, of liveportrait's
+published size or of personalive-mini. Eager is the folded form, as `vivant.load` makes it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ import torch
 
 import vivant
 from vivant import checkpoint, export
+from vivant.engines import engine_class
 from vivant.engines.liveportrait.config import published
-from vivant.engines.liveportrait.engine import LivePortrait
+from vivant.engines.personalive.config import mini
 from vivant.presets import find_checkpoint
 from vivant.runtime import onnx
+
+RANDOM = {"published": ("liveportrait", published()), "personalive-mini": ("personalive", mini())}
 
 
 def milliseconds(method: Callable[..., object], arguments: tuple[object, ...]) -> float:
@@ -31,9 +34,10 @@ def milliseconds(method: Callable[..., object], arguments: tuple[object, ...]) -
     return 1e3 * (time.process_time() - begin)
 
 
-def random_checkpoint(folder: Path) -> Path:
+def random_checkpoint(folder: Path, name: str) -> Path:
     torch.manual_seed(0)
-    checkpoint.save(folder, "liveportrait", published(), LivePortrait.build_networks(published()))
+    family, config = RANDOM[name]
+    checkpoint.save(folder, family, config, engine_class(family).build_networks(config))
     return folder
 
 
@@ -45,14 +49,16 @@ def difference(actual: object, expected: object) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="liveportrait-mini")
-    parser.add_argument("--random", choices=["published"])
+    parser.add_argument("--random", choices=list(RANDOM))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
         source = (
-            random_checkpoint(Path(scratch) / "random") if given.random else find_checkpoint(given.preset)
+            random_checkpoint(Path(scratch) / "random", given.random)
+            if given.random
+            else find_checkpoint(given.preset)
         )
         begin = time.process_time()
         export.export(source, Path(scratch) / "onnx")

@@ -187,9 +187,9 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
         cls.fold_networks(networks)
 
     def network_calls(self, seed: int) -> Mapping[str, tuple[Any, ...]]:
-        """Methods of the networks by dotted name, each with the arguments of a call for one frame, for exporting.
+        """For exporting: methods of the networks by dotted name, each with the arguments of a call for one frame.
 
-        Together they hold all weights. Empty where a family cannot be exported. Seeds give different numbers.
+        Together they hold all weights; none: no export. Numbers, and sizes that a file leaves open, differ with seeds.
         """
         return {}
 

@@ -42,6 +42,8 @@ class ExportedMethod:
     max_error: float
     """Measured, see MAX_ERROR."""
     ports: onnx.Ports
+    data_sha256: str | None = None
+    """Of the weights in the file beside it, where they are too large to be inside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ def export(
     """
     onnx.check_installed("onnx", "onnxscript", "onnxruntime")
     family = engine_class(checkpoint.read_config(source)["family"])
-    staged = StagedFolder(folder, ".onnx", ".json", overwrite=overwrite)
+    staged = StagedFolder(folder, ".onnx", ".data", ".json", overwrite=overwrite)
     try:
         config, networks = checkpoint.load(source, family.config_type, family.build_networks, sha256=sha256)
         engine = family(config, networks)
@@ -85,7 +87,9 @@ def export(
             calls, others = engine.network_calls(0), engine.network_calls(1)
             expected = {name: onnx.find_method(networks, name)(*others[name]) for name in others}
         if not calls:
-            raise InputError(f"the networks of {family.family} cannot be exported yet; choose liveportrait.")
+            raise InputError(
+                f"the networks of {family.family} cannot be exported yet; choose liveportrait or personalive."
+            )
         family.fold_networks_for_export(networks)
         methods = {}
         for index, name in enumerate(calls):
@@ -93,13 +97,19 @@ def export(
                 progress(index, len(calls), name)
             path = staged.temporary / f"{name}.onnx"
             with output_errors(folder):
-                ports = onnx.export_method(networks, name, calls[name], path)
+                ports = onnx.export_method(networks, name, calls[name], others[name], path)
             like = onnx.find_method(networks, name)
             error = _difference(onnx.onnx_method(path, ports, like)(*others[name]), expected[name])
             if not error <= MAX_ERROR:
                 raise VivantError(f"{name} differs by {error:.1e} under onnxruntime; please report this.")
-            digest = checkpoint.sha256_of(path)
-            methods[name] = ExportedMethod(file=path.name, sha256=digest, max_error=error, ports=ports)
+            beside = onnx.weights_beside(path)
+            methods[name] = ExportedMethod(
+                file=path.name,
+                sha256=checkpoint.sha256_of(path),
+                max_error=error,
+                ports=ports,
+                data_sha256=checkpoint.sha256_of(beside) if beside.exists() else None,
+            )
         manifest = Manifest(
             format=FORMAT,
             family=family.family,
@@ -140,11 +150,17 @@ def load_exported(folder: Path) -> Engine[Any, Any, Any, Any, Any]:
             tensor.data = tensor.new_empty(0)
     for name, method in manifest.methods.items():
         path = folder / method.file
-        if not path.is_file() or checkpoint.sha256_of(path) != method.sha256:
-            raise CheckpointError(f"{path} is missing or damaged; run `vivant export` again")
+        _check(path, method.sha256)
+        if method.data_sha256 is not None:
+            _check(onnx.weights_beside(path), method.data_sha256)
         like = onnx.find_method(networks, name)
         onnx.replace_method(networks, name, onnx.onnx_method(path, method.ports, like))
     return family(config, networks)
+
+
+def _check(path: Path, sha256: str) -> None:
+    if not path.is_file() or checkpoint.sha256_of(path) != sha256:
+        raise CheckpointError(f"{path} is missing or damaged; run `vivant export` again")
 
 
 def _read_manifest(folder: Path) -> Manifest:

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engine import Engine, Portrait, State, StreamSpec
+from vivant.engines.personalive.calls import network_calls
 from vivant.engines.personalive.config import LATENT_FACTOR, SIZE_STEP, Config, Options, tiny
 from vivant.engines.personalive.motion import (
     Motion,
@@ -98,6 +99,10 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
     @property
     def crop_size_px(self) -> int:
         return self.config.image_size
+
+    def network_calls(self, seed: int) -> Mapping[str, tuple[Any, ...]]:
+        """See Engine.network_calls: the denoiser looks at two sets of references, with an odd seed at three."""
+        return network_calls(self._networks, self.config, seed)
 
     @torch.no_grad()
     def encode_reference(self, reference: Tensor) -> PersonaLivePortrait:

@@ -37,6 +37,8 @@ class Networks(nn.Module):
 
     narrow_linear = True
     """Read by vivant.runtime.precision: most weights are in linear layers."""
+    export_by_tracing = True
+    """Read by vivant.runtime.onnx: the UNets have thousands of operations."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -74,8 +76,11 @@ class Networks(nn.Module):
         size = (round(height * side / short), round(width * side / short))
         fitted = F.interpolate(picture, size=size, mode="bicubic", align_corners=False, antialias=True)
         top, left = (size[0] - side) // 2, (size[1] - side) // 2
-        square = fitted[:, :, top : top + side, left : left + side].clamp(0, 1)
-        mean, std = (torch.tensor(v, device=picture.device).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+        return self.square_token(fitted[:, :, top : top + side, left : left + side].clamp(0, 1))
+
+    def square_token(self, square: Tensor) -> Tensor:
+        """(B, 3, S, S) in [0, 1], of the image encoder's size -> (B, 1, D)."""
+        mean, std = (torch.tensor(v, device=square.device).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
         return self.image_encoder(pixel_values=(square - mean) / std).image_embeds[:, None]
 
     def references(self, latents: Tensor, identity_token: Tensor) -> list[KeysValues]:
