@@ -300,7 +300,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for category in (FutureWarning, DeprecationWarning, torch.jit.TracerWarning):
+            tracing = torch.jit.TracerWarning  # type: ignore[attr-defined]  # public, but not listed
+            for category in (FutureWarning, DeprecationWarning, tracing):
                 warnings.simplefilter("ignore", category)
             warnings.filterwarnings("ignore", "Constant folding", UserWarning)
             yield
