@@ -95,20 +95,11 @@ def export(
         for index, name in enumerate(calls):
             if progress is not None:
                 progress(index, len(calls), name)
-            path = staged.temporary / f"{name}.onnx"
             with output_errors(folder):
+                path = staged.temporary / f"{name}.onnx"
                 ports = onnx.export_method(networks, name, calls[name], others[name], path)
-            like = onnx.find_method(networks, name)
-            error = _difference(onnx.onnx_method(path, ports, like)(*others[name]), expected[name])
-            if not error <= MAX_ERROR:
-                raise VivantError(f"{name} differs by {error:.1e} under onnxruntime; please report this.")
-            beside = onnx.weights_beside(path)
-            methods[name] = ExportedMethod(
-                file=path.name,
-                sha256=checkpoint.sha256_of(path),
-                max_error=error,
-                ports=ports,
-                data_sha256=checkpoint.sha256_of(beside) if beside.exists() else None,
+            methods[name] = _checked(
+                path, ports, onnx.find_method(networks, name), others[name], expected[name]
             )
         manifest = Manifest(
             format=FORMAT,
@@ -127,6 +118,23 @@ def export(
     finally:
         staged.discard()
     return manifest
+
+
+def _checked(
+    path: Path, ports: onnx.Ports, like: Callable[..., Any], arguments: tuple[Any, ...], expected: Any
+) -> ExportedMethod:
+    """The entry of a file that answers as expected. Raises VivantError for one that does not."""
+    error = _difference(onnx.onnx_method(path, ports, like)(*arguments), expected)
+    if not error <= MAX_ERROR:
+        raise VivantError(f"{path.stem} differs by {error:.1e} under onnxruntime; please report this.")
+    beside = onnx.weights_beside(path)
+    return ExportedMethod(
+        file=path.name,
+        sha256=checkpoint.sha256_of(path),
+        max_error=error,
+        ports=ports,
+        data_sha256=checkpoint.sha256_of(beside) if beside.exists() else None,
+    )
 
 
 def load_exported(folder: Path) -> Engine[Any, Any, Any, Any, Any]:
