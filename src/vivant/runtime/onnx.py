@@ -184,6 +184,7 @@ def onnx_method(path: Path, ports: Ports, like: Callable[..., Any]) -> Callable[
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     result = get_type_hints(like)["return"]
     parameters = signature(like)
+    needed = {port.name for port in ports.inputs}
 
     def run(given: Mapping[str, Tensor], frame: int) -> list[Tensor]:
         feed = {}
@@ -197,8 +198,10 @@ def onnx_method(path: Path, ports: Ports, like: Callable[..., Any]) -> Callable[
     def call(*args: Any, **named: Any) -> Any:
         bound = parameters.bind(*args, **named).arguments
         given = {key: tensor for name, value in bound.items() for key, tensor in named_tensors(value, name)}
-        if differing := given.keys() ^ set(ports.arguments):
-            raise ValueError(f"{path.name} was made for other calls: {', '.join(sorted(differing))}")
+        unknown, missing = given.keys() - set(ports.arguments), needed - given.keys()
+        if unknown or missing:
+            names = ", ".join(sorted(unknown | missing))
+            raise ValueError(f"{path.name} was made for a call {'without' if unknown else 'with'} {names}")
         for port in ports.inputs:
             if not port.fits(given[port.name].shape):
                 raise InputError(
