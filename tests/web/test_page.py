@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from skimage.data import astronaut
 
 from vivant.face.models import face_models_available
 from vivant.media.audio import read_audio
+from vivant.media.writer import VideoWriter
 from vivant.web.app import build
 from vivant.web.settings import Serving
 
@@ -152,3 +154,34 @@ def test_a_camera_and_its_sound_over_webrtc(
     assert page.is_hidden("#trouble"), page.inner_text("#trouble")
     assert not faults
     assert any(np.abs(chunk.samples).max() > 0.1 for chunk in read_audio(download.value.path(), 16_000, 0.1))
+
+
+def test_a_clip_is_ordered_on_the_other_half_of_the_page(
+    page: Any, address: str, face: np.ndarray, tmp_path: Path
+) -> None:
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    Image.fromarray(face).save(tmp_path / "face.png")
+    (tmp_path / "notes.mp4").write_text("no clip")
+    with VideoWriter(tmp_path / "clip.mp4", Fraction(25), 400, 400) as writer:
+        for _ in range(10):
+            writer.write(face)
+
+    page.goto(address)
+    page.fill("#token", TOKEN)
+    page.keyboard.press("Enter")
+    page.set_input_files("#picture", tmp_path / "face.png")
+    page.click("#go-render")
+    page.set_input_files("#clip", tmp_path / "notes.mp4")
+    until(page, lambda: "cannot be used" in page.inner_text("#trouble"))
+    assert page.is_disabled("#render")
+    page.set_input_files("#clip", tmp_path / "clip.mp4")
+    page.wait_for_selector("#render:enabled")
+    assert page.inner_text("#plan").startswith("0.4 s, 10 frames")
+    assert page.is_hidden("#trouble")
+    page.click("#render")
+    until(page, lambda: "clip.mp4" in page.inner_text("#jobs"))
+    page.click("#jobs button:text('Cancel')")
+    until(page, lambda: "cancelled" in page.inner_text("#jobs"))
+    assert page.is_hidden("#trouble"), page.inner_text("#trouble")
+    assert not faults

@@ -6,7 +6,7 @@ import { Controls } from "/static/controls.js";
 import { acceptDrops, showFaces, shown } from "/static/portrait.js";
 import { Screen, Recorder } from "/static/screen.js";
 import { Speech } from "/static/speech.js";
-import { Jobs } from "/static/jobs.js";
+import { Orders } from "/static/orders.js";
 import { Peer } from "/static/rtc.js";
 
 const byId = (id) => document.getElementById(id);
@@ -19,11 +19,10 @@ const controls = new Controls(byId("controls"), (options) => {
   trouble();
   client.tell({ type: "options", options });
 });
-const jobs = new Jobs(client, byId("jobs"), trouble);
+const orders = new Orders(client, trouble, () => ({ portrait: portrait.id, face, preset: preset().name }));
 let server = null;
 let portrait = null; // {id, faces, file, picture}
 let face = "largest";
-let clip = null; // of a render job
 let session = null; // what to undo at the end: a list of functions
 let recorder = null;
 let cameraStream = null;
@@ -65,7 +64,7 @@ async function meet() {
   byId("preset-card").hidden = server.presets.length < 2;
   byId("webrtc-row").hidden = !server.webrtc;
   showPreset();
-  jobs.watch();
+  orders.watch();
 }
 
 byId("token-form").addEventListener("submit", (event) => {
@@ -89,7 +88,7 @@ function showPreset() {
   voice.closest("label").title = has_voice ? "" : `${name} has no voice; drive with pictures`;
   if (!has_voice && drive() === "microphone") choose("camera");
   controls.fit(options);
-  showPlan();
+  orders.showPlan(name);
   enable();
 }
 
@@ -171,7 +170,7 @@ function enable() {
   byId("start").textContent = session ? "Stop" : "Start";
   byId("restart").disabled = !session || session.isVoice;
   byId("record").disabled = !session;
-  byId("render").disabled = !(canAnimate && clip);
+  orders.enable(canAnimate);
 }
 
 async function start() {
@@ -351,48 +350,7 @@ byId("reset").addEventListener("click", () => {
   client.tell({ type: "options", options: controls.chosen });
 });
 
-// render jobs
-
-byId("clip").addEventListener("change", async ({ target }) => {
-  clip = null;
-  enable();
-  trouble();
-  byId("plan").textContent = "";
-  if (!target.files.length) return;
-  byId("upload-progress").hidden = false;
-  try {
-    clip = await jobs.upload(target.files[0]);
-    showPlan();
-  } catch (error) {
-    trouble(`That clip cannot be used: ${error.message}`);
-  }
-  byId("upload-progress").hidden = true;
-  enable();
-});
-
-function showPlan() {
-  if (!clip?.num_frames) return;
-  const estimate = clip.seconds_estimates[preset().name];
-  const takes = estimate ? `, about ${Math.max(1, Math.round(estimate))} s of work here` : "";
-  byId("plan").textContent = `${clip.seconds.toFixed(1)} s, ${clip.num_frames} frames${takes}`;
-}
-
-byId("render").addEventListener("click", async () => {
-  trouble();
-  try {
-    await jobs.add(byId("clip").files[0].name, {
-      portrait: portrait.id,
-      face,
-      preset: preset().name,
-      clip: clip.id,
-      compare: byId("compare").checked,
-      visible_label: byId("label").checked,
-      consent: byId("consent").value.trim() || null,
-    });
-  } catch (error) {
-    trouble(`That cannot be rendered: ${error.message}`);
-  }
-});
+// live or render
 
 function go(where) {
   const isLive = where === "live";
