@@ -235,10 +235,11 @@ def _mini_vae(
 def mini_vae_1() -> Recipe:
     """Before the schedule: single pictures at 128 px, five times as many different ones for the same work.
 
-    From a start that is solved (`stages_start`), which a higher rate or pictures without references undo.
+    From a start that is solved (`stages_start`), which a higher rate or pictures without references undo. A divergence
+    of any weight puts latents out before anything needs them: Adam makes its small, steady pull as strong as the rest.
     """
     recipe = _mini_vae(1, 500_000, 8, 2e-4, max_references=1)
-    extra = {**recipe.train.extra, "solved_start": True, "without_references": 0.0}
+    extra = {**recipe.train.extra, "solved_start": True, "without_references": 0.0, "divergence_weight": 0.0}
     return replace(recipe, train=replace(recipe.train, warmup_images=1600, extra=extra))
 
 

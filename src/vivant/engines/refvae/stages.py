@@ -147,7 +147,8 @@ class VaeStage(RefVaeStage):
         )
         terms = {
             "pixels": (weights * (drawn - video).abs()).mean(),
-            "divergence": losses.KL_WEIGHT * losses.divergence(mean, log_variance),
+            "divergence": float(self.settings.extra.get("divergence_weight", losses.KL_WEIGHT))
+            * losses.divergence(mean, log_variance),
         }
         if self.features is not None:
             terms["perceptual"] = losses.perceptual(self.features, drawn, video)

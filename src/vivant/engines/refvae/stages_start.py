@@ -51,6 +51,7 @@ def solve_start(vae: VideoVae, pictures: Tensor) -> None:
         )
     levels = _solve_encoder(vae, pictures[:, :, None])
     _calm(vae)
+    _even_latents(vae, pictures[:, :, None])
     latents, _ = vae.encode(pictures[:, :, None])
     x = vae.reference_decoder(vae.deep_decoder(latents), vae.encode_references(pictures[:, None]))
     for module in vae.picture_decoder:
@@ -114,6 +115,17 @@ def _calm(vae: VideoVae) -> None:
         attention.key_value.bias[:inner] = SAME_PLACE
         attention.query.weight.mul_(MATCHING)
         attention.key_value.weight[:inner] *= MATCHING
+
+
+def _even_latents(vae: VideoVae, x: Tensor) -> None:
+    """Latents of videos x have spread 1, far above the noise that training lays over them."""
+    conv = cast("Leave", vae.deep_encoder[-1]).conv.conv
+    count = vae.config.latent_channels
+    latents, _ = vae.encode(x)
+    spread = latents.std((0, 2, 3, 4)).clamp(min=SMALLEST)
+    assert conv.bias is not None
+    conv.weight[:count] /= spread.view(-1, 1, 1, 1, 1)
+    conv.bias[:count] = (conv.bias[:count] - latents.mean((0, 2, 3, 4))) / spread
 
 
 def _set(conv: nn.Conv3d, weight: Tensor, bias: Tensor) -> None:
