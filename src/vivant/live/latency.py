@@ -22,14 +22,14 @@ HASTY_FRAMES, HASTY_SECONDS = 3, 1.0
 """Where frames are rare, so many in this time are enough to give something up, when a quarter of them is late."""
 ENOUGH_FRAMES = 20
 """To take something back, or to say that the promise is kept again."""
-COMFORT = 0.7
-"""Something is taken back when the 95th percentile is below this share of the limit."""
-BARELY = 3.0
-"""And after so many times the patience where the promise holds, but without comfort."""
+START_SECONDS = 2.0
+"""Of the beginning: decoders, caches and pools of threads are still cold, which says nothing about what can be kept."""
 SETTLE_SECONDS = 0.5
 """After a change, frames captured before it still arrive; they are not counted."""
 PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 10.0, 160.0
-"""How long comfort lasts before something is taken back; doubled whenever that proves a mistake."""
+"""How long the promise is kept before something is taken back; doubled whenever that proves a mistake."""
+PROVEN = 3.0
+"""What was taken back and is given up again within so many times the patience was a mistake."""
 
 SMALLEST_PX = 192
 """Pictures are not made smaller than this."""
@@ -94,8 +94,8 @@ class LatencyContract:
         self._index = 0
         self._recent: deque[float] = deque(maxlen=TOO_LATE[-1][0])
         self._recent_since = 0.0
+        self._began_at: float | None = None
         self._changed_at = float("-inf")
-        self._comfort_since: float | None = None
         self._kept_since: float | None = None
         self._raised_at = float("-inf")
         self._patience = PATIENCE_SECONDS
@@ -106,7 +106,9 @@ class LatencyContract:
 
     def observe(self, latency_seconds: float, now_seconds: float) -> bool:
         """One frame was displayed; whether `level` or `kept` changed because of it."""
-        if now_seconds < self._changed_at + SETTLE_SECONDS:
+        if self._began_at is None:
+            self._began_at = now_seconds
+        if now_seconds < max(self._began_at + START_SECONDS, self._changed_at + SETTLE_SECONDS):
             return False
         if not self._recent:
             self._recent_since = now_seconds
@@ -126,12 +128,12 @@ class LatencyContract:
         return rare and sum(late) > len(late) / 4
 
     def _give_up_something(self, now: float) -> bool:
-        self._comfort_since = self._kept_since = None
+        self._kept_since = None
         self._recent.clear()
         if self._index == len(self._ladder) - 1:
             broken, self.kept = self.kept, False
             return broken
-        if now < self._raised_at + self._patience:
+        if now < self._raised_at + PROVEN * self._patience:
             self._patience = min(2 * self._patience, LONGEST_PATIENCE_SECONDS)
         self._index += 1
         self._changed_at = now
@@ -140,15 +142,11 @@ class LatencyContract:
     def _take_something_back(self, now: float) -> bool:
         if self._index == 0:
             return False
-        last = list(self._recent)[-ENOUGH_FRAMES:]
-        comfortable = float(np.quantile(last, 0.95)) <= COMFORT * self.max_seconds
-        self._comfort_since = (self._comfort_since or now) if comfortable else None
         self._kept_since = self._kept_since or now
-        rested = self._comfort_since is not None and now >= self._comfort_since + self._patience
-        if not rested and now < self._kept_since + BARELY * self._patience:
+        if now < self._kept_since + self._patience:
             return False
         self._index -= 1
-        self._comfort_since = self._kept_since = None
+        self._kept_since = None
         self._recent.clear()
         self._changed_at = self._raised_at = now
         return True
