@@ -64,6 +64,8 @@ class Request:
     judges: Judges = field(default_factory=Judges)
     options: Any = None
     """The family's Options; None for the defaults."""
+    seed: int = protocol.REENACTMENT_SEED
+    """Of the noise, in families that have any."""
     items: Path | None = None
     """Folder that keeps what was measured, so that the same call goes on where it was stopped; None keeps nothing."""
 
@@ -132,6 +134,7 @@ class _Run:
                 "metrics": {metric.name: metric.version for metric in CATALOGUE},
                 "engine": self._subject,
                 "options": str(self.request.options),
+                "seed": self.request.seed,
                 "judges": dict(self.request.judges.fingerprints),
                 "source": None if source is None else [source.stem, sha256_of(source)],
                 "clip": [clip.path.stem, sha256_of(clip.path)],
@@ -155,7 +158,7 @@ class _Run:
         kept = set(evenly(clip.num_frames, NUM_THUMBS))
         thumbs: dict[str, list[np.ndarray]] = {"target": [], "output": []}
         count = 0
-        options, seed = self.request.options, protocol.REENACTMENT_SEED
+        options, seed = self.request.options, self.request.seed
         for index, (picture, frame) in enumerate(
             driven(self.engine, portrait, clip, options=options, seed=seed)
         ):

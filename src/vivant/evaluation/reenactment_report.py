@@ -59,7 +59,7 @@ def report_of(
         "frames": sum(item.num_frames for item in items),
         "max_frames": plan.max_frames or "all",
         "every": plan.every,
-        "seed": protocol.REENACTMENT_SEED,
+        "seed": request.seed,
         "real": "none given" if real is None else f"{real.count} pictures {real.fingerprint}",
         "options": "defaults" if request.options is None else str(request.options),
         "weights": ", ".join(f"{name} {digits}" for name, digits in judges.fingerprints.items())
