@@ -34,6 +34,7 @@ from vivant.evaluation.items import THUMB_PX, Item, ItemFolder, key_of
 from vivant.evaluation.judges.given import Judges
 from vivant.evaluation.judges.inception import NUM_FEATURES
 from vivant.evaluation.metrics import RunningGaussian
+from vivant.evaluation.protocol import REENACTMENT_SEED
 from vivant.evaluation.reenactment_report import RealPictures, report_of
 from vivant.evaluation.report import Report, describe_engine
 from vivant.evaluation.sheet import evenly
@@ -64,7 +65,7 @@ class Request:
     judges: Judges = field(default_factory=Judges)
     options: Any = None
     """The family's Options; None for the defaults."""
-    seed: int = protocol.REENACTMENT_SEED
+    seed: int = REENACTMENT_SEED
     """Of the noise, in families that have any."""
     items: Path | None = None
     """Folder that keeps what was measured, so that the same call goes on where it was stopped; None keeps nothing."""
