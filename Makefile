@@ -11,7 +11,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
-EXTRAS := dev,train,studio,eval,diffusion,serve,webrtc,marks
+EXTRAS := dev,train,studio,eval,diffusion,serve,webrtc,marks,export
 JOBS ?= 2
 
 # One thread per process: two processes share two cores better than two thread pools do.
