@@ -36,7 +36,7 @@ class FakeTracker:
     def __init__(self, choice: str) -> None:
         self.index = -1
 
-    def update(self, image: np.ndarray) -> TrackedFace | None:
+    def update(self, image: np.ndarray, *, irises: bool = True) -> TrackedFace | None:
         self.index += 1
         if self.index in self.blind:
             return None
