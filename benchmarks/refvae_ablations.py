@@ -24,6 +24,7 @@ from torch import Tensor
 from vivant import checkpoint
 from vivant.engines.refvae.config import Config, mini
 from vivant.engines.refvae.data import as_references, as_video, cropped
+from vivant.engines.refvae.losses import KL_WEIGHT
 from vivant.engines.refvae.networks import Networks
 from vivant.engines.refvae.recipes import mini_vae_1
 from vivant.engines.refvae.stages import VaeStage
@@ -53,7 +54,7 @@ def train(given: argparse.Namespace) -> None:
     clips = find_talking_clips(given.data)
     for name, (config, most) in variants(given.size_px).items():
         recipe = mini_vae_1().train
-        plain = {"mouth_weight": 1.0, "without_references": 0.0}
+        plain = {"mouth_weight": 1.0, "without_references": 0.0, "divergence_weight": KL_WEIGHT}
         extra = {**recipe.extra, "size_px": given.size_px, "max_references": most, **plain}
         settings = replace(
             recipe,

@@ -46,8 +46,8 @@ def test_the_students_window_is_what_a_stream_would_draw(network: Generator, sta
             block = draw_block(walk, memory, noise[row : row + 1, part], sounds[:, part], plain)
             assert (block - own[row : row + 1, part]).abs().max() < EXACT
     # Without guidance a teacher that walks in the same steps goes the same way, from each block of that window.
-    path = guided_path(network, window, own, noise, (1.0, 1.0), times)
+    path = guided_path(network, window, own, noise, plain, times)
     assert len(path) == 5
     assert (path[-1] - own).abs().max() < EXACT
-    strong = guided_path(network, window, own, noise, (2.0, 3.0), times)[-1]
+    strong = guided_path(network, window, own, noise, Guidance(audio=2.0, references=3.0), times)[-1]
     assert (strong - own).abs().max() > 1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -109,6 +110,21 @@ def test_decoding_in_pieces_is_decoding_whole(
     cache = TemporalCache()
     parts = torch.cat([vae.decode(piece, references, cache) for piece in pieces(latents, lengths)], 2)
     assert (parts - whole).abs().max() < EXACT
+
+
+def test_the_ablations_layers_stream_too(video: Tensor) -> None:
+    """Mini's layers, which see latents one by one in the deep, and the resampling that Table 2 compares with."""
+    torch.manual_seed(0)
+    config = replace(config_vae.mini(), resampling="interpolation")
+    for network in (VideoVae(config_vae.mini()), VideoVae(config)):
+        network.double().eval().requires_grad_(False)
+        cache, decoder = TemporalCache(), TemporalCache()
+        whole = network.encode(video)[0]
+        parts = torch.cat([network.encode(piece, cache)[0] for piece in pieces(video, (5, 8))], 2)
+        assert (parts - whole).abs().max() < EXACT
+        references = network.encode_references(references_of(network, 1))
+        drawn = [network.decode(piece, references, decoder) for piece in pieces(whole, (1, 3))]
+        assert (torch.cat(drawn, 2) - network.decode(whole, references)).abs().max() < EXACT
 
 
 def test_the_future_changes_nothing_before_it(vae: VideoVae, video: Tensor) -> None:

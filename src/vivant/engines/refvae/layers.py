@@ -137,6 +137,11 @@ def _grouped_mean(x: Tensor, num_out: int) -> Tensor:
     return x.unflatten(1, (num_out, -1)).mean(2)
 
 
+def _num_alone(cache: TemporalCache | None) -> int:
+    """Frames of a chunk that are not paired in time: the first of its stream."""
+    return 1 if cache is None or not cache.started else 0
+
+
 class Down(nn.Module):
     """Halves space, and time where `time` is 2: convolutions before unshuffling, plus a shortcut without parameters.
 
@@ -156,8 +161,8 @@ class Down(nn.Module):
         """(B, C, T, H, W) -> (B, C', T', H / 2, W / 2), T' = 1 + (T - 1) / time in a first chunk, else T / time."""
         short = x
         if self.conv_time is not None:
-            begins = cache is None or not cache.started
-            first, later = x.split([1, x.shape[2] - 1], 2) if begins else (x[:, :, :0], x)
+            count = _num_alone(cache)
+            first, later = x[:, :, :count], x[:, :, count:]
             main, means = [first], [first]
             if later.shape[2]:
                 main.append(unshuffle(self.conv_time(later), self.time, 1))
@@ -186,8 +191,7 @@ class Up(nn.Module):
         main = shuffle(self.conv_space(x, cache), 1, 2)
         if self.conv_time is None:
             return main + short
-        begins = cache is None or not cache.started
-        count = 1 if begins else 0
+        count = _num_alone(cache)
         parts = [main[:, :, :count] + short[:, :, :count]]
         if main.shape[2] > count:
             later = shuffle(self.conv_time(main[:, :, count:]), self.time, 1)
@@ -204,17 +208,21 @@ class Up(nn.Module):
             conv.weight[channel, channel // self.time, 0, 1, 1] = 1.0
 
 
-class InterpolatedDown(nn.Module):
-    """`Down` as it is elsewhere: means of neighbouring pixels and frames, then a convolution. For comparison."""
+class _Interpolated(nn.Module):
+    """What the two below share."""
 
     def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, kernel_frames: int = 3):
         super().__init__()
         self.time = time
         self.conv = CausalConv3d(num_in, num_out, (kernel_frames, 3, 3), padding)
 
+
+class InterpolatedDown(_Interpolated):
+    """`Down` as it is elsewhere: means of neighbouring pixels and frames, then a convolution. For comparison."""
+
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
         """As `Down`."""
-        count = 1 if cache is None or not cache.started else 0
+        count = _num_alone(cache)
         first, later = x[:, :, :count], x[:, :, count:]
         parts = [F.avg_pool3d(first, (1, 2, 2))] if count else []
         if later.shape[2]:
@@ -222,21 +230,15 @@ class InterpolatedDown(nn.Module):
         return self.conv(torch.cat(parts, 2), cache)
 
 
-class InterpolatedUp(nn.Module):
+class InterpolatedUp(_Interpolated):
     """`Up` as it is elsewhere: pixels and frames repeated, then a convolution. For comparison."""
-
-    def __init__(self, num_in: int, num_out: int, time: int, padding: Padding, kernel_frames: int = 3):
-        super().__init__()
-        self.time = time
-        self.conv = CausalConv3d(num_in, num_out, (kernel_frames, 3, 3), padding)
 
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
         """As `Up`."""
-        count = 1 if cache is None or not cache.started else 0
+        count = _num_alone(cache)
         x = x.repeat_interleave(2, 3).repeat_interleave(2, 4)
-        return self.conv(
-            torch.cat([x[:, :, :count], x[:, :, count:].repeat_interleave(self.time, 2)], 2), cache
-        )
+        later = x[:, :, count:].repeat_interleave(self.time, 2)
+        return self.conv(torch.cat([x[:, :, :count], later], 2), cache)
 
 
 RESAMPLING = {"residual": (Down, Up), "interpolation": (InterpolatedDown, InterpolatedUp)}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vivant.diffusion.flow_match import euler_step, shifted_times
+from vivant.engines.refvae.drawing import Guidance
 from vivant.engines.refvae.generator import Generator, Segment, places_of, reference_places
 from vivant.engines.refvae.losses import flow_matching
 from vivant.engines.refvae.networks import Networks
@@ -72,28 +73,26 @@ def guided_path(
     window: Window,
     context: Tensor,
     noise: Tensor,
-    guidance: tuple[float, float],
+    guidance: Guidance,
     times: Tensor,
 ) -> list[Tensor]:
     """Points at `times` of the guided way from noise (B, L, Z, h, w), of all blocks at once, each after `context`.
 
-    context: a window of latents (B, L, Z, h, w), of which a block sees what is before it; guidance: of sound and of
-    references (Eq. I).
+    context: a window of latents (B, L, Z, h, w), of which a block sees what is before it.
     """
     sounds = network.embed_audio(window.features, starts=window.starts)
     null = network.null_reference.view(-1, 1, 1).expand_as(window.references)
-    references = torch.cat([window.references, window.references, null])
-    sounds = torch.cat([sounds, network.null_audio.expand_as(sounds), sounds])
-    audio_scale, reference_scale = guidance
-    weights = (audio_scale + reference_scale - 1, 1 - audio_scale, 1 - reference_scale)
-    count, path = len(noise), [noise]
-    clean = noise.new_zeros(3 * count)
+    rows, weights = guidance.rows, guidance.weights
+    references = torch.cat([window.references, window.references, null][rows])
+    sounds = torch.cat([sounds, network.null_audio.expand_as(sounds), sounds][rows])
+    branches, count, path = len(weights), len(noise), [noise]
+    clean = noise.new_zeros(branches * count)
     for time, next_time in pairwise(times.tolist()):
         x = path[-1]
         velocities = network(
             references,
-            context.repeat(3, 1, 1, 1, 1),
-            x.repeat(3, 1, 1, 1, 1),
+            context.repeat(branches, 1, 1, 1, 1),
+            x.repeat(branches, 1, 1, 1, 1),
             sounds,
             clean,
             torch.full_like(clean, time),
@@ -124,9 +123,8 @@ class StudentStage(GeneratorStage):
         stride = int(extra["teacher_steps"]) // int(extra["student_steps"])
         own = rolled_out(student, window, torch.randn_like(latents), times[::stride])
         audio_scale, reference_scale = extra["guidance"]
-        path = guided_path(
-            teacher, window, own, torch.randn_like(latents), (audio_scale, reference_scale), times
-        )[::stride]
+        guidance = Guidance(audio=audio_scale, references=reference_scale)
+        path = guided_path(teacher, window, own, torch.randn_like(latents), guidance, times)[::stride]
         spans = list(pairwise(times[::stride].tolist()))
         targets = [
             (b - a) / (after - before) for (a, b), (before, after) in zip(pairwise(path), spans, strict=True)
