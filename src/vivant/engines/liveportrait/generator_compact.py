@@ -25,7 +25,7 @@ from vivant.engines.liveportrait.layers_compact import (
     Residual,
     Up,
     halved,
-    keypoint_flow,
+    keypoint_flows,
     laid_out,
     pixel_grid,
     quiet,
@@ -109,7 +109,9 @@ class Encoder(nn.Module):
         alpha = torch.sigmoid(out[:, 3:])
         image = image.float()
         plate = image + alpha * (torch.sigmoid(out[:, :3]) - image)
-        return Appearance(torch.cat([image, alpha, plate], 1), half, quarter, eighth)
+        layers = torch.cat([image, alpha, plate], 1)
+        # As planes: they are sampled and mixed pixel by pixel.
+        return Appearance(layers.contiguous(), half, quarter, eighth)
 
 
 class FlowNetwork(nn.Module):
@@ -137,7 +139,7 @@ class FlowNetwork(nn.Module):
         """layers (B, 4, n, n), contours (B, 2G, n, n) -> flow (B, n, n, 2), occlusion logit (B, 1, n, n), features."""
         size = layers.shape[-1]
         displacement = (kp_source - kp_driving)[..., :2]
-        spread = [keypoint_flow(kp_driving[..., :2], displacement, size, sigma) for sigma in self.sigmas]
+        spread = keypoint_flows(kp_driving[..., :2], displacement, size, self.sigmas)
         flows = [f[:, :2].permute(0, 2, 3, 1) for f in spread]
         grid = pixel_grid(size, layers.device).permute(2, 0, 1).expand(len(layers), -1, -1, -1)
         x = torch.cat([contours, *spread, layers, warp(layers, flows[-1]), grid], 1)
@@ -209,27 +211,31 @@ class CompactGenerator(nn.Module):
         still: (B, S/2, S/2, 1), how far each pixel stays where it is in the source (see `shoulders_still`).
         """
         dtype = self.leave.weight.dtype
-        layers = appearance.layers
-        half = layers.shape[-1] // 2
+        layers, half = appearance.layers, appearance.half.float()
         code = self.code(torch.cat([code_source, code_driving], 1).to(dtype))
-        drawn = self.contours(kp_driving, half)
-        drawn_both = torch.cat([drawn, self.contours(kp_source, half)], 1)
-        coarse, occlusion, features = self.flow(
-            F.avg_pool2d(layers[:, :4], 4), halved(drawn_both), kp_source, kp_driving, code
-        )
-        flow = self._refine_flow(coarse, features, appearance.half, drawn)
-        flow = flow if still is None else flow * (1 - still)
 
         def lay(x: Tensor) -> Tensor:
             return laid_out(x, dtype)
+
+        contours = self.contours(torch.cat([kp_driving, kp_source]), half.shape[-1]).unflatten(0, (2, -1))
+        drawn = lay(contours[0])
+        coarse, occlusion, features = self.flow(
+            F.avg_pool2d(layers[:, :4], 4),
+            halved(contours.transpose(0, 1).flatten(1, 2)),
+            kp_source,
+            kp_driving,
+            code,
+        )
+        flow = self._refine_flow(coarse, features, half, drawn)
+        flow = flow if still is None else flow * (1 - still)
 
         visible = torch.sigmoid(occlusion)  # (B, 1, S/4, S/4)
         eighth = warp(appearance.eighth, flow) * F.avg_pool2d(visible, 2)
         x = self.enter(torch.cat([lay(eighth), self.flow_features(features)], 1))
         x = self.blocks(x + self.code_decoder(code)[:, :, None, None])
         x = self.block_quarter(self.up_quarter(x, lay(warp(appearance.quarter, flow) * visible)))
-        skip = torch.cat([warp(appearance.half, flow), drawn], 1)
-        x = self.block_half(self.up_half(x, lay(skip)))
+        skip = torch.cat([lay(warp(half, flow)), drawn], 1)
+        x = self.block_half(self.up_half(x, skip))
         warped = warp(layers[:, :4], flow)
         x = self.up_full(x, lay(torch.cat([warped, layers[:, 4:]], 1)))
         out = (
@@ -242,9 +248,12 @@ class CompactGenerator(nn.Module):
         return Generated(image, flow, coarse, blend, painted, warped)
 
     def _refine_flow(self, coarse: Tensor, features: Tensor, half: Tensor, drawn: Tensor) -> Tensor:
-        """Coarse flow at 1/4 -> flow at 1/2, where lids and lips are more than a pixel high."""
+        """Coarse flow at 1/4 -> flow at 1/2, where lids and lips are more than a pixel high.
+
+        drawn: contours (B, G, S/2, S/2), laid out.
+        """
         size = half.shape[-1]
         flow = resize_flow(coarse, size)
-        skip = torch.cat([warp(half, flow), drawn], 1)
-        x = self.fine(features, laid_out(skip, self.fine_flow.weight.dtype))
+        skip = torch.cat([laid_out(warp(half, flow), drawn.dtype), drawn], 1)
+        x = self.fine(features, skip)
         return flow + 0.1 * self.fine_flow(x).float().permute(0, 2, 3, 1)

@@ -6,6 +6,8 @@ precision of the convolutions: in bfloat16 a coordinate near 1 moves in steps of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,11 +88,15 @@ def laid_out(x: Tensor, dtype: torch.dtype) -> Tensor:
     One picture of many channels is turned as a matrix, which takes a CPU a quarter of the time that torch needs.
     """
     count, channels, height, width = x.shape
-    planned = x.device.type != "cpu" or torch.compiler.is_compiling()  # layouts are somebody else's business
-    if planned or count > 1 or channels < FEW_CHANNELS:
+    if _is_planned(x) or count > 1 or channels < FEW_CHANNELS or x.stride(1) == 1:
         return x.to(dtype).contiguous(memory_format=torch.channels_last)
     turned = x[0].to(dtype).flatten(1).t().contiguous()
     return turned.view(1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _is_planned(x: Tensor) -> bool:
+    """Whether layouts are somebody else's business: of a GPU, or of a compiler."""
+    return x.device.type != "cpu" or torch.compiler.is_compiling()
 
 
 def halved(x: Tensor) -> Tensor:
@@ -123,21 +129,43 @@ def resize_flow(flow: Tensor, size: int) -> Tensor:
 def warp(x: Tensor, flow: Tensor) -> Tensor:
     """Sample x (B, C, S, S) at every pixel plus flow (B, h, w, 2): backward warping, edges repeated."""
     size = x.shape[-1]
-    grid = pixel_grid(size, x.device) + resize_flow(flow.float(), size)
-    return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    x, flow = x.float(), resize_flow(flow.float(), size)
+    grid = pixel_grid(size, x.device)
+    is_table = len(x) == 1 and x.shape[1] >= FEW_CHANNELS and x.stride(1) == 1
+    if is_table and not _is_planned(x) and not torch.is_grad_enabled():
+        return _looked_up(x, grid.permute(2, 0, 1) + flow[0].permute(2, 0, 1))
+    return F.grid_sample(x, grid + flow, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _bells(points: Tensor, size: int, sigma: float) -> tuple[Tensor, Tensor]:
-    """Gaussians around x and around y of points (B, P, 2), at the pixel centres of a picture: two (B, P, size).
+def _looked_up(x: Tensor, places: Tensor) -> Tensor:
+    """F.grid_sample of one picture (1, C, S, S) that lies channels last, at places (2, S, S).
 
-    Cut to zero far away: tails and products of two of them are below 1e-38, and CPUs take 100 times as long over
-    such numbers.
+    Each pixel is a sum of four rows of a table, so that a CPU's vectors go along the channels and nothing is turned.
+    """
+    channels, size = x.shape[1:3]
+    at = (places.flatten(1) + 1).mul_(size / 2).sub_(0.5).clamp_(0, size - 1)
+    low = at.floor().clamp_(max=size - 2)
+    right, lower = at.sub_(low)
+    left, upper = 1 - at
+    corner = torch.add(low[0], low[1], alpha=size).int()
+    corners = corner[:, None] + corner.new_tensor([0, 1, size, size + 1])
+    shares = torch.stack([left * upper, right * upper, left * lower, right * lower], 1)
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    sampled = F.embedding_bag(corners, rows, per_sample_weights=shares, mode="sum")
+    return sampled.view(1, size, size, channels).permute(0, 3, 1, 2)
+
+
+def _bells(points: Tensor, size: int, sigmas: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Gaussians around x and around y of points (B, P, 2), at the pixel centres of a picture.
+
+    Two (R, B, P, size) for R radii. Cut to zero far away: tails and products of two of them are below 1e-38, and CPUs
+    take 100 times as long over such numbers.
     """
     centres = (torch.arange(size, device=points.device, dtype=torch.float32) + 0.5) * (2 / size) - 1
-    x, y = (
-        torch.exp((-0.5 / sigma**2 * (centres - points[..., i : i + 1]) ** 2).clamp(min=FAR)) for i in (0, 1)
-    )
-    return F.threshold(x, 1e-13, 0.0), F.threshold(y, 1e-13, 0.0)
+    slopes = torch.tensor([-0.5 / sigma**2 for sigma in sigmas], device=points.device).view(-1, 1, 1, 1, 1)
+    exponents = slopes * (centres - points.transpose(1, 2)[..., None]) ** 2  # (R, B, 2, P, size)
+    x, y = F.threshold(torch.exp(exponents.clamp(min=FAR)), 1e-13, 0.0).unbind(2)
+    return x, y
 
 
 def splat(points: Tensor, counts: list[int], size: int, sigma: float) -> Tensor:
@@ -146,7 +174,7 @@ def splat(points: Tensor, counts: list[int], size: int, sigma: float) -> Tensor:
     Separable Gaussians: one outer product per point, summed inside a group by a matrix product, clamped at 1
     so that a contour made of close points is an even line.
     """
-    columns, rows = _bells(points, size, sigma)  # (B, P, size)
+    columns, rows = (bells[0] for bells in _bells(points, size, [sigma]))  # (B, P, size)
     maps = [
         torch.matmul(r.transpose(1, 2), c)
         for r, c in zip(rows.split(counts, 1), columns.split(counts, 1), strict=True)
@@ -154,17 +182,17 @@ def splat(points: Tensor, counts: list[int], size: int, sigma: float) -> Tensor:
     return torch.stack(maps, 1).clamp(max=1.0)
 
 
-def keypoint_flow(driving: Tensor, displacement: Tensor, size: int, sigma: float) -> Tensor:
-    """Displacements (B, K, 2) spread from driving points (B, K, 2): (B, 3, size, size).
+def keypoint_flows(driving: Tensor, displacement: Tensor, size: int, sigmas: Sequence[float]) -> Tensor:
+    """Displacements (B, K, 2) spread from driving points (B, K, 2) by R radii: (R, B, 3, size, size).
 
     Channels 0-1: Gaussian-weighted mean displacement; channel 2: how much any point is near (0..1).
     """
-    columns, rows = _bells(driving, size, sigma)  # (B, K, size)
+    columns, rows = _bells(driving, size, sigmas)  # (R, B, K, size)
     values = torch.cat([displacement, torch.ones_like(displacement[..., :1])], 2)  # (B, K, 3)
-    weighted = rows[:, None] * values.transpose(1, 2)[..., None]  # (B, 3, K, size)
-    total = torch.matmul(weighted.transpose(2, 3), columns[:, None])  # (B, 3, size, size)
-    weight = total[:, 2:]
-    return torch.cat([total[:, :2] / (weight + 0.02), weight.clamp(max=4) / 4], 1)
+    weighted = rows[:, :, None] * values.transpose(1, 2)[..., None]  # (R, B, 3, K, size)
+    total = torch.matmul(weighted.transpose(3, 4), columns[:, :, None])  # (R, B, 3, size, size)
+    weight = total[:, :, 2:]
+    return torch.cat([total[:, :, :2] / (weight + 0.02), weight.clamp(max=4) / 4], 2)
 
 
 def rotation_from_6d(a: Tensor) -> Tensor:
