@@ -101,6 +101,15 @@ class Session:
             raise TypeError(f"options are {self.engine.options_type.__name__}, got {type(options).__name__}")
         self._open_state().options = options
 
+    @property
+    def can_see_ahead(self) -> bool:
+        """Whether `see` has nothing to do with what drawing changes: a frame may be seen while another is drawn.
+
+        Not before a first frame has come out and was a number, nor where a Motion says what several frames do.
+        """
+        is_alone = self.engine.motion_type is not None and self.engine.stream.chunk_frames == 1
+        return is_alone and self._unproven is None
+
     def push(
         self,
         item: Driving,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from vivant.drivers import Follower
 from vivant.engine import Engine, Portrait, State, StreamSpec
+from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import InputError
 from vivant.live.latency import LatencyContract, LatencyMeter, Level, levels
 from vivant.live.stream import LiveSettings, LiveStream
@@ -250,6 +252,43 @@ def test_eyes_are_looked_at_closely_where_options_ask_for_it_or_motion_begins_an
         stream.offer(np.zeros((4, 4, 3), np.uint8), float(number))
         stream.step()
     assert asked == [False, True, True]
+
+
+def test_what_is_looked_at_while_another_picture_is_drawn_is_drawn_as_in_turn() -> None:
+    torch.manual_seed(0)
+    config = LivePortrait.tiny_configs()["compact"]
+    engine = LivePortrait(config, LivePortrait.build_networks(config))
+    noise = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+    portrait = engine.prepare(noise[-1], face=None)
+    settings = LiveSettings(rate_hz=25, driving_face=None)
+
+    def begun() -> LiveStream:
+        return LiveStream(engine, portrait, settings=settings)
+
+    in_turn, ahead = begun(), begun()
+    expected, drawn, looked = [], [], None
+    with ThreadPoolExecutor(1) as drawer:
+        for number, frame in enumerate(noise[:-1]):
+            for stream in (in_turn, ahead):
+                stream.offer(frame, number / 25)
+                if number == 5:
+                    stream.restart()
+            expected += in_turn.step()
+            drawing = drawer.submit(ahead.draw, looked) if looked else None
+            looked = ahead.look()
+            drawn += drawing.result() if drawing else []
+        assert looked is not None
+        drawn += ahead.draw(looked)
+    assert [picture.number for picture in drawn] == list(range(8))
+    for mine, theirs in zip(drawn, expected, strict=True):
+        assert np.array_equal(mine.image, theirs.image)
+    assert ahead.busy_seconds > 0
+
+
+def test_the_next_frame_is_looked_at_as_late_as_its_look_allows() -> None:
+    clock, stream, _ = live(lambda: 0.06)
+    run(clock, stream, 1.0)
+    assert stream.spare_seconds == pytest.approx(0.06)
 
 
 def test_latency_quantiles_are_right_to_two_percent() -> None:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from starlette.testclient import TestClient, WebSocketTestSession
 
 import vivant
@@ -17,6 +19,7 @@ from vivant.marks.watermark import Marker
 from vivant.media.packets import PacketCodec, PacketDecoder, PacketEncoder
 from vivant.web import protocol
 from vivant.web.app import build
+from vivant.web.house import halve_threads
 from vivant.web.settings import Serving
 
 from .conftest import HOST, noise, png
@@ -300,3 +303,20 @@ def test_an_ending_server_says_so_and_deletes_uploads(serving: Callable[..., Ser
             assert "shutting down" in user.said(protocol.Trouble).message
         assert client.get("/healthz").json() == {"status": "ending"}
     assert not list(house.uploads.folder.iterdir())
+
+
+def test_one_picture_takes_half_of_the_cores_unless_its_share_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    try:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        halve_threads()
+        assert torch.get_num_threads() == before[0]
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        halve_threads()
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (3, 3)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])

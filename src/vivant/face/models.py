@@ -106,6 +106,11 @@ def checked_face_model(model: ModelFile) -> Path:
     return path
 
 
+def limit_threads(count: int) -> None:
+    """Of all face networks and picture operations of this process (OpenCV's)."""
+    cv2.setNumThreads(count)
+
+
 def load_network(model: ModelFile) -> cv2.dnn.Net:
     """A fresh network. It is not thread-safe: each thread loads its own."""
     # The classic engine returns all outputs of one forward pass; the new engine of OpenCV 5.0 runs the

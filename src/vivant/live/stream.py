@@ -1,11 +1,12 @@
 """One viewer's live animation: frames with capture times in, pictures with the same times out, lag that cannot grow.
 
-    offer --> pace --> Inbox (bounded) --> step: Follower -> Session -> paste --> Shown
-                                                                                    |
-    LatencyContract  <------------------  viewed(latency at the viewer)  <----------+
+    offer --> pace --> Inbox (bounded) --> look: Follower, motion --> draw: Session -> paste --> Shown
+                                                                                                   |
+    LatencyContract  <------------------------  viewed(latency at the viewer)  <-------------------+
 
 A thin thing around Animation. It has no thread and no network of its own, and reads time only from the clock it is
-given. `offer` and `viewed` may be called while another thread is in `step`; one thread at a time steps.
+given. Any thread may call `offer` and `viewed` at any time. One thread at a time looks and one draws, and a frame may
+be looked at while the one before it is drawn; `step` does both in turn. What was looked at is drawn, in order.
 """
 
 from __future__ import annotations
@@ -30,12 +31,17 @@ from vivant.face.missing import MissingPolicy, MissingReport
 from vivant.live.inbox import Inbox, Policy
 from vivant.live.latency import LatencyContract, LatencyMeter, Level, levels
 from vivant.marks.watermark import Marker
+from vivant.motion_file import Entry, Mark
 from vivant.session import Session
 
 EARLY = 0.25
 """A frame may come this share of its interval too soon: cameras jitter."""
 LONGEST_LATENCY_SECONDS = 600.0
 """A viewer that reports more has a broken clock."""
+SMOOTHING = 0.1
+"""Weight of a new frame in the mean times that looking and drawing take."""
+LOOKS_AHEAD = 2.0
+"""Looking may take this many times as long as it mostly does before drawing has to wait for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +109,14 @@ class _Captured:
     number: int
 
 
+@dataclass(frozen=True)
+class Looked:
+    """A frame that was looked at and is to be drawn."""
+
+    captured: _Captured
+    item: Watched | Entry
+
+
 class LiveStream:
     """See the top of this file."""
 
@@ -122,9 +136,9 @@ class LiveStream:
         )
         self.latency = LatencyMeter()
         self._marker = Marker(settings.watermark) if settings.watermark is not None else None
-        self.busy_seconds = 0.0
-        """Time inside `step`."""
         self._clock = clock
+        # Sum and smoothed mean of what looking and drawing take; each pair is written by one thread only.
+        self._looking = self._drawing = (0.0, 0.0)
         # Each is written by one thread only: the first two by the one that offers.
         self._num_offered = self._num_paced = 0
         self._num_shown = self._num_without_face = 0
@@ -198,20 +212,42 @@ class LiveStream:
             return False
         return self._inbox.put(item)
 
+    @property
+    def busy_seconds(self) -> float:
+        """Time inside `look` and `draw` together."""
+        return self._looking[0] + self._drawing[0]
+
+    @property
+    def spare_seconds(self) -> float:
+        """How long after a drawing began there is still time to look at the next frame; the later, the newer it is."""
+        return max(0.0, self._drawing[1] - LOOKS_AHEAD * self._looking[1])
+
     def step(self) -> list[Shown]:
-        """Draw what waits; the pictures that are due, none where nothing waits."""
-        item = self._inbox.take()
-        if item is None:
-            return []
+        """Look at what waits and draw it; the pictures that are due, none where nothing waits."""
+        looked = self.look()
+        return [] if looked is None else self.draw(looked)
+
+    def look(self) -> Looked | None:
+        """The frame that waits, looked at; None where nothing waits."""
+        captured = self._inbox.take()
+        if captured is None:
+            return None
+        began = self._clock()
+        looked = Looked(captured, self._seen(captured))
+        self._looking = _added(self._looking, self._clock() - began)
+        return looked
+
+    def draw(self, looked: Looked) -> list[Shown]:
+        """The pictures that are due."""
         began = self._clock()
         self._fit()
-        self._waiting.append(item)
+        self._waiting.append(looked.captured)
         shown = []
-        for image in self._animation.push(self._driving(item)):
+        for image in self._animation.push(looked.item):
             source = self._waiting.popleft()
             shown.append(Shown(self._finished(image), source.seconds, source.number))
         self._num_shown += len(shown)
-        self.busy_seconds += self._clock() - began
+        self._drawing = _added(self._drawing, self._clock() - began)
         return shown
 
     def viewed(self, latency_seconds: float) -> bool:
@@ -235,18 +271,24 @@ class LiveStream:
         self._due_seconds = (self._due_seconds if on_beat else captured) + interval
         return True
 
-    def _driving(self, item: _Captured) -> Watched:
-        time = Fraction(item.number) / Fraction(self.settings.rate_hz)
-        seen: Seen | None = Seen(item.image, None, False, (math.nan,) * 3, 0.0)
+    def _seen(self, captured: _Captured) -> Watched | Entry:
+        """The driver's face, and where that needs nothing that drawing changes, what it does."""
+        time = Fraction(captured.number) / Fraction(self.settings.rate_hz)
+        seen: Seen | None = Seen(captured.image, None, False, (math.nan,) * 3, 0.0)
+        session = self._session
         if self._follow is not None:
             # Eyes take most of the time that following a face takes, and mostly nobody asks how open they are.
-            finely = self._restart or self._session.engine.watches_eyes(self.options)
-            seen = self._follow.update(item.image, irises=finely)
+            finely = self._restart or session.engine.watches_eyes(self.options)
+            seen = self._follow.update(captured.image, irises=finely)
         if seen is None:
             self._num_without_face += 1
-        elif self._restart:
+            return Watched(time, None)
+        if self._restart:
             seen, self._restart = replace(seen, restart=True), False
-        return Watched(time, seen)
+        if not session.can_see_ahead:
+            return Watched(time, seen)
+        motion = session.see(seen.image, window=seen.window, openness=seen.openness)
+        return Entry(Mark.RESTARTS if seen.restart else Mark.MOVES, motion)
 
     def _fit(self) -> None:
         """Draw at the size that the contract's level says."""
@@ -270,3 +312,9 @@ class LiveStream:
             round(image.shape[0] * side / max(image.shape[:2])),
         )
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def _added(times: tuple[float, float], seconds: float) -> tuple[float, float]:
+    """Sum and smoothed mean after one more."""
+    total, mean = times
+    return total + seconds, seconds if total == 0 else mean + SMOOTHING * (seconds - mean)

@@ -14,7 +14,7 @@ import uvicorn
 
 from vivant.errors import InputError
 from vivant.web.app import build
-from vivant.web.house import House
+from vivant.web.house import House, halve_threads
 from vivant.web.protocol import MAX_PACKET_BYTES
 from vivant.web.settings import Serving
 
@@ -45,6 +45,7 @@ def serve(serving: Serving, ready: Callable[[str], None]) -> None:
     """
     listener = _listening(serving)
     host, port = listener.getsockname()[:2]
+    halve_threads()
     app, house = build(serving)
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())

@@ -1,8 +1,10 @@
 """One WebSocket: a viewer's messages and packets in, pictures out, and nothing that grows in between.
 
     hello -> room -> portrait -> ready
-    packets -> decode -> LiveStream.offer ... LiveStream.step (a worker) -> encode -> packets
+    packets -> decode -> LiveStream.offer ... look -> draw -> encode -> packets
     viewed  -> latency contract -> pace
+
+Looking, drawing and encoding are each at work on another frame where there are workers for it (house.py).
 
 At most IN_FLIGHT pictures are on their way without having been reported as viewed; beyond that a camera's pictures
 are dropped before they are encoded, and a file waits. So a slow line cannot pile up lag either.
@@ -15,6 +17,7 @@ import logging
 import secrets
 from collections import deque
 from contextlib import nullcontext
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -24,7 +27,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from vivant import records
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError, VivantError
-from vivant.live.stream import LiveSettings, LiveStream, Shown
+from vivant.live.stream import LiveSettings, LiveStream, Looked, Shown
 from vivant.web import protocol
 from vivant.web.delivery import LOST_SECONDS, Ears, deliver
 from vivant.web.house import BusyError, House, changed_options
@@ -110,6 +113,9 @@ class _Viewer:
         """Numbers of the pictures that were sent and not seen yet, and when."""
         self._num_unsent = 0
         self._wake, self._room = asyncio.Event(), asyncio.Event()
+        self._looked: asyncio.Queue[Looked] = asyncio.Queue(1)
+        """The frame that is drawn next."""
+        self._drawn: asyncio.Queue[Shown] = asyncio.Queue(1)
         self._pace: protocol.Pace | None = None
 
     async def run(self, engine: Engine, portrait: Portrait, options: Any) -> None:
@@ -146,7 +152,8 @@ class _Viewer:
         )
         log.info("session begins", extra={"session": name, "mode": hello.mode})
         try:
-            await until_one_ends(house.closing, self._listen, self._draw, self._report, *self._delivery.parts)
+            parts = self._listen, self._look, self._draw, self._show, self._report, *self._delivery.parts
+            await until_one_ends(house.closing, *parts)
         finally:
             await self._delivery.close()
             await house.workshop.run(stream.close)
@@ -202,14 +209,29 @@ class _Viewer:
             level = contract.level
             self._pace = protocol.Pace(rate_hz=level.rate_hz, side_px=level.side_px, kept=contract.kept)
 
-    async def _draw(self) -> None:
+    async def _look(self) -> None:
+        run = self._house.workshop.run
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while shown := await self._house.workshop.run(self._stream.step):
+            while (looked := await run(self._stream.look)) is not None:
                 self._room.set()
-                for picture in shown:
-                    await self._send(picture)
+                await self._looked.put(looked)
+                await self._looked.join()  # until its drawing begins
+                if self._is_camera:  # a frame that waited would be old
+                    await asyncio.sleep(self._stream.spare_seconds)
+
+    async def _draw(self) -> None:
+        while True:
+            looked = await self._looked.get()
+            self._looked.task_done()
+            for picture in await self._house.workshop.run(partial(self._stream.draw, looked)):
+                await self._drawn.put(picture)
+
+    async def _show(self) -> None:
+        """Encode and send, while the next picture is drawn."""
+        while True:
+            await self._send(await self._drawn.get())
 
     async def _send(self, picture: Shown) -> None:
         now = monotonic()
