@@ -236,6 +236,15 @@ def test_pacing_holds_the_mean_rate_of_a_jittering_camera() -> None:
     assert len(stream.step()) == 1
 
 
+def test_a_frame_that_is_missed_puts_off_no_others() -> None:
+    _, stream, _ = live(lambda: 0.0, rate_hz=12.5)
+    missed = np.random.default_rng(0).random(1500) < 0.1
+    for index in np.flatnonzero(~missed):
+        stream.offer(np.zeros((4, 4, 3), np.uint8), index / 25)
+        stream.step()
+    assert 735 <= stream.counts.shown <= 750  # of 750 in that minute; 714 where each begins a new beat
+
+
 def test_eyes_are_looked_at_closely_where_options_ask_for_it_or_motion_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

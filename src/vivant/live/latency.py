@@ -31,6 +31,8 @@ PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 10.0, 160.0
 PROVEN = 3.0
 """What was taken back and is given up again within so many times the patience was a mistake."""
 
+RATE_SHARES = (1.0, 0.75, 0.6, 0.54, 0.48, 0.42, 0.33)
+"""Rungs are close to each other where machines mostly end: on a wide one a rate that could be held is not tried."""
 SMALLEST_PX = 192
 """Pictures are not made smaller than this."""
 
@@ -69,7 +71,7 @@ class Level:
 
 def levels(rate_hz: float, side_px: int) -> tuple[Level, ...]:
     """From the best to the least: first fewer frames, then smaller ones."""
-    rates = [rate_hz * share for share in (1.0, 0.75, 0.5, 0.33)]
+    rates = [rate_hz * share for share in RATE_SHARES]
     least = min(side_px, SMALLEST_PX)
     sides = [max(least, int(side_px * share) // 2 * 2) for share in (0.75, 0.5, 0.33)]
     smaller = [side for side in dict.fromkeys(sides) if side < side_px]

@@ -34,8 +34,9 @@ from vivant.marks.watermark import Marker
 from vivant.motion_file import Entry, Mark
 from vivant.session import Session
 
-EARLY = 0.25
-"""A frame may come this share of its interval too soon: cameras jitter."""
+EARLY, LATE = 0.3, 0.6
+"""Cameras jitter: a frame may come these shares of its interval too soon, or too late without putting off those after
+it. The page does the same (static/client.js)."""
 LONGEST_LATENCY_SECONDS = 600.0
 """A viewer that reports more has a broken clock."""
 SMOOTHING = 0.1
@@ -266,8 +267,8 @@ class LiveStream:
         interval = 1 / self.contract.level.rate_hz
         if self._due_seconds - 2 * interval <= captured < self._due_seconds - EARLY * interval:
             return False
-        # One interval after the last frame was due keeps the mean rate; a late frame starts a new beat.
-        on_beat = abs(captured - self._due_seconds) <= EARLY * interval
+        # One interval after the last frame was due keeps the mean rate; a very late frame starts a new beat.
+        on_beat = -EARLY * interval <= captured - self._due_seconds <= LATE * interval
         self._due_seconds = (self._due_seconds if on_beat else captured) + interval
         return True
 

@@ -15,6 +15,8 @@ const PICTURE = 1;
 const SOUND = 2;
 const MAX_UNANSWERED = 4; // frames sent beyond the last picture that came back
 const STALLED_MS = 1000; // after this long without an answer one more frame is tried
+const EARLY = 0.3; // share of its interval that a frame may come too soon, as the server has it
+const LATE = 0.6; // and too late without putting off those after it
 const H264 = "avc1.42E01F"; // constrained baseline, level 3.1
 
 export async function supportsH264() {
@@ -52,7 +54,7 @@ export class LiveClient extends EventTarget {
   #answered = -1;
   #lastSent = 0;
   #rate = 25;
-  #lastPushed = -Infinity;
+  #dueMs = -Infinity;
   #isEncoding = false;
   #sentKey = false;
   #needsKey = true;
@@ -135,7 +137,8 @@ export class LiveClient extends EventTarget {
   // Whether a frame captured now would be sent: the pace, and what is still on its way.
   wants(capturedMs) {
     if (!this.isOpen) return false;
-    if (capturedMs - this.#lastPushed < 750 / this.#rate) return false;
+    const interval = 1000 / this.#rate;
+    if (capturedMs < this.#dueMs - EARLY * interval && capturedMs >= this.#dueMs - 2 * interval) return false;
     if (this.#isEncoding || this.#socket.bufferedAmount > 200_000) return false;
     const unanswered = this.#number - 1 - this.#answered;
     return unanswered < MAX_UNANSWERED || performance.now() - this.#lastSent > STALLED_MS;
@@ -147,7 +150,9 @@ export class LiveClient extends EventTarget {
       this.dropped += 1;
       return false;
     }
-    this.#lastPushed = capturedMs;
+    const [interval, late] = [1000 / this.#rate, capturedMs - this.#dueMs];
+    const isOnBeat = late >= -EARLY * interval && late <= LATE * interval;
+    this.#dueMs = (isOnBeat ? this.#dueMs : capturedMs) + interval;
     width -= width % 2;
     height -= height % 2;
     if (this.hello.send === "h264") {
