@@ -65,6 +65,7 @@ export class Peer {
   async #show(now, { rtpTimestamp }) {
     if (this.#undo.signal.aborted) return;
     this.element.requestVideoFrameCallback((later, metadata) => this.#show(later, metadata));
+    if (this.element.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return; // seen on a busy machine
     const told = this.#told.get(rtpTimestamp) ?? { number: null, capturedMs: null };
     if (told.number === null) remember(this.#seen, rtpTimestamp, now);
     const image = "VideoFrame" in globalThis ? new VideoFrame(this.element) : await createImageBitmap(this.element);
