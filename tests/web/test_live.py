@@ -309,7 +309,7 @@ def test_one_picture_takes_half_of_the_cores_unless_its_share_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = torch.get_num_threads(), cv2.getNumThreads()
-    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    monkeypatch.setattr("vivant.web.house.num_cores", lambda: 6)
     try:
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
         halve_threads()

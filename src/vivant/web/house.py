@@ -62,15 +62,21 @@ class Rooms:
             self._of_owner[owner] -= 1
 
 
+def num_cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def halve_threads() -> None:
     """Let one piece of work have half of the cores, so that two can be done at once; OMP_NUM_THREADS decides otherwise.
 
-    Threads that share a picture wait for each other, and more so where others use the cores too: 107 to 119 ms of
-    processor time a picture with two threads, 92 to 98 with one (liveportrait-mini behind the page, two busy cores).
+    Threads that share a picture wait for each other, the more where others use the cores too (docs/decisions/0025).
     """
     if "OMP_NUM_THREADS" in os.environ:
         return
-    num_threads = max(1, (os.cpu_count() or 1) // 2)
+    num_threads = max(1, num_cores() // 2)
     torch.set_num_threads(num_threads)
     limit_threads(num_threads)
 
@@ -86,7 +92,7 @@ class Workshop:
         self.offers = offers
         # As many as fit on the cores with torch's threads: pools that fight are slower than one.
         num_threads = torch.get_num_threads()
-        num_workers = max(1, (os.cpu_count() or 1) // num_threads)
+        num_workers = max(1, num_cores() // num_threads)
         self._pool = ThreadPoolExecutor(
             num_workers,
             thread_name_prefix="vivant-step",
