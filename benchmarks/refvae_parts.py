@@ -13,7 +13,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vivant.diffusion.flow_match import euler_step
 from vivant.engines.refvae.config import BLOCK_LATENTS, CHUNK_FRAMES, Config, Options
-from vivant.engines.refvae.config_vae import SPACE_FACTOR
 from vivant.engines.refvae.drawing import (
     Guidance,
     Memory,
@@ -70,7 +69,7 @@ class Stream:
 def new_stream(networks: Networks, config: Config, num_references: int, times: Sequence[float]) -> Stream:
     """At the start; on the device and in the precision of the context."""
     generator, device = networks.generator, networks.latent_mean.device
-    cells, side, options = config.image_size // SPACE_FACTOR, config.image_size, Options()
+    cells, side, options = config.cells, config.image_size, Options()
     pictures = torch.rand(1, num_references, 3, side, side, device=device) * 2 - 1
     channels = config.vae.latent_channels
     latents = torch.randn(1, num_references, channels, cells, cells, device=device)

@@ -207,7 +207,8 @@ def test_cuts_keep_latents_and_sounds_together(data: Path) -> None:
     encoded = EncodedClips(tiny(), paths, seed=0)
     known = [networks.audio.eval()(heard(read_clip(path), 2)).flatten(1) for path in paths]
     for cut in cuts:
-        latents, references, features = encoded.batch(networks, cut)
+        latents, references, features, mouths = encoded.batch(networks, cut)
+        assert torch.equal(mouths, torch.ones(2, 1, 1, 1, 1))
         assert latents.shape == (2, 12, 64, 1, 1)
         assert references.shape == (*cut["references"].shape, 64, 1, 1)
         for row, (clip, first) in enumerate(zip(cut["clip"].tolist(), cut["first"].tolist(), strict=True)):
@@ -218,6 +219,16 @@ def test_cuts_keep_latents_and_sounds_together(data: Path) -> None:
     frames, _ = cropped(read_clip(paths[0]), NUM_FRAMES // 2, 64, np.random.default_rng([0, 0, 0, 61]))
     mean, _ = networks.vae.encode(as_video(frames[None, :53]))
     torch.testing.assert_close(whole.mean, networks.standardised(mean)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_cells_with_the_mouth_weigh_more() -> None:
+    points = torch.zeros(5, 68, 2)
+    points[:, 48:, 0], points[:, 48:, 1] = torch.linspace(0.1, 0.4, 20), 0.25  # right of the middle, below it
+    weights = EncodedClips(mini(), [], 0, mouth_weight=12)._mouth(points)[0, 0]
+    assert weights.shape == (4, 4)
+    assert int(weights.argmax()) == 2 * 4 + 2
+    assert float(weights.max()) > 2 * float(weights.min())
+    assert float(weights.mean()) == pytest.approx(1, abs=1e-4)
 
 
 def test_clips_that_are_too_short_are_named(data: Path) -> None:

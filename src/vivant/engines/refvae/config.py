@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from vivant.engines.refvae import config_generator, config_vae
 from vivant.engines.refvae.config_generator import GeneratorConfig
-from vivant.engines.refvae.config_vae import SPACE_FACTOR, VaeConfig
+from vivant.engines.refvae.config_vae import VaeConfig
 
 FRAME_RATE_HZ = 25.0
 SAMPLE_RATE_HZ = 16_000
@@ -23,7 +23,7 @@ class Config:
     """One checkpoint of this family."""
 
     image_size: int
-    """Side in pixels of crops and of frames; a multiple of 64."""
+    """Side in pixels of crops and of frames; a multiple of the VAE's space_factor."""
     vae: VaeConfig
     generator: GeneratorConfig
     audio_widths: tuple[int, int, int, int, int]
@@ -32,8 +32,9 @@ class Config:
     """How much of the 200 ms window that a frame hears lies before it: 2 frames centre it, 4 leave 52 ms ahead."""
 
     def __post_init__(self) -> None:
-        if self.image_size % SPACE_FACTOR or self.image_size < SPACE_FACTOR:
-            raise ValueError(f"image_size is a multiple of {SPACE_FACTOR}, got {self.image_size}")
+        cell = self.vae.space_factor
+        if self.image_size % cell or self.image_size < cell:
+            raise ValueError(f"image_size is a multiple of {cell}, got {self.image_size}")
         if self.vae.latent_channels != self.generator.latent_channels:
             raise ValueError(
                 "VAE and generator share their latents, got "
@@ -48,6 +49,11 @@ class Config:
             raise ValueError(f"block_latents is {BLOCK_LATENTS}, got {self.generator.block_latents}")
         if not 2 <= self.audio_lead_frames <= 5:
             raise ValueError(f"audio_lead_frames is 2 to 5, got {self.audio_lead_frames}")
+
+    @property
+    def cells(self) -> int:
+        """Cells of a latent, each way."""
+        return self.image_size // self.vae.space_factor
 
 
 @dataclass(frozen=True, kw_only=True)

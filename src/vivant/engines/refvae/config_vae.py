@@ -10,16 +10,17 @@ from typing import Literal
 class VaeConfig:
     """Every width of E1, E2, D1, D_ref and D2. No defaults: a checkpoint says what it is."""
 
-    encoder_channels: tuple[int, int, int, int]
-    """E1: widths of its four stages, at 1, 1/2, 1/4 and 1/8 of the picture."""
+    encoder_channels: tuple[int, ...]
+    """E1: widths of its stages, each of which halves the picture; the paper's four stand at 1, 1/2, 1/4 and 1/8 of it.
+    The second and the third also halve time."""
     feature_channels: int
-    """Width at 1/16 of the picture: output of E1, input of E2, and of the reference features."""
+    """Width behind them, at 1/16 of the picture: output of E1, input of E2, and of the reference features."""
     deep_channels: tuple[int, int]
     """E2: widths after its two downsamplings, at 1/32 and 1/64."""
     decoder_deep_channels: tuple[int, int]
     """D1: widths at 1/64 and 1/32; at 1/16 it is feature_channels."""
-    decoder_channels: tuple[int, int, int, int]
-    """D2: widths of its four stages, at 1/8, 1/4, 1/2 and 1."""
+    decoder_channels: tuple[int, ...]
+    """D2: widths of as many stages as E1 has, at 1/8, 1/4, 1/2 and 1."""
     num_reference_blocks: int
     num_heads: int
     head_channels: int
@@ -27,9 +28,9 @@ class VaeConfig:
     latent_channels: int
     temporal_padding: Literal["replicate", "zeros"]
     """What stands before the first frame of a stream."""
-    encoder_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    encoder_blocks: tuple[int, ...] = (2, 2, 2, 2)
     """Residual blocks in each stage of E1."""
-    decoder_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    decoder_blocks: tuple[int, ...] = (2, 2, 2, 2)
     """And of D2."""
     deep_kernel_frames: int = 3
     """Latents that each convolution of E2 and D1 sees at once; 1: every latent on its own."""
@@ -44,10 +45,29 @@ class VaeConfig:
                 f"latent_channels is 1 or more and num_reference_blocks 0 or more, got "
                 f"{self.latent_channels} and {self.num_reference_blocks}"
             )
+        counts = [
+            len(stages)
+            for stages in (
+                self.encoder_channels,
+                self.decoder_channels,
+                self.encoder_blocks,
+                self.decoder_blocks,
+            )
+        ]
+        if len(set(counts)) > 1 or counts[0] < MIN_STAGES:
+            raise ValueError(
+                f"E1 and D2 have as many stages, {MIN_STAGES} or more, each with a width and a number of blocks, "
+                f"got {counts}"
+            )
+
+    @property
+    def space_factor(self) -> int:
+        """Pixels per latent cell, each way; the paper's 64."""
+        return 2 ** (len(self.encoder_channels) + len(self.deep_channels))
 
 
-SPACE_FACTOR = 64
-"""Pixels per latent cell, each way."""
+MIN_STAGES = 3
+"""Time is halved in the second and in the third."""
 TIME_FACTOR = 4
 """Frames per latent, after the first frame, which has a latent of its own."""
 
@@ -102,19 +122,23 @@ def tiny() -> VaeConfig:
 
 
 def mini() -> VaeConfig:
-    """For CPUs: nothing but the resampling at full resolution, where narrow layers cost most and say least."""
+    """For CPUs and 128 px: a stage less, so a cell is 32 pixels wide, a quarter of the picture (the paper: an eighth of
+    its 512). At 64 pixels a face had 2 x 2 cells, and 64 numbers each cannot tell how it moves.
+
+    Nothing but the resampling at full resolution, where narrow layers cost most and say least.
+    """
     return VaeConfig(
-        encoder_channels=(16, 32, 64, 64),
+        encoder_channels=(16, 32, 64),
         feature_channels=128,
         deep_channels=(128, 128),
-        decoder_deep_channels=(64, 64),
-        decoder_channels=(64, 64, 32, 16),
+        decoder_deep_channels=(128, 128),
+        decoder_channels=(64, 32, 16),
         num_reference_blocks=2,
         num_heads=4,
         head_channels=32,
         latent_channels=64,
         temporal_padding="replicate",
-        encoder_blocks=(0, 0, 1, 1),
-        decoder_blocks=(1, 1, 1, 0),
+        encoder_blocks=(0, 0, 1),
+        decoder_blocks=(1, 1, 0),
         deep_kernel_frames=1,
     )

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,6 +23,7 @@ from vivant.engines.refvae.config import Config
 from vivant.engines.refvae.config_vae import TIME_FACTOR
 from vivant.engines.refvae.data import as_references, as_video, cropped, heard
 from vivant.engines.refvae.layers import TemporalCache
+from vivant.engines.refvae.losses import mouth_weights
 from vivant.engines.refvae.networks import Networks
 from vivant.errors import InputError
 from vivant.studio.talking import count_frames, read_clip
@@ -96,17 +99,28 @@ class EncodedClip:
     """(NUM_STILLS, Z, h, w): some frames, each as a picture on its own."""
     features: Tensor
     """(T, C): what each frame hears."""
+    mouth: Tensor
+    """(1, 1, h, w), with mean 1: how much errors in each cell count."""
+
+
+class EncodedBatch(NamedTuple):
+    """Windows to learn from."""
+
+    latents: Tensor  # (B, L, Z, h, w), drawn from their posterior
+    references: Tensor  # (B, M, Z, h, w)
+    features: Tensor  # (B, T, C)
+    mouths: Tensor  # (B, 1, 1, h, w)
 
 
 class EncodedClips:
     """All clips, each encoded when it is first asked for."""
 
-    def __init__(self, config: Config, paths: Sequence[Path], seed: int):
-        self.config, self.paths, self.seed = config, paths, seed
+    def __init__(self, config: Config, paths: Sequence[Path], seed: int, mouth_weight: float = 1.0):
+        self.config, self.paths, self.seed, self.mouth_weight = config, paths, seed, mouth_weight
         self._kept = lru_cache(MAX_KEPT)(self._encode)
 
-    def batch(self, networks: Networks, cuts: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents (B, L, Z, h, w), drawn from their posterior, references (B, M, Z, h, w) and features (B, T, C)."""
+    def batch(self, networks: Networks, cuts: dict[str, Tensor]) -> EncodedBatch:
+        """What was cut out."""
         rows = zip(cuts["clip"].tolist(), cuts["crop"].tolist(), strict=True)
         clips = [self._kept(networks, clip, crop) for clip, crop in rows]
         length, firsts = int(cuts["length"]), cuts["first"].tolist()
@@ -119,17 +133,19 @@ class EncodedClips:
         features = torch.stack(
             [clip.features[_frames(place)] for clip, place in zip(clips, places, strict=True)]
         )
-        device = networks.latent_mean.device
         latents = mean + spread * torch.randn(mean.shape)
-        return latents.to(device), references.to(device), features.to(device)
+        mouths = torch.stack([clip.mouth for clip in clips])
+        device = networks.latent_mean.device
+        return EncodedBatch(*(x.to(device) for x in (latents, references, features, mouths)))
 
     @torch.no_grad()
     def _encode(self, networks: Networks, clip: int, crop: int) -> EncodedClip:
         talking = read_clip(self.paths[clip])
         rng = np.random.default_rng([self.seed, clip, crop, 61])
-        frames, _ = cropped(talking, len(talking.frames) // 2, self.config.image_size, rng)
+        side = self.config.image_size
+        frames, points = cropped(talking, len(talking.frames) // 2, side, rng)
         if crop % 2:
-            frames = frames.flip(2)
+            frames, points = frames.flip(2), points * np.array([-1, 1], np.float32)
         device, vae = networks.latent_mean.device, networks.vae
         cache, means, spreads = TemporalCache(), [], []
         stop = (len(frames) - 1) // TIME_FACTOR * TIME_FACTOR + 1
@@ -147,7 +163,13 @@ class EncodedClips:
             spread=torch.cat(spreads).cpu(),
             stills=networks.standardised(stills.float())[:, 0].cpu(),
             features=features.flatten(1).float().cpu(),
+            mouth=self._mouth(torch.from_numpy(points)),
         )
+
+    def _mouth(self, points: Tensor) -> Tensor:
+        """Landmarks (T, 68, 2), -1 to 1 -> (1, 1, h, w)."""
+        pixels = mouth_weights(points[None, ::TIME_FACTOR], self.config.image_size, self.mouth_weight)
+        return F.adaptive_avg_pool2d(pixels.mean(2), self.config.cells)
 
 
 def _frames(latents: slice) -> slice:

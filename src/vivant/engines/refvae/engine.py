@@ -36,7 +36,6 @@ from vivant.engines.refvae.config import (
     Options,
     tiny,
 )
-from vivant.engines.refvae.config_vae import SPACE_FACTOR
 from vivant.engines.refvae.drawing import (
     Guidance,
     Memory,
@@ -117,11 +116,6 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
     def crop_size_px(self) -> int:
         return self.config.image_size
 
-    @property
-    def cells(self) -> int:
-        """Cells of a latent, each way."""
-        return self.config.image_size // SPACE_FACTOR
-
     @torch.no_grad()
     def encode_reference(self, reference: Tensor) -> RefVaePortrait:
         pictures = self._fitted(reference)[None] * 2 - 1
@@ -142,7 +136,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
             generator=torch.Generator(device=self.device).manual_seed(seed),
             hearing=new_hearing(self.config.audio_lead_frames),
             num_heard=0,
-            memory=new_memory(self._networks.generator, portrait.identity, self.cells**2),
+            memory=new_memory(self._networks.generator, portrait.identity, self.config.cells**2),
             decoder=TemporalCache(),
         )
 
@@ -164,7 +158,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
             raise InputError(f"refvae draws {wanted} frames here, got the motion of {len(motion)}")
         options = state.options
         guidance = Guidance(audio=options.audio_guidance, references=options.reference_guidance)
-        shape = (1, BLOCK_LATENTS, self.config.vae.latent_channels, self.cells, self.cells)
+        shape = (1, BLOCK_LATENTS, self.config.vae.latent_channels, self.config.cells, self.config.cells)
         noise = torch.randn(shape, generator=state.generator, device=self.device)
         with precision.computing(self.device, self.dtype):
             sound = self._networks.generator.embed_audio(motion.features[None], starts=starts)
@@ -180,7 +174,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
 
     def _new_walk(self, num_steps: int, step_shift: float) -> Walk:
         times = shifted_times(num_steps, step_shift).tolist()
-        return new_walk(self._networks.generator, times, self.cells, self.cells)
+        return new_walk(self._networks.generator, times, self.config.cells, self.config.cells)
 
     @property
     def _networks(self) -> Networks:

@@ -83,9 +83,10 @@ def context_times(count: int, device: torch.device) -> Tensor:
     return CONTEXT_NOISE * torch.rand(count, device=device)
 
 
-def flow_matching(predicted: Tensor, target: Tensor) -> Tensor:
-    """Squared error of velocities (B, L, Z, h, w)."""
-    return (predicted.float() - target.float()).square().mean()
+def flow_matching(predicted: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Squared error of velocities (B, L, Z, h, w), with weights of cells (B, 1, 1, h, w)."""
+    errors = (predicted.float() - target.float()).square()
+    return (errors if weights is None else weights * errors).mean()
 
 
 def contrastive(lips: Tensor, sounds: Tensor) -> Tensor:

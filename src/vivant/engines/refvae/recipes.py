@@ -238,7 +238,7 @@ def mini_vae_1() -> Recipe:
     From a start that is solved (`stages_start`), which a higher rate or pictures without references undo. A divergence
     of any weight puts latents out before anything needs them: Adam makes its small, steady pull as strong as the rest.
     """
-    recipe = _mini_vae(1, 500_000, 8, 2e-4, max_references=1)
+    recipe = _mini_vae(1, 500_000, 8, 4e-4, max_references=1)
     extra = {**recipe.train.extra, "solved_start": True, "without_references": 0.0, "divergence_weight": 0.0}
     return replace(recipe, train=replace(recipe.train, warmup_images=1600, extra=extra))
 
@@ -264,17 +264,22 @@ def mini_sync() -> Recipe:
 
 
 def mini_generator() -> Recipe:
-    """A transformer of 1.7 M parameters on windows of 5 s."""
+    """A transformer of 1.7 M parameters on windows of 2.5 s."""
     train = replace(
         full_generator().train,
         name="mini_generator",
         num_images=2_000_000,
-        batch_size=16,
+        batch_size=8,
         groups=(ParameterGroup(modules=("networks.generator",), learning_rate=3e-4),),
         warmup_images=2_000,
         num_workers=2,
         sharding="replicate",
-        extra={"size_px": mini().image_size, "max_references": 3, "num_crops": 2},
+        extra={
+            "size_px": mini().image_size,
+            "max_references": 3,
+            "num_crops": 2,
+            "mouth_weight": 12.0,
+        },
     )
     return Recipe(train, mini(), GeneratorStage)
 

@@ -38,7 +38,7 @@ from vivant.training.config import TrainConfig
 SCALE_MOMENTUM = 0.02
 """How fast the scale of the latents follows the VAE while it learns."""
 MIN_SPREAD = 1e-3
-START_PICTURES = 160
+START_PICTURES = 480
 FROM_START = 0.5
 """Share of the generator's windows that begin a stream. The paper does not say."""
 
@@ -121,9 +121,11 @@ class VaeStage(RefVaeStage):
             batch_size=START_PICTURES,
             seed=self.settings.seed + 1,
             num_frames=1,
-            max_references=0,
+            max_references=1,
         )
-        solve_start(self.networks.vae, as_video(Windows(self.clips, settings)[0]["frames"])[:, :, 0])
+        pairs = Windows(self.clips, settings)[0]
+        frames, references = as_video(pairs["frames"]), as_references(pairs["references"])
+        solve_start(self.networks.vae, frames[:, :, 0].contiguous(), references[:, 0])
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         settings = WindowSettings(
@@ -212,7 +214,8 @@ class GeneratorStage(RefVaeStage):
     @cached_property
     def encoded(self) -> EncodedClips:
         """All clips, each encoded when it is first drawn."""
-        return EncodedClips(self.config, self.clips, self.settings.seed)
+        weight = float(self.settings.extra.get("mouth_weight", 1.0))
+        return EncodedClips(self.config, self.clips, self.settings.seed, weight)
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         settings = CutSettings(
@@ -228,7 +231,7 @@ class GeneratorStage(RefVaeStage):
 
     def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         generator, starts = self.networks.generator, not bool(batch["first"].any())
-        latents, references, features = self.encoded.batch(self.networks, batch)
+        latents, references, features, mouths = self.encoded.batch(self.networks, batch)
         noise, count = torch.randn_like(latents), len(latents)
         times = logit_normal_times(count).to(latents.device)
         context_times = losses.context_times(count, latents.device)
@@ -243,7 +246,7 @@ class GeneratorStage(RefVaeStage):
             times,
             starts=starts,
         )
-        return {"flow": losses.flow_matching(predicted, velocity(latents, noise))}
+        return {"flow": losses.flow_matching(predicted, velocity(latents, noise), mouths)}
 
 
 def _expert(network: nn.Module, config: Config) -> SyncExpert:

@@ -9,7 +9,7 @@ Legend: N pictures, C channels, S picture side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -17,96 +17,145 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engines.refvae.layers import CausalConv3d, Down, Up, shuffle, unshuffle
-from vivant.engines.refvae.vae import Leave, ReferenceBlock, VideoVae
+from vivant.engines.refvae.losses import sampled
+from vivant.engines.refvae.vae import START_LOG_VARIANCE, Chain, Leave, ReferenceBlock, VideoVae
 
 BRIGHT = 6.0
 """Of the constant that the first layer adds: what is divided by a norm can be told from it."""
 ANCHOR = 1.5
 """Of the constant that goes with the features, over their mean norm."""
-QUIET, QUIETER = 0.1, 0.02
-"""How loud D1 and what enters D_ref begin, which know nothing yet."""
+QUIET = 0.02
+"""How loud what enters D_ref begins: what D1 says goes around it."""
+LINEAR = 0.2
 SAME_PLACE, MATCHING = 6.0, 0.3
 """Attention to references begins with this bias to the same place, and with as little to what looks alike."""
 SMALLEST = 1e-5
 """Components with less than this share of the largest one's variance are left out."""
 EVENING = -0.25
-"""Components are multiplied by this power of their variance: half way to equal spreads."""
-RIDGE = 1e-6
+"""Components that latents say are multiplied by this power of their variance: half way to equal spreads."""
+RIDGE = 1e-4
 PIECE = 8
 """Pictures at a time."""
 
 
 @torch.no_grad()
-def solve_start(vae: VideoVae, pictures: Tensor) -> None:
-    """Set the weights of E1, D_ref and D2, in place, from a hundred or more pictures (N, 3, S, S) in [-1, 1].
+def solve_start(vae: VideoVae, pictures: Tensor, others: Tensor) -> None:
+    """Set the weights of the VAE, in place, from some hundred pictures and another of each person, (N, 3, S, S), [-1, 1].
 
     Raises ValueError for a VAE whose layers are not `Down` and `Up`, begin with fewer than 7 channels, or have other
-    widths in D2 than in E1.
+    widths in the decoder than in the encoder.
     """
     config = vae.config
-    mirrored = config.decoder_channels == config.encoder_channels[::-1]
+    mirrored = (
+        config.decoder_channels == config.encoder_channels[::-1]
+        and config.decoder_deep_channels == config.deep_channels[::-1]
+    )
     if config.resampling != "residual" or config.encoder_channels[0] < 7 or not mirrored:
         raise ValueError(
-            "a solved start needs residual resampling, 7 channels or more, and a decoder that mirrors E1"
+            "a solved start needs residual resampling, 7 channels or more, and a decoder that mirrors the encoder"
         )
-    levels = _solve_encoder(vae, pictures[:, :, None])
-    _calm(vae)
-    _even_latents(vae, pictures[:, :, None])
-    latents, _ = vae.encode(pictures[:, :, None])
-    x = vae.reference_decoder(vae.deep_decoder(latents), vae.encode_references(pictures[:, None]))
+    levels, features = _solve_encoder(vae.feature_encoder, pictures[:, :, None], bright=True)
+    deep_levels, deep = _solve_encoder(vae.deep_encoder, features)
+    _solve_latents(vae, deep)
+    mean, log_variance = vae.encode(pictures[:, :, None])
+    x = sampled(mean, log_variance)
+    for module in vae.deep_decoder:
+        if isinstance(module, CausalConv3d):
+            _fit(module.conv, x, deep)
+        x = _solved_up(module, x, deep_levels)
+    x = _solve_references(vae, x, features, others)
     for module in vae.picture_decoder:
-        if isinstance(module, Up):
-            short = shuffle(x.repeat_interleave(module.repeats, 1), 1, 2)
-            _fit(module.conv_space.conv, x, unshuffle(levels.pop() - short, 1, 2))
         if isinstance(module, Leave):
             _fit(module.conv.conv, F.silu(module.norm(x)), pictures[:, :, None])
         else:
-            x = module(x)
+            x = _solved_up(module, x, levels)
 
 
-def _solve_encoder(vae: VideoVae, x: Tensor) -> list[Tensor]:
-    """E1; returns what enters each `Down`, the finest first."""
-    first = cast("CausalConv3d", vae.feature_encoder[0]).conv
-    weight, bias = torch.zeros(first.out_channels, 3), torch.zeros(first.out_channels)
-    # With each colour its negative: silu(a) - silu(-a) = a, so that the last layer can undo its own silu.
-    weight[:3], weight[3:6], bias[6] = torch.eye(3), -torch.eye(3), BRIGHT
-    _set(first, weight[..., None, None], bias)
+def _solve_encoder(chain: Chain, x: Tensor, *, bright: bool = False) -> tuple[list[Tensor], Tensor]:
+    """E1 from pictures or E2 from features (N, C, 1, h, w); returns what enters each `Down`, the finest first, and what
+    leaves the last. bright: the first layer adds a constant."""
+    if bright:
+        first = cast("CausalConv3d", chain[0]).conv
+        weight, bias = torch.zeros(first.out_channels, 3), torch.zeros(first.out_channels)
+        # With each colour its negative: silu(a) - silu(-a) = a, so that the last layer can undo its own silu.
+        weight[:3], weight[3:6], bias[6] = torch.eye(3), -torch.eye(3), BRIGHT
+        _set(first, weight[..., None, None], bias)
     levels: list[Tensor] = []
-    for module in vae.feature_encoder:
+    for module in chain:
+        if isinstance(module, Leave):
+            break
         if isinstance(module, Down):
             levels.append(x)
             _set_components(module.conv_space.conv, x)
+            if module.conv_time is not None:
+                # Later frames begin as their means, which is what the shortcut says.
+                nn.init.zeros_(module.conv_time.conv.weight)
+                nn.init.zeros_(cast("Tensor", module.conv_time.conv.bias))
+            last = module.conv_space.conv
         x = module(x)
-    norms = x.norm(dim=1).mean()
-    last = cast("Down", vae.feature_encoder[-1]).conv_space.conv
     assert last.bias is not None
     # One channel becomes four, so half of it is its share of the norm.
-    last.bias[-1] += ANCHOR * norms / 2
-    return levels
+    anchor = ANCHOR * x.norm(dim=1).mean() / 2
+    last.bias[-1] += anchor
+    count = x.shape[1] // last.out_channels
+    x[:, -count:] += anchor
+    return levels, x
 
 
 def _set_components(conv: nn.Conv3d, x: Tensor) -> None:
     """The convolution says the largest principal components of the channels of x (N, C, 1, h, w)."""
-    rows = x[:, :, 0].movedim(1, -1).flatten(0, 2)
-    mean = rows.mean(0)
-    variances, vectors = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
-    variances, vectors = variances.flip(0), vectors.flip(1)
+    mean, variances, vectors = _components(x)
     count = min(conv.out_channels, int((variances > SMALLEST * variances[0]).sum()))
     weight = torch.zeros(conv.out_channels, conv.in_channels)
-    weight[:count] = (vectors[:, :count] * variances[:count] ** EVENING).T
+    weight[:count] = vectors[:, :count].T
     _set(conv, weight[..., None, None], -weight @ mean)
 
 
-def _calm(vae: VideoVae) -> None:
-    """What has nothing to say yet says little; references are copied from where the frame is drawn."""
-    for module in vae.deep_decoder:
-        if isinstance(module, CausalConv3d):
-            module.conv.weight.mul_(QUIET)
-        if isinstance(module, CausalConv3d | Up):
-            conv = module.conv if isinstance(module, CausalConv3d) else module.conv_space.conv
-            nn.init.zeros_(cast("Tensor", conv.bias))
+def _components(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (C,) of x (N, C, 1, h, w), its variances, the largest first, and their directions, the columns of (C, C)."""
+    rows = x[:, :, 0].movedim(1, -1).flatten(0, 2)
+    mean = rows.mean(0)
+    variances, vectors = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
+    return mean, variances.flip(0), vectors.flip(1)
+
+
+def _solve_latents(vae: VideoVae, deep: Tensor) -> None:
+    """E2's last layer says the largest components of what enters it, (N, C, 1, h, w), turned so that all have spread 1.
+
+    Turned, because latents are standardised channel by channel for the generator: what moves many pixels should weigh
+    more there than what moves few.
+    """
+    leave, count = cast("Leave", vae.deep_encoder[-1]), vae.config.latent_channels
+    mean, variances, vectors = _components(deep)
+    rows = (deep[:, :, 0].movedim(1, -1) - mean) @ (
+        vectors[:, :count] * variances[:count].clamp(min=SMALLEST) ** EVENING
+    )
+    turn, _ = torch.linalg.qr(torch.randn(count, count, generator=torch.Generator().manual_seed(0)))
+    turned = (rows @ turn).movedim(-1, 1)[:, :, None]
+    turned /= turned.std((0, 2, 3, 4), keepdim=True)
+    # So quiet that silu is nearly a line.
+    leave.norm.gamma.fill_(LINEAR)
+    conv = leave.conv.conv
+    assert conv.bias is not None
+    _fit(conv, F.silu(leave.norm(deep)), torch.cat([turned, torch.full_like(turned, START_LOG_VARIANCE)], 1))
+
+
+def _solved_up(module: nn.Module, x: Tensor, levels: list[Tensor]) -> Tensor:
+    """What a layer of D1 or D2 makes of x; an `Up` is first fitted to the coarsest of the levels, which is taken."""
+    if isinstance(module, Up):
+        short = shuffle(x.repeat_interleave(module.repeats, 1), 1, 2)
+        _fit(module.conv_space.conv, x, unshuffle(levels.pop() - short, 1, 2))
+    made: Tensor = module(x)
+    return made
+
+
+def _solve_references(vae: VideoVae, x: Tensor, features: Tensor, others: Tensor) -> Tensor:
+    """D_ref copies from where the frame is drawn, and adds to x what brings it nearest to the features (least squares).
+
+    Returns what leaves it, (N, C, 1, h, w).
+    """
     decoder = vae.reference_decoder
-    decoder.enter.weight.mul_(QUIETER)
+    decoder.enter.weight.mul_(QUIET)
     decoder.enter.bias.zero_()
     for block in cast("Sequence[ReferenceBlock]", decoder.blocks):
         attention = block.cross_attention
@@ -115,17 +164,26 @@ def _calm(vae: VideoVae) -> None:
         attention.key_value.bias[:inner] = SAME_PLACE
         attention.query.weight.mul_(MATCHING)
         attention.key_value.weight[:inner] *= MATCHING
+    nn.init.eye_(decoder.leave.weight)
+    nn.init.zeros_(decoder.leave.bias)
+    added = torch.cat(
+        [decoder(part, vae.encode_references(other[:, None])) - part for part, other in _pieces(x, others)]
+    )
+    mean, wanted = added.mean((0, 2, 3, 4)), features - x
+    a = (added.movedim(1, -1).flatten(0, -2) - mean).double()
+    b = wanted.movedim(1, -1).flatten(0, -2)
+    square = a.T @ a
+    square.diagonal().add_(RIDGE * square.diagonal().mean())
+    solution = torch.linalg.solve(square, a.T @ (b - b.mean(0)).double()).float()
+    decoder.leave.weight.copy_(solution.T)
+    decoder.leave.bias.copy_(b.mean(0) - mean @ solution)
+    return torch.cat(
+        [decoder(part, vae.encode_references(other[:, None])) for part, other in _pieces(x, others)]
+    )
 
 
-def _even_latents(vae: VideoVae, x: Tensor) -> None:
-    """Latents of videos x have spread 1, far above the noise that training lays over them."""
-    conv = cast("Leave", vae.deep_encoder[-1]).conv.conv
-    count = vae.config.latent_channels
-    latents, _ = vae.encode(x)
-    spread = latents.std((0, 2, 3, 4)).clamp(min=SMALLEST)
-    assert conv.bias is not None
-    conv.weight[:count] /= spread.view(-1, 1, 1, 1, 1)
-    conv.bias[:count] = (conv.bias[:count] - latents.mean((0, 2, 3, 4))) / spread
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(tensor.split(PIECE) for tensor in tensors), strict=True)
 
 
 def _set(conv: nn.Conv3d, weight: Tensor, bias: Tensor) -> None:
@@ -143,7 +201,7 @@ def _fit(conv: nn.Conv3d, x: Tensor, wanted: Tensor) -> None:
     side = conv.kernel_size[1]
     size = conv.in_channels * side**2 + 1
     square, product = x.new_zeros(size, size, dtype=torch.float64), None
-    for part, goal in zip(x[:, :, 0].split(PIECE), wanted[:, :, 0].split(PIECE), strict=True):
+    for part, goal in _pieces(x[:, :, 0], wanted[:, :, 0]):
         patches = F.unfold(part, side, padding=side // 2).transpose(1, 2).flatten(0, 1).double()
         rows = torch.cat([patches, patches.new_ones(len(patches), 1)], 1)
         square += rows.T @ rows

@@ -117,7 +117,7 @@ class StudentStage(GeneratorStage):
     def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         extra, student = self.settings.extra, self.networks.generator
         teacher = cast("Generator", cast("TrainedNetworks", self.network).teacher)
-        latents, references, features = self.encoded.batch(self.networks, batch)
+        latents, references, features, mouths = self.encoded.batch(self.networks, batch)
         window = Window(references=references, features=features, starts=not bool(batch["first"].any()))
         times = shifted_times(int(extra["teacher_steps"]), float(extra["step_shift"]))
         stride = int(extra["teacher_steps"]) // int(extra["student_steps"])
@@ -140,4 +140,4 @@ class StudentStage(GeneratorStage):
             at.to(latents.dtype),
             starts=window.starts,
         )
-        return {"student": flow_matching(predicted, torch.cat(targets))}
+        return {"student": flow_matching(predicted, torch.cat(targets), mouths.repeat(count, 1, 1, 1, 1))}

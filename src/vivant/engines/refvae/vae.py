@@ -3,6 +3,7 @@
     video --E1--> features --E2--> latents --D1--> --D_ref--> --D2--> video
     references --E1--> features ------------------^   (keys and values, once per portrait)
 
+Numbers here are the paper's, whose E1 halves the picture four times; with fewer stages cells are smaller.
 arXiv 2606.01620, section 3 and Figs. III, IV. Pixels are in [-1, 1]. A clip of 1 + 4n frames has 1 + n latents; in a
 stream the first chunk has 1 + 4n frames and each later one 4n.
 Legend: B batch, T frames, L latents in time, M references, H W pixels, C channels.
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vivant.engines.refvae.config_vae import SPACE_FACTOR, TIME_FACTOR, VaeConfig
+from vivant.engines.refvae.config_vae import TIME_FACTOR, VaeConfig
 from vivant.engines.refvae.layers import (
     RESAMPLING,
     CausalConv3d,
@@ -246,12 +247,14 @@ class VideoVae(nn.Module):
     def encode(self, video: Tensor, cache: TemporalCache | None = None) -> tuple[Tensor, Tensor]:
         """Video (B, 3, T, H, W) -> mean and log variance (B, Z, L, H / 64, W / 64).
 
-        T is 1 + 4n in whole clips and first chunks, 4n in later ones; H and W are multiples of 64. Raises ValueError.
+        T is 1 + 4n in whole clips and first chunks, 4n in later ones; H and W are multiples of the config's
+        space_factor. Raises ValueError.
         """
         begins = cache is None or not cache.started
         frames, height, width = video.shape[2:]
-        if (frames - begins) % TIME_FACTOR or frames < 1 or height % SPACE_FACTOR or width % SPACE_FACTOR:
-            wanted = f"{'1 + ' if begins else ''}{TIME_FACTOR}n frames with sides of {SPACE_FACTOR}n"
+        cell = self.config.space_factor
+        if (frames - begins) % TIME_FACTOR or frames < 1 or height % cell or width % cell:
+            wanted = f"{'1 + ' if begins else ''}{TIME_FACTOR}n frames with sides of {cell}n"
             raise ValueError(f"the encoder takes {wanted}, got {frames} of {width}x{height}")
         if cache is not None:
             cache.begin()
