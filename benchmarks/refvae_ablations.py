@@ -54,7 +54,7 @@ def train(given: argparse.Namespace) -> None:
     clips = find_talking_clips(given.data)
     for name, (config, most) in variants(given.size_px).items():
         recipe = mini_vae_1().train
-        plain = {"mouth_weight": 1.0, "without_references": 0.0, "divergence_weight": KL_WEIGHT}
+        plain = {"part_weight": 1.0, "without_references": 0.0, "divergence_weight": KL_WEIGHT}
         extra = {**recipe.extra, "size_px": given.size_px, "max_references": most, **plain}
         settings = replace(
             recipe,

@@ -23,7 +23,7 @@ from vivant.engines.refvae.config import Config
 from vivant.engines.refvae.config_vae import TIME_FACTOR
 from vivant.engines.refvae.data import as_references, as_video, cropped, heard
 from vivant.engines.refvae.layers import TemporalCache
-from vivant.engines.refvae.losses import mouth_weights
+from vivant.engines.refvae.losses import part_weights
 from vivant.engines.refvae.networks import Networks
 from vivant.errors import InputError
 from vivant.studio.talking import count_frames, read_clip
@@ -168,7 +168,7 @@ class EncodedClips:
 
     def _mouth(self, points: Tensor) -> Tensor:
         """Landmarks (T, 68, 2), -1 to 1 -> (1, 1, h, w)."""
-        pixels = mouth_weights(points[None, ::TIME_FACTOR], self.config.image_size, self.mouth_weight)
+        pixels = part_weights(points[None, ::TIME_FACTOR], self.config.image_size, self.mouth_weight)
         return F.adaptive_avg_pool2d(pixels.mean(2), self.config.cells)
 
 

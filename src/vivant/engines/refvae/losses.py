@@ -23,8 +23,10 @@ CONTEXT_NOISE = 0.7
 DROPOUT = 0.1
 """How often references, and independently sound, are left out, so that guidance has something to compare with."""
 TEMPERATURE = 0.07
-MOUTH_ROOM = 0.3
-"""Of the mouth's width, around it."""
+MOUTH, EYES = slice(48, 68), (slice(36, 42), slice(42, 48))
+"""Of 68 landmarks."""
+PART_ROOM = 0.3
+"""Of a part's width, around it."""
 
 
 def sampled(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -41,18 +43,19 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return terms.sum((1, 3, 4)).mean()
 
 
-def mouth_weights(points: Tensor, side: int, weight: float) -> Tensor:
-    """Weights (B, 1, T, S, S), with mean 1 per batch, for landmarks (B, T, 68, 2): `weight` around the mouth, else 1.
+def part_weights(points: Tensor, side: int, weight: float, parts: Sequence[slice] = (MOUTH,)) -> Tensor:
+    """Weights (B, 1, T, S, S), with mean 1 per batch, for landmarks (B, T, 68, 2): `weight` around parts, else 1.
 
-    The paper has none. Sound says most about a hundredth of the picture, which a plain mean over pixels learns last.
+    The paper has none. Mouth and eyes are a fiftieth of the picture, which a plain mean over pixels learns last.
     """
-    mouth = points[:, :, 48:68]
-    low, high = mouth.amin(2), mouth.amax(2)
-    room = MOUTH_ROOM * (high - low).amax(-1, keepdim=True)
     line = (torch.arange(side, device=points.device) + 0.5) * (2 / side) - 1
-    inside = (line >= (low - room)[..., None]) & (line <= (high + room)[..., None])
-    box = inside[..., 1, :, None] & inside[..., 0, None, :]
-    weights = 1 + (weight - 1) * box.float()
+    inside = torch.zeros(*points.shape[:2], side, side, dtype=torch.bool, device=points.device)
+    for part in parts:
+        low, high = points[:, :, part].amin(2), points[:, :, part].amax(2)
+        room = PART_ROOM * (high - low).amax(-1, keepdim=True)
+        between = (line >= (low - room)[..., None]) & (line <= (high + room)[..., None])
+        inside |= between[..., 1, :, None] & between[..., 0, None, :]
+    weights = 1 + (weight - 1) * inside.float()
     return (weights / weights.mean())[:, None]
 
 

@@ -2,8 +2,8 @@
 
 In this order, each from the export of the one before (`vivant train NAME --init FOLDER`), on the clips of
 `vivant studio talk`. At the paper's size: `full_vae_256x5`, `_256x17`, `_256x73`, `_512x17`, `_512x73`, `full_sync`,
-`full_generator`, `full_student`, none of which has been run; small: `mini_vae_1`, `_5`, `_17`, `_73`, `mini_sync`,
-`mini_generator`, `mini_student`.
+`full_generator`, `full_student`, none of which has been run; small: `mini_vae_1`, `mini_vae_5`, `mini_decoder`,
+`mini_sync`, `mini_generator`, `mini_student`.
 """
 
 from __future__ import annotations
@@ -225,37 +225,39 @@ def _mini_vae(
             "size_px": mini().image_size,
             "num_frames": num_frames,
             "max_references": max_references,
-            "mouth_weight": 6.0,
-            "without_references": 0.3,
+            "part_weight": 6.0,
+            "perceptual_weight": 0.1,
         },
     )
-    return Recipe(train, mini(), VaeStage)
+    return Recipe(train, mini(), VaeStage, studio_features)
 
 
 def mini_vae_1() -> Recipe:
     """Before the schedule: single pictures at 128 px, five times as many different ones for the same work.
 
-    From a start that is solved (`stages_start`), which a higher rate or pictures without references undo. A divergence
-    of any weight puts latents out before anything needs them: Adam makes its small, steady pull as strong as the rest.
+    From a start that is solved (`stages_start`). A divergence of any weight puts latents out before anything needs
+    them: Adam makes its small, steady pull as strong as the rest.
     """
-    recipe = _mini_vae(1, 500_000, 8, 4e-4, max_references=1)
-    extra = {**recipe.train.extra, "solved_start": True, "without_references": 0.0, "divergence_weight": 0.0}
+    recipe = _mini_vae(1, 16_000, 8, 4e-4, max_references=1)
+    extra = {**recipe.train.extra, "solved_start": True, "divergence_weight": 0.0, "perceptual_weight": 0.0}
     return replace(recipe, train=replace(recipe.train, warmup_images=1600, extra=extra))
 
 
 def mini_vae_5() -> Recipe:
     """The schedule's first step."""
-    return _mini_vae(5, 200_000, 8, 3e-4)
+    return _mini_vae(5, 10_000, 8, 3e-4)
 
 
-def mini_vae_17() -> Recipe:
-    """Its second."""
-    return _mini_vae(17, 40_000, 4, 2e-4)
+def mini_decoder() -> Recipe:
+    """D1, D_ref and D2 alone on longer clips, while the generator learns on latents that no longer change.
 
-
-def mini_vae_73() -> Recipe:
-    """Its third."""
-    return _mini_vae(73, 10_000, 2, 1e-4)
+    Noise lies on the latents, since what a generator draws is never quite one of them. Not in the paper.
+    """
+    recipe = _mini_vae(17, 20_000, 2, 2e-4)
+    parts = ("deep_decoder", "reference_decoder", "picture_decoder")
+    groups = (ParameterGroup(modules=tuple(f"networks.vae.{part}" for part in parts), learning_rate=2e-4),)
+    extra = {**recipe.train.extra, "latent_noise": 0.2, "divergence_weight": 0.0}
+    return replace(recipe, train=replace(recipe.train, name="mini_decoder", groups=groups, extra=extra))
 
 
 def mini_sync() -> Recipe:
@@ -351,8 +353,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         full_student,
         mini_vae_1,
         mini_vae_5,
-        mini_vae_17,
-        mini_vae_73,
+        mini_decoder,
         mini_sync,
         mini_generator,
         mini_student,

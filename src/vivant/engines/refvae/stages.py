@@ -110,7 +110,12 @@ class RefVaeStage:
 
 
 class VaeStage(RefVaeStage):
-    """The video VAE with its references, and the scale of its latents (section 3; the schedule is the recipes')."""
+    """The video VAE with its references, and the scale of its latents (section 3; the schedule is the recipes').
+
+    extra: `size_px`, `num_frames`, `max_references`, and optionally `without_references`, `solved_start`, weights
+    `part_weight` (mouth and eyes), `divergence_weight` and `perceptual_weight`, and `latent_noise`, of which clips get
+    0 to this share of the latents' spread.
+    """
 
     def begin(self) -> None:
         """Before the first step of a run from nothing: a start that is solved, where the recipe asks for it."""
@@ -143,17 +148,21 @@ class VaeStage(RefVaeStage):
         mean, log_variance = (part.float() for part in vae.encode(video))
         follow_scale(self.networks, mean.detach())
         references = vae.encode_references(as_references(batch["references"]))
-        drawn = vae.decode(losses.sampled(mean, log_variance), references).float()
-        weights = losses.mouth_weights(
-            batch["points"], video.shape[-1], float(self.settings.extra.get("mouth_weight", 1.0))
-        )
+        latents = losses.sampled(mean, log_variance)
+        if noise := float(self.settings.extra.get("latent_noise", 0.0)):
+            level = noise * torch.rand(len(latents), 1, 1, 1, 1, device=latents.device)
+            latents = latents + level * self.networks.latent_std.view(-1, 1, 1, 1) * torch.randn_like(latents)
+        drawn = vae.decode(latents, references).float()
+        weight = float(self.settings.extra.get("part_weight", 1.0))
+        weights = losses.part_weights(batch["points"], video.shape[-1], weight, (losses.MOUTH, *losses.EYES))
         terms = {
             "pixels": (weights * (drawn - video).abs()).mean(),
             "divergence": float(self.settings.extra.get("divergence_weight", losses.KL_WEIGHT))
             * losses.divergence(mean, log_variance),
         }
         if self.features is not None:
-            terms["perceptual"] = losses.perceptual(self.features, drawn, video)
+            share = float(self.settings.extra.get("perceptual_weight", 1.0))
+            terms["perceptual"] = share * losses.perceptual(self.features, drawn, video)
         return terms
 
     @torch.no_grad()

@@ -40,7 +40,7 @@ PIECE = 8
 
 @torch.no_grad()
 def solve_start(vae: VideoVae, pictures: Tensor, others: Tensor) -> None:
-    """Set the weights of the VAE, in place, from some hundred pictures and another of each person, (N, 3, S, S), [-1, 1].
+    """Set the weights of the VAE, in place, from some hundred pairs of pictures of a person, (N, 3, S, S) in [-1, 1].
 
     Raises ValueError for a VAE whose layers are not `Down` and `Up`, begin with fewer than 7 channels, or have other
     widths in the decoder than in the encoder.
