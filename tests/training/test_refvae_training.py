@@ -82,7 +82,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[dict]]]:
     """Folder and statistics of the debug runs, each from the export of the one before."""
     folder, init, made = tmp_path_factory.mktemp("runs"), None, {}
-    for name in ("debug_vae", "debug_sync", "debug_generator", "debug_student"):
+    for name in ("debug_vae", "debug_sync", "debug_generator", "debug_decoder", "debug_student"):
         rows: list[dict] = []
         assert train(f"refvae/{name}", data, folder / name, init=init, device="cpu", report=rows.append)
         init = folder / name / "export"
@@ -114,13 +114,18 @@ def test_each_stage_learns_its_own_part(chain: dict[str, tuple[Path, list[dict]]
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
     constant = math.log(RECIPES["debug_sync"]().train.batch_size)
     assert chain["debug_sync"][1][-1]["loss"] < 0.9 * constant, "better than any constant answer"
-    vae, sync, generator, student = (folder for folder, _ in chain.values())
+    vae, sync, generator, decoder, student = (folder for folder, _ in chain.values())
     assert error_of(generator / "export", data) < 0.95 * error_of(sync / "export", data)
     assert changed(vae, sync) == {"audio"}
     assert changed(sync, generator) == {"generator"}
     rows = chain["debug_student"][1]
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"], "nearer to the teacher's way"
-    assert changed(generator, student) == {"generator"}
+    old, new = weights(generator), weights(decoder)
+    moved = {".".join(name.split(".")[:2]) for name in old if not torch.equal(old[name], new[name])}
+    assert moved == {"vae.deep_decoder", "vae.reference_decoder", "vae.picture_decoder"}, (
+        "latents stay as they are"
+    )
+    assert changed(decoder, student) == {"generator"}
     before, after = weights(generator), load_file(student / "snapshot.safetensors")
     for name, tensor in after.items():
         if name.startswith("network/teacher."):

@@ -2,8 +2,8 @@
 
 In this order, each from the export of the one before (`vivant train NAME --init FOLDER`), on the clips of
 `vivant studio talk`. At the paper's size: `full_vae_256x5`, `_256x17`, `_256x73`, `_512x17`, `_512x73`, `full_sync`,
-`full_generator`, `full_student`, none of which has been run; small: `mini_vae_1`, `mini_vae_5`, `mini_decoder`,
-`mini_sync`, `mini_generator`, `mini_student`.
+`full_generator`, `full_student`, none of which has been run; small: `mini_vae_1`, `mini_vae_5`, `mini_sync`,
+`mini_generator`, `mini_decoder`, `mini_student`.
 """
 
 from __future__ import annotations
@@ -248,18 +248,6 @@ def mini_vae_5() -> Recipe:
     return _mini_vae(5, 10_000, 8, 3e-4)
 
 
-def mini_decoder() -> Recipe:
-    """D1, D_ref and D2 alone on longer clips, while the generator learns on latents that no longer change.
-
-    Noise lies on the latents, since what a generator draws is never quite one of them. Not in the paper.
-    """
-    recipe = _mini_vae(17, 20_000, 2, 2e-4)
-    parts = ("deep_decoder", "reference_decoder", "picture_decoder")
-    groups = (ParameterGroup(modules=tuple(f"networks.vae.{part}" for part in parts), learning_rate=2e-4),)
-    extra = {**recipe.train.extra, "latent_noise": 0.2, "divergence_weight": 0.0}
-    return replace(recipe, train=replace(recipe.train, name="mini_decoder", groups=groups, extra=extra))
-
-
 def mini_sync() -> Recipe:
     """Audio tower of 0.7 M parameters, which the engine keeps; face tower of 3.1 M, for training and measuring only."""
     return _sync("mini_sync", mini(), 1_000_000, 64)
@@ -270,9 +258,9 @@ def mini_generator() -> Recipe:
     train = replace(
         full_generator().train,
         name="mini_generator",
-        num_images=2_000_000,
+        num_images=32_000,
         batch_size=8,
-        groups=(ParameterGroup(modules=("networks.generator",), learning_rate=3e-4),),
+        groups=(ParameterGroup(modules=("networks.generator",), learning_rate=8e-4),),
         warmup_images=2_000,
         num_workers=2,
         sharding="replicate",
@@ -284,6 +272,18 @@ def mini_generator() -> Recipe:
         },
     )
     return Recipe(train, mini(), GeneratorStage)
+
+
+def mini_decoder() -> Recipe:
+    """D1, D_ref and D2 alone on longer clips, behind a generator that has learned the latents as they are.
+
+    Noise lies on the latents, since what a generator draws is never quite one of them. Not in the paper.
+    """
+    recipe = _mini_vae(17, 20_000, 2, 2e-4)
+    parts = ("deep_decoder", "reference_decoder", "picture_decoder")
+    groups = (ParameterGroup(modules=tuple(f"networks.vae.{part}" for part in parts), learning_rate=2e-4),)
+    extra = {**recipe.train.extra, "latent_noise": 0.2, "divergence_weight": 0.0}
+    return replace(recipe, train=replace(recipe.train, name="mini_decoder", groups=groups, extra=extra))
 
 
 def mini_student() -> Recipe:
@@ -335,6 +335,11 @@ def debug_generator() -> Recipe:
     return _debug(mini_generator(), 80, 2, 1e-2)
 
 
+def debug_decoder() -> Recipe:
+    """For tests."""
+    return _debug(mini_decoder(), 4, 2, 1e-3)
+
+
 def debug_student() -> Recipe:
     """For tests."""
     return _debug(mini_student(), 40, 2, 1e-3)
@@ -353,13 +358,14 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         full_student,
         mini_vae_1,
         mini_vae_5,
-        mini_decoder,
         mini_sync,
         mini_generator,
+        mini_decoder,
         mini_student,
         debug_vae,
         debug_sync,
         debug_generator,
+        debug_decoder,
         debug_student,
     )
 }

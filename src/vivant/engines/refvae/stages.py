@@ -146,7 +146,8 @@ class VaeStage(RefVaeStage):
     def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         vae, video = self.networks.vae, as_video(batch["frames"])
         mean, log_variance = (part.float() for part in vae.encode(video))
-        follow_scale(self.networks, mean.detach())
+        if any(parameter.requires_grad for parameter in vae.deep_encoder.parameters()):
+            follow_scale(self.networks, mean.detach())
         references = vae.encode_references(as_references(batch["references"]))
         latents = losses.sampled(mean, log_variance)
         if noise := float(self.settings.extra.get("latent_noise", 0.0)):
