@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vivant.engines.refvae import config_vae
-from vivant.engines.refvae.stages_start import solve_start
+from vivant.engines.refvae.layers import CausalConv3d
+from vivant.engines.refvae.stages_start import fold_time, solve_start
 from vivant.engines.refvae.vae import VideoVae
 
 
@@ -53,6 +54,34 @@ def test_what_a_reference_shows_better_than_latents_is_taken_from_it() -> None:
     solve_start(vae, pictures(96, 1), pictures(96, 1))
     shown = pictures(8, 2)
     assert error(vae, shown, shown) < 0.7 * error(vae, shown, pictures(8, 4))
+
+
+@torch.no_grad()
+def test_what_pictures_taught_holds_in_clips() -> None:
+    """Discs that pass by: late frames of a clip are drawn as well as the first, which is a picture."""
+    torch.manual_seed(0)
+    vae = VideoVae(MIRRORED).eval()
+    solve_start(vae, pictures(96, 1), pictures(96, 3))
+    for module in vae.modules():
+        if isinstance(
+            module, CausalConv3d
+        ):  # as training on pictures leaves it: all frames of a kernel alike
+            module.conv.weight.copy_(module.conv.weight.sum(2, keepdim=True) / module.conv.kernel_size[0])
+    shown = pictures(8, 2)
+    before, still = error(vae, shown, shown), vae.encode(shown[:, :, None])[0]
+    shift = torch.arange(17)
+    clips = torch.stack([torch.stack([x.roll(int(t), -1) for t in shift], 1) for x in shown])
+    references = vae.encode_references(shown[:, None])
+
+    def late(vae: VideoVae) -> float:
+        drawn = vae.decode(vae.encode(clips)[0], references)
+        return float((drawn - clips)[:, :, -4:].square().mean() / clips.var())
+
+    mixed = late(vae)
+    fold_time(vae)
+    torch.testing.assert_close(vae.encode(shown[:, :, None])[0], still, atol=1e-4, rtol=1e-4)
+    assert error(vae, shown, shown) == pytest.approx(before, rel=1e-3)
+    assert late(vae) < 2 * before < mixed
 
 
 def test_other_layers_are_refused() -> None:

@@ -7,6 +7,7 @@ Legend: B clips, T frames, M references, L latents in time, S picture side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -30,7 +31,7 @@ from vivant.engines.refvae.data import (
 from vivant.engines.refvae.encoded import Cuts, CutSettings, EncodedClips
 from vivant.engines.refvae.losses import Features
 from vivant.engines.refvae.networks import Networks
-from vivant.engines.refvae.stages_start import solve_start
+from vivant.engines.refvae.stages_start import fold_time, solve_start
 from vivant.engines.refvae.sync_expert import SyncExpert, face_tower
 from vivant.engines.refvae.vae import Chain
 from vivant.training.config import TrainConfig
@@ -165,6 +166,12 @@ class VaeStage(RefVaeStage):
             share = float(self.settings.extra.get("perceptual_weight", 1.0))
             terms["perceptual"] = share * losses.perceptual(self.features, drawn, video)
         return terms
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        if int(self.settings.extra["num_frames"]) == 1:
+            network = deepcopy(network)
+            fold_time(_trained(network).networks.vae)
+        super().export(network, folder)
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:

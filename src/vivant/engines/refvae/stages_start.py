@@ -89,9 +89,7 @@ def _solve_encoder(chain: Chain, x: Tensor, *, bright: bool = False) -> tuple[li
             levels.append(x)
             _set_components(module.conv_space.conv, x)
             if module.conv_time is not None:
-                # Later frames begin as their means, which is what the shortcut says.
-                nn.init.zeros_(module.conv_time.conv.weight)
-                nn.init.zeros_(cast("Tensor", module.conv_time.conv.bias))
+                _share_channels(module.conv_time.conv)
             last = module.conv_space.conv
         x = module(x)
     assert last.bias is not None
@@ -110,6 +108,27 @@ def _set_components(conv: nn.Conv3d, x: Tensor) -> None:
     weight = torch.zeros(conv.out_channels, conv.in_channels)
     weight[:count] = vectors[:, :count].T
     _set(conv, weight[..., None, None], -weight @ mean)
+
+
+def _share_channels(conv: nn.Conv3d) -> None:
+    """Halving time, two frames share what the first of a stream has alone: of each two neighbouring channels, their
+    mean in the one frame and their mean in the other. So what is solved on pictures holds in clips as well."""
+    weight = torch.eye(conv.out_channels).repeat_interleave(conv.in_channels // conv.out_channels, 1)
+    _set(conv, (weight / weight.sum(1, keepdim=True))[..., None, None], torch.zeros(conv.out_channels))
+
+
+@torch.no_grad()
+def fold_time(vae: nn.Module) -> None:
+    """Single pictures teach all frames of a kernel alike, as their sum: give it to the present frame, in place.
+
+    Pictures come out as before. In clips a kernel that was taught on pictures no longer mixes frames.
+    """
+    for module in vae.modules():
+        if isinstance(module, CausalConv3d):
+            weight = module.conv.weight
+            total = weight.sum(2)
+            weight.zero_()
+            weight[:, :, -1] = total
 
 
 def _components(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
