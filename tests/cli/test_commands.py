@@ -209,10 +209,14 @@ def test_evaluate_by_protocol(
     assert asked[0].clips == [Path("a.mp4"), Path("b.mp4")]
     assert asked[0].items == Path("out/cross_items")
     assert asked[0].judges.fingerprints.keys() == {"identity", "sync-expert"}, "the embedded ones judge too"
+    assert asked[0].options is None, "the defaults, whichever they will be"
     refused = run(*line, "-o", "out")
     assert refused.code == 2
     assert "out/cross.json exists already; use --overwrite" in refused.err
     assert len(asked) == 1
+    assert run(*line, "--smoothing-ms", "0", "--no-stitching", "-o", "still").code == 0
+    assert (asked[1].options.smoothing_ms, asked[1].options.stitching) == (0, False)
+    assert "this preset has no --num-steps" in run(*line, "--num-steps", "4").err
     assert "knows no 'vgg'" in run(*line, "--weights", "vgg=a.pth").err
     assert "belong to --protocol" in run("evaluate", "--preset", tiny, "--weights", "gaze=a").err
 

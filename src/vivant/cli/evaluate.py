@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from vivant.cli.options import families_options, make_options, takes_fields
 from vivant.cli.reenact import Given, reenacted
 from vivant.cli.reports import DeviceOption, OutOption, OverwriteOption, PresetOption, show
 from vivant.presets import DEFAULT_PRESET
@@ -16,7 +18,9 @@ _RETARGETING = "Measure stitching and retargeting on --data and --portrait."
 _WEIGHTS = "NAME=PATH of a published network that a measure needs; may be repeated."
 
 
+@takes_fields("options", families_options())
 def evaluate(
+    options: Mapping[str, Any],
     preset: PresetOption = DEFAULT_PRESET,
     data: Annotated[Path | None, typer.Option(help="Rendered sessions, whose held-out people count.")] = None,
     protocol: Annotated[str | None, typer.Option(help=_HOW)] = None,
@@ -30,7 +34,10 @@ def evaluate(
     out: OutOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Measure quality: on held-out rendered people (--data), or on pictures and clips of yours."""
+    """Measure quality: on held-out rendered people (--data), or on pictures and clips of yours.
+
+    Options of the preset's family hold for what is animated: --protocol, and --portrait with --clip.
+    """
     from vivant.cli.extras import require
     from vivant.errors import InputError
 
@@ -38,14 +45,20 @@ def evaluate(
         raise InputError("--weights and --real belong to --protocol self, cross or long; give that too")
     if protocol is None and data is None and not (portrait and (clip or retargeting)):
         raise InputError("there is nothing to measure; give --data, --protocol, or --portrait and --clip.")
+    if options and (data is not None or retargeting):
+        raise InputError(
+            "--data and --retargeting are measured as they are defined; options of a preset belong to --protocol, or "
+            "to --portrait and --clip."
+        )
     if data is not None:
         require("numba", "studio")
     import vivant
     from vivant.cli.progress import progress_of
 
     engine = vivant.load(preset, device, dtype)
+    chosen = make_options(engine.options_type, options) if options else None
     if protocol is not None:
-        given = Given(protocol, clip or [], portrait or [], real, weights or [])
+        given = Given(protocol, clip or [], portrait or [], real, weights or [], chosen)
         show(reenacted(engine, given, out, overwrite), out, protocol, overwrite)
         return
     if retargeting:
@@ -65,5 +78,5 @@ def evaluate(
         from vivant.evaluation.real import real_drive
 
         with progress_of("frames") as progress:
-            report = real_drive(engine, portrait, clip, progress=progress)
+            report = real_drive(engine, portrait, clip, options=chosen, progress=progress)
         show(report, out, "real", overwrite)

@@ -21,6 +21,8 @@ class Given:
     real: Path | None
     weights: Sequence[str]
     """NAME=PATH."""
+    options: Any = None
+    """The family's Options; None for the defaults."""
 
 
 def reenacted(engine: Any, given: Given, out: Path | None, overwrite: bool) -> Report:
@@ -38,6 +40,7 @@ def reenacted(engine: Any, given: Given, out: Path | None, overwrite: bool) -> R
         clips=given.clips,
         portraits=given.portraits,
         real=given.real,
+        options=given.options,
         judges=load_judges(parse_weights(given.weights)),
         items=None if out is None else out / f"{given.protocol}_items",
     )
