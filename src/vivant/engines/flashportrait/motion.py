@@ -7,9 +7,7 @@ holds, or that of a face in the middle of its crop. Legend: T frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor
 from vivant.face.align import similarity, warped
 from vivant.face.framing import default_detector, default_mesh
 from vivant.face.points import LIP_LEFT_CORNER, LIP_RIGHT_CORNER, NOSE_TIP, pupils
+from vivant.ops.rows import FrameRows
 
 ALIGNED_POINTS = np.array([(0.3843, 0.27), (0.62, 0.2668), (0.503, 0.4185), (0.406, 0.5273), (0.5977, 0.525)])
 """Where pupils (image left, right), nose tip and mouth corners belong, in sides of the aligned picture."""
@@ -26,41 +25,11 @@ POINTS_IN_CROP = np.array([(0.40, 0.484), (0.60, 0.484), (0.50, 0.62), (0.40, 0.
 
 
 @dataclass
-class Motion:
+class Motion(FrameRows):
     """Face features of T frames."""
 
     features: Tensor
     """(T, 42 + mouth): head pose 6, eyes 6, emotion 30, mouth."""
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, index: int | slice) -> Self:
-        """Some frames; a single index keeps the frame dimension."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"frame {index} of a motion of {len(self)}")
-            index = slice(index, index + 1 or None)
-        return type(self)(self.features[index])
-
-    @classmethod
-    def cat(cls, motions: Sequence[Motion]) -> Self:
-        """Motions one after another."""
-        return cls(torch.cat([motion.features for motion in motions]))
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        return type(self)(self.features.to(device=device, dtype=dtype))
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """The fields by name, for saving."""
-        return {"features": self.features}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
-        """The inverse of `to_tensors`. Raises ValueError for missing or unknown names."""
-        if set(tensors) != {"features"}:
-            raise ValueError(f"a motion holds ['features'], got {sorted(tensors)}")
-        return cls(**tensors)
 
 
 def alignment_of(picture: np.ndarray, size_px: int) -> np.ndarray | None:

@@ -7,8 +7,7 @@ Legend: T frames, K keypoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -18,10 +17,11 @@ from vivant.engine import MotionPart
 from vivant.engines.liveportrait import points
 from vivant.engines.liveportrait.config import MAX_OPEN, Config, Options, Region
 from vivant.ops.rotation import degrees_from_rotation, rotation_between
+from vivant.ops.rows import FrameRows
 
 
 @dataclass
-class Motion:
+class Motion(FrameRows):
     """Pose, expression and neutral shape of T frames. One tensor row per frame."""
 
     rotation: Tensor
@@ -55,17 +55,6 @@ class Motion:
         if shapes != expected:
             raise ValueError(f"motion of {frames} frames has shapes {expected}, got {shapes}")
 
-    def __len__(self) -> int:
-        return len(self.scale)
-
-    def __getitem__(self, index: int | slice) -> Self:
-        """Some frames; a single index keeps the frame dimension."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"frame {index} of a motion of {len(self)}")
-            index = slice(index, index + 1 or None)
-        return self._map(lambda tensor: tensor[index])
-
     @property
     def pitch(self) -> Tensor:
         """(T,) degrees."""
@@ -80,34 +69,6 @@ class Motion:
     def roll(self) -> Tensor:
         """(T,) degrees."""
         return degrees_from_rotation(self.rotation)[2]
-
-    @classmethod
-    def cat(cls, motions: Sequence[Motion]) -> Self:
-        """Motions one after another; what one of them did not measure is left out."""
-        parts = [motion.to_tensors() for motion in motions]
-        names = [name for name in parts[0] if all(name in part for part in parts)]
-        return cls(**{name: torch.cat([part[name] for part in parts]) for name in names})
-
-    def repeat(self, num_frames: int) -> Self:
-        """A motion of one frame, held for num_frames (no copy)."""
-        return self._map(lambda tensor: tensor.expand(num_frames, *tensor.shape[1:]))
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        return self._map(lambda tensor: tensor.to(device=device, dtype=dtype))
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """The measured fields by name, for saving."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
-        """The inverse of `to_tensors`. Raises ValueError for missing or unknown names."""
-        names = {field.name for field in fields(cls)}
-        required = names - {"eyes_open", "lips_open"}
-        if not required <= set(tensors) <= names:
-            raise ValueError(f"a motion holds {sorted(names)}, got {sorted(tensors)}")
-        return cls(**tensors)
 
     def toward(self, other: Motion, share: float) -> Self:
         """Between this motion (share 0) and another (1) of as many frames; heads turn along the shortest way."""
@@ -173,9 +134,6 @@ class Motion:
             2 * self.expression.flatten(1),
         )
         return torch.cat(parts, 1)
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        return type(self)(**{name: function(tensor) for name, tensor in self.to_tensors().items()})
 
 
 def rescaled(source: Tensor | None, driving: Tensor | None, first: Tensor | None) -> Tensor:

@@ -6,9 +6,8 @@ Paper: arXiv 2512.11253, supplement, Eq. 4-6. Legend: T frames, K keypoints, L t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal, Self
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from vivant.face.motion_extractor import HeadOutputs
 from vivant.ops.rotation import degrees_from_bins, rotation_from_degrees
+from vivant.ops.rows import FrameRows
 
 DRAWN_KEYPOINTS = (1, 2, 3, 4, 12, 15, 20)
 """The stable ones of the 21 implicit keypoints."""
@@ -72,7 +72,7 @@ def pose_of(heads: HeadOutputs) -> Pose:
 
 
 @dataclass
-class Motion:
+class Motion(FrameRows):
     """Motion of T frames. One tensor row per frame."""
 
     tokens: Tensor
@@ -90,43 +90,6 @@ class Motion:
         shapes = {name: tuple(getattr(self, name).shape) for name in expected}
         if shapes != expected:
             raise ValueError(f"motion of {frames} frames has shapes {expected}, got {shapes}")
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __getitem__(self, index: int | slice) -> Self:
-        """Some frames; a single index keeps the frame dimension."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"frame {index} of a motion of {len(self)}")
-            index = slice(index, index + 1 or None)
-        return type(self)(**{name: tensor[index] for name, tensor in self.to_tensors().items()})
-
-    @classmethod
-    def cat(cls, motions: Sequence[Motion]) -> Self:
-        """Motions one after another."""
-        parts = [motion.to_tensors() for motion in motions]
-        return cls(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-
-    def repeat(self, num_frames: int) -> Self:
-        """A motion of one frame, held."""
-        held = {name: x.expand(num_frames, *x.shape[1:]) for name, x in self.to_tensors().items()}
-        return type(self)(**held)
-
-    def to(self, device: torch.device | str) -> Self:
-        return type(self)(**{name: tensor.to(device) for name, tensor in self.to_tensors().items()})
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """The fields by name, for saving."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
-        """The inverse of `to_tensors`. Raises ValueError for missing or unknown names."""
-        names = {field.name for field in fields(cls)}
-        if set(tensors) != names:
-            raise ValueError(f"a motion holds {sorted(names)}, got {sorted(tensors)}")
-        return cls(**tensors)
 
 
 Placement = Literal["published", "paper"]

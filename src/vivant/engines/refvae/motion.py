@@ -6,50 +6,22 @@ sound is silence. Legend: F video frames, C audio features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from vivant.engines.refvae.sync_expert import WINDOW_COLUMNS
 from vivant.ops.mel import NUM_BANDS, SILENCE, MelState, mel_piece, new_mel_state
+from vivant.ops.rows import FrameRows
 
 
 @dataclass
-class Motion:
+class Motion(FrameRows):
     """The sound of F video frames, as the audio tower understands it."""
 
     features: Tensor
     """(F, C)."""
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, index: int | slice) -> Self:
-        """Some frames; a single index keeps the frame dimension."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"frame {index} of a motion of {len(self)}")
-            index = slice(index, index + 1 or None)
-        return type(self)(self.features[index])
-
-    @classmethod
-    def cat(cls, motions: Sequence[Motion]) -> Self:
-        """Motions one after another."""
-        return cls(torch.cat([motion.features for motion in motions]))
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """The fields by name, for saving."""
-        return {"features": self.features}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> Self:
-        """The inverse of `to_tensors`. Raises ValueError for missing or unknown names."""
-        if set(tensors) != {"features"}:
-            raise ValueError(f"a motion holds ['features'], got {sorted(tensors)}")
-        return cls(**tensors)
 
 
 @dataclass(kw_only=True)
