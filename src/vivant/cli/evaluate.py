@@ -15,6 +15,10 @@ from vivant.presets import DEFAULT_PRESET
 
 _HOW = "self, cross or long: reenactment as in the papers (docs/evaluation.md)."
 _RETARGETING = "Measure stitching and retargeting on --data and --portrait."
+_DEFINED = (
+    "--data and --retargeting are measured as they are defined; options of a preset belong to --protocol, or to "
+    "--portrait and --clip."
+)
 _WEIGHTS = "NAME=PATH of a published network that a measure needs; may be repeated."
 
 
@@ -46,10 +50,7 @@ def evaluate(
     if protocol is None and data is None and not (portrait and (clip or retargeting)):
         raise InputError("there is nothing to measure; give --data, --protocol, or --portrait and --clip.")
     if options and (data is not None or retargeting):
-        raise InputError(
-            "--data and --retargeting are measured as they are defined; options of a preset belong to --protocol, or "
-            "to --portrait and --clip."
-        )
+        raise InputError(_DEFINED)
     if data is not None:
         require("numba", "studio")
     import vivant
