@@ -83,18 +83,21 @@ class Viewer:
                 )
                 client.start(hello)
                 ends = time.monotonic() + seconds
-                camera = threading.Thread(target=self._film, args=(client, ends))
+                camera = threading.Thread(target=self._film, args=(client,))
                 camera.start()
-                self._look(client, ends)
-                self._ended.set()
+                try:
+                    self._look(client, ends)
+                finally:
+                    self._ended.set()
                 camera.join(10)
         except VivantError as error:
             self.errors.append(str(error))
 
-    def _film(self, client: LiveClient, ends: float) -> None:
+    def _film(self, client: LiveClient) -> None:
+        """Until the viewer has looked away: one that waits for a last picture would wait for ever."""
         due = time.monotonic()
         for frame in cycle(self.frames):
-            if self._ended.is_set() or due >= ends:
+            if self._ended.is_set():
                 return
             time.sleep(max(0.0, due - time.monotonic()))
             try:

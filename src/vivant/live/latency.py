@@ -31,7 +31,7 @@ PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 10.0, 160.0
 PROVEN = 3.0
 """What was taken back and is given up again within so many times the patience was a mistake."""
 
-RATE_SHARES = (1.0, 0.75, 0.6, 0.54, 0.48, 0.42, 0.33)
+RATE_SHARES = (1.0, 0.75, 0.6, 0.54, 0.5, 0.46, 0.42, 0.33)
 """Rungs are close to each other where machines mostly end: on a wide one a rate that could be held is not tried."""
 SMALLEST_PX = 192
 """Pictures are not made smaller than this."""
