@@ -63,9 +63,8 @@ def test_what_pictures_taught_holds_in_clips() -> None:
     vae = VideoVae(MIRRORED).eval()
     solve_start(vae, pictures(96, 1), pictures(96, 3))
     for module in vae.modules():
-        if isinstance(
-            module, CausalConv3d
-        ):  # as training on pictures leaves it: all frames of a kernel alike
+        if isinstance(module, CausalConv3d):
+            # As training on pictures leaves it: all frames of a kernel alike.
             module.conv.weight.copy_(module.conv.weight.sum(2, keepdim=True) / module.conv.kernel_size[0])
     shown = pictures(8, 2)
     before, still = error(vae, shown, shown), vae.encode(shown[:, :, None])[0]

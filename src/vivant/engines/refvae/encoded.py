@@ -32,7 +32,7 @@ NUM_STILLS = 8
 """Frames of a clip that are encoded as pictures, to be references."""
 PIECE_LATENTS = 4
 MAX_KEPT = 8192
-"""Clips whose latents stay in memory: at 512 px 2 MB each for 6 s, at 128 px a fifth of that."""
+"""Clips whose latents stay in memory: at 512 px 2 MB each for 6 s, at 128 px half an MB."""
 
 
 @dataclass(frozen=True, kw_only=True)

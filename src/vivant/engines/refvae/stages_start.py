@@ -9,7 +9,7 @@ Legend: N pictures, C channels, S picture side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -55,11 +55,11 @@ def solve_start(vae: VideoVae, pictures: Tensor, others: Tensor) -> None:
         raise ValueError(
             "a solved start needs residual resampling, 7 channels or more, and a decoder that mirrors the encoder"
         )
-    levels, features = _solve_encoder(vae.feature_encoder, pictures[:, :, None], bright=True)
+    _set_first(cast("CausalConv3d", vae.feature_encoder[0]).conv)
+    levels, features = _solve_encoder(vae.feature_encoder, pictures[:, :, None])
     deep_levels, deep = _solve_encoder(vae.deep_encoder, features)
     _solve_latents(vae, deep)
-    mean, log_variance = vae.encode(pictures[:, :, None])
-    x = sampled(mean, log_variance)
+    x = sampled(*vae.deep_encoder[-1](deep).chunk(2, 1))
     for module in vae.deep_decoder:
         if isinstance(module, CausalConv3d):
             _fit(module.conv, x, deep)
@@ -72,15 +72,17 @@ def solve_start(vae: VideoVae, pictures: Tensor, others: Tensor) -> None:
             x = _solved_up(module, x, levels)
 
 
-def _solve_encoder(chain: Chain, x: Tensor, *, bright: bool = False) -> tuple[list[Tensor], Tensor]:
+def _set_first(conv: nn.Conv3d) -> None:
+    """Colours, and a constant."""
+    weight, bias = torch.zeros(conv.out_channels, 3), torch.zeros(conv.out_channels)
+    # With each colour its negative: silu(a) - silu(-a) = a, so that the last layer can undo its own silu.
+    weight[:3], weight[3:6], bias[6] = torch.eye(3), -torch.eye(3), BRIGHT
+    _set(conv, weight[..., None, None], bias)
+
+
+def _solve_encoder(chain: Chain, x: Tensor) -> tuple[list[Tensor], Tensor]:
     """E1 from pictures or E2 from features (N, C, 1, h, w); returns what enters each `Down`, the finest first, and what
-    leaves the last. bright: the first layer adds a constant."""
-    if bright:
-        first = cast("CausalConv3d", chain[0]).conv
-        weight, bias = torch.zeros(first.out_channels, 3), torch.zeros(first.out_channels)
-        # With each colour its negative: silu(a) - silu(-a) = a, so that the last layer can undo its own silu.
-        weight[:3], weight[3:6], bias[6] = torch.eye(3), -torch.eye(3), BRIGHT
-        _set(first, weight[..., None, None], bias)
+    leaves the last."""
     levels: list[Tensor] = []
     for module in chain:
         if isinstance(module, Leave):
@@ -188,17 +190,11 @@ def _solve_references(vae: VideoVae, x: Tensor, features: Tensor, others: Tensor
     added = torch.cat(
         [decoder(part, vae.encode_references(other[:, None])) - part for part, other in _pieces(x, others)]
     )
-    mean, wanted = added.mean((0, 2, 3, 4)), features - x
-    a = (added.movedim(1, -1).flatten(0, -2) - mean).double()
-    b = wanted.movedim(1, -1).flatten(0, -2)
-    square = a.T @ a
-    square.diagonal().add_(RIDGE * square.diagonal().mean())
-    solution = torch.linalg.solve(square, a.T @ (b - b.mean(0)).double()).float()
-    decoder.leave.weight.copy_(solution.T)
-    decoder.leave.bias.copy_(b.mean(0) - mean @ solution)
-    return torch.cat(
-        [decoder(part, vae.encode_references(other[:, None])) for part, other in _pieces(x, others)]
-    )
+    rows, goals = (values.movedim(1, -1).flatten(0, -2) for values in (added, features - x))
+    weight, bias = _least_squares([(rows, goals)])
+    decoder.leave.weight.copy_(weight)
+    decoder.leave.bias.copy_(bias)
+    return x + F.linear(rows, weight, bias).view_as(added.movedim(1, -1)).movedim(-1, 1)
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -218,16 +214,27 @@ def _set(conv: nn.Conv3d, weight: Tensor, bias: Tensor) -> None:
 def _fit(conv: nn.Conv3d, x: Tensor, wanted: Tensor) -> None:
     """Least squares: conv(x) = wanted, of stills (N, C, 1, h, w) -> (N, C', 1, h, w)."""
     side = conv.kernel_size[1]
-    size = conv.in_channels * side**2 + 1
-    square, product = x.new_zeros(size, size, dtype=torch.float64), None
-    for part, goal in _pieces(x[:, :, 0], wanted[:, :, 0]):
-        patches = F.unfold(part, side, padding=side // 2).transpose(1, 2).flatten(0, 1).double()
-        rows = torch.cat([patches, patches.new_ones(len(patches), 1)], 1)
-        square += rows.T @ rows
-        found = rows.T @ goal.movedim(1, -1).flatten(0, 2).double()
-        product = found if product is None else product + found
+    weight, bias = _least_squares(
+        (
+            F.unfold(part, side, padding=side // 2).transpose(1, 2).flatten(0, 1),
+            goal.movedim(1, -1).flatten(0, 2),
+        )
+        for part, goal in _pieces(x[:, :, 0], wanted[:, :, 0])
+    )
+    _set(conv, weight.unflatten(1, (conv.in_channels, side, side)), bias)
+
+
+def _least_squares(pieces: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Weight (C', C) and bias (C',) that make goals (R, C') of rows (R, C) best, over all pieces of both."""
+    square: Tensor | None = None
+    product: Tensor | None = None
+    for part, goal in pieces:
+        rows = torch.cat([part, part.new_ones(len(part), 1)], 1).double()
+        found, told = rows.T @ rows, rows.T @ goal.double()
+        square = found if square is None else square + found
+        product = told if product is None else product + told
+    assert square is not None
     assert product is not None
     square.diagonal().add_(RIDGE * square.diagonal().mean())
     solution = torch.linalg.solve(square, product).float()
-    weight = solution[:-1].T.unflatten(1, (conv.in_channels, side, side))
-    _set(conv, weight, solution[-1])
+    return solution[:-1].T, solution[-1]
