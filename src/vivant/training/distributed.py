@@ -24,6 +24,9 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield dist.get_rank(), world_size
+        # Nobody leaves while gloo's threads may still hold a tensor that Python has let go: releasing it takes the
+        # interpreter's lock, and a thread that asks for that while the interpreter ends aborts the process.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
