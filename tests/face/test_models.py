@@ -25,7 +25,7 @@ def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_nothing_installed_names_the_fix(empty_machine: Path) -> None:
     assert not models.face_models_available()
     with pytest.raises(SetupError, match="vivant doctor --fix"):
-        models.load_network(DETECTOR)
+        models.FaceNetwork(DETECTOR)
 
 
 def test_named_folder_goes_first_and_must_hold_the_files(
@@ -45,7 +45,7 @@ def test_changed_file_is_not_loaded(empty_machine: Path) -> None:
     models.cache_folder().mkdir(parents=True)
     (models.cache_folder() / DETECTOR.name).write_bytes(b"not a network")
     with pytest.raises(SetupError, match="SHA-256"):
-        models.load_network(DETECTOR)
+        models.FaceNetwork(DETECTOR)
 
 
 def test_files_of_an_installed_carrier_are_found(

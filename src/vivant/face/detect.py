@@ -12,7 +12,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from vivant.face.models import DETECTOR, load_network
+from vivant.face.models import DETECTOR, FaceNetwork
 
 INPUT_PX = 128
 # Feature maps as (stride in pixels, anchors per cell); all anchors are unit squares at the cell centres.
@@ -71,7 +71,7 @@ class FaceDetector:
     """The detector network. Holds a network that is not thread-safe: one detector per thread."""
 
     def __init__(self) -> None:
-        self._network = load_network(DETECTOR)
+        self._network = FaceNetwork(DETECTOR)
 
     def detect(self, image: np.ndarray, min_score: float = 0.5, *, tiles: bool = True) -> list[Detection]:
         """Faces in a uint8 RGB picture (height, width, 3), largest first: the index is the face's number.
@@ -88,9 +88,8 @@ class FaceDetector:
     def _candidates(self, image: np.ndarray, min_score: float) -> np.ndarray:
         """Rows of score, box (4) and points (12), in pixels of `image`, before merging."""
         canvas, scale, left, top = _letterbox(image)
-        blob = (canvas.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
-        self._network.setInput(np.ascontiguousarray(blob))
-        logits, regressors = self._network.forward(["classificators", "regressors"])
+        seen = canvas.astype(np.float32) / 127.5 - 1
+        logits, regressors = self._network(seen, "classificators", "regressors")
         scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -80, 80)))
         keep = scores >= min_score
         raw, anchors = regressors[0][keep], _anchors()[keep]

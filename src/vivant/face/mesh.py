@@ -6,13 +6,12 @@ The networks see upright squares around the face and around each eye, as in medi
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from vivant.face import points as mesh
 from vivant.face.crop import Crop, upright_crop
 from vivant.face.detect import Detection
-from vivant.face.models import IRIS, MESH, load_network
+from vivant.face.models import IRIS, MESH, FaceNetwork
 from vivant.face.points import Landmarks
 
 __all__ = ["FaceMesh", "Landmarks"]
@@ -43,8 +42,8 @@ class FaceMesh:
     """The mesh and eye networks. They are not thread-safe: one mesh per thread."""
 
     def __init__(self, *, with_iris: bool = True, min_score: float = MIN_FACE_SCORE) -> None:
-        self._face_network = load_network(MESH)
-        self._eye_network = load_network(IRIS) if with_iris else None
+        self._face_network = FaceNetwork(MESH)
+        self._eye_network = FaceNetwork(IRIS) if with_iris else None
         self.min_score = min_score
 
     def landmarks(
@@ -66,8 +65,7 @@ class FaceMesh:
         return self._with_irises(image, found)
 
     def _mesh(self, image: np.ndarray, crop: Crop) -> Landmarks | None:
-        self._face_network.setInput(_blob(crop.apply(image)))
-        coordinates, flag = self._face_network.forward(["conv2d_21", "conv2d_31"])
+        coordinates, flag = self._face_network(_scaled(crop.apply(image)), "conv2d_21", "conv2d_31")
         score = float(1 / (1 + np.exp(-np.clip(flag.item(), -80, 80))))
         if score < self.min_score:
             return None
@@ -95,8 +93,8 @@ class FaceMesh:
         """Eye contour (16, 3) and iris (5, 3) in the picture; the network knows image-left eyes only."""
         assert self._eye_network is not None
         picture = crop.apply(image)
-        self._eye_network.setInput(_blob(picture[:, ::-1] if mirrored else picture))
-        contour, iris = self._eye_network.forward(["output_eyes_contours_and_brows", "output_iris"])
+        seen = _scaled(picture[:, ::-1] if mirrored else picture)
+        contour, iris = self._eye_network(seen, "output_eyes_contours_and_brows", "output_iris")
         contour, iris = contour.reshape(-1, 3)[: len(EYE_CONTOUR_LEFT)], iris.reshape(-1, 3)
         if mirrored:
             contour, iris = (rows * [-1, 1, 1] + [EYE_PX, 0, 0] for rows in (contour, iris))
@@ -118,9 +116,9 @@ def _tracked_crop(face: Landmarks) -> Crop:
     return upright_crop((low + high) / 2 @ axes, FACE_SCALE * float((high - low).max()), eyes, FACE_PX)
 
 
-def _blob(picture: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) to float32 (1, 3, H, W) in [0, 1]."""
-    return cv2.dnn.blobFromImage(np.ascontiguousarray(picture), scalefactor=1 / 255)
+def _scaled(picture: np.ndarray) -> np.ndarray:
+    """uint8 to float32 in [0, 1]."""
+    return picture * np.float32(1 / 255)
 
 
 def _to_image(crop: Crop, coordinates: np.ndarray) -> np.ndarray:

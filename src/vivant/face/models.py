@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from vivant.errors import SetupError
 from vivant.store import store_folder
@@ -107,15 +109,42 @@ def checked_face_model(model: ModelFile) -> Path:
 
 
 def limit_threads(count: int) -> None:
-    """Of all face networks and picture operations of this process (OpenCV's)."""
+    """Of all picture operations of this process (OpenCV's). Face networks, of a millisecond each, take one."""
     cv2.setNumThreads(count)
 
 
-def load_network(model: ModelFile) -> cv2.dnn.Net:
-    """A fresh network. It is not thread-safe: each thread loads its own."""
-    # The classic engine returns all outputs of one forward pass; the new engine of OpenCV 5.0 runs the
-    # whole network once per output. Loading from a buffer ignores the engine, loading from a path does not.
-    return cv2.dnn.readNetFromTFLite(str(checked_face_model(model)), cv2.dnn.ENGINE_CLASSIC)
+class FaceNetwork:
+    """A network out of its file. It is not thread-safe: each thread loads its own."""
+
+    def __init__(self, model: ModelFile) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        path = str(checked_face_model(model))
+        with _quiet_stderr():
+            self._interpreter = Interpreter(model_path=path, num_threads=1)
+            self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = {row["name"]: row["index"] for row in self._interpreter.get_output_details()}
+
+    def __call__(self, picture: np.ndarray, *names: str) -> list[np.ndarray]:
+        """float32 (H, W, 3) of the size and range that the network wants -> the outputs of these names."""
+        self._interpreter.set_tensor(self._input, picture[None])
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(self._outputs[name]) for name in names]
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """LiteRT tells every user of a command, on file descriptor 2, that it has found its own CPU kernels."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def face_models_available() -> bool:
