@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vivant import checkpoint
 from vivant.engines.refvae.config import Config, mini
-from vivant.engines.refvae.data import as_references, as_video, cropped
+from vivant.engines.refvae.data import Cut, as_references, as_video, cropped
 from vivant.engines.refvae.losses import KL_WEIGHT
 from vivant.engines.refvae.networks import Networks
 from vivant.engines.refvae.recipes import mini_vae_1
@@ -73,12 +73,12 @@ def train(given: argparse.Namespace) -> None:
         Trainer(stage, settings, folder, device, lambda row, name=name: print(name, row, flush=True)).run()
 
 
-def scenes(clips: Sequence[Path], size_px: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def scenes(clips: Sequence[Path], cut: Cut) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Per clip: references (1, 3, 3, S, S), pictures (N, 3, 1, S, S) and a clip (1, 3, 17, S, S), all in [-1, 1]."""
     for index, path in enumerate(clips):
         clip = read_clip(path)
         count, rng = len(clip.frames), np.random.default_rng([index, 71])
-        frames, _ = cropped(clip, count // 2, size_px, rng)
+        frames, _ = cropped(clip, count // 2, cut, rng)
         places = [0, count - 1, count // 2]
         others = rng.choice(np.setdiff1d(np.arange(count), places), NUM_PICTURES, replace=False)
         first = int(rng.integers(1, count - CLIP_FRAMES))
@@ -96,12 +96,10 @@ def decibels(drawn: Tensor, truth: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure(
-    networks: Networks, size_px: int, clips: Sequence[Path], counts: Sequence[int]
-) -> dict[int, tuple]:
+def measure(networks: Networks, cut: Cut, clips: Sequence[Path], counts: Sequence[int]) -> dict[int, tuple]:
     """Per number of references: mean decibels of pictures, of clips, and of the best copied reference."""
     vae, rows = networks.vae.eval(), {count: [] for count in counts}
-    for references, pictures, video in scenes(clips, size_px):
+    for references, pictures, video in scenes(clips, cut):
         for count in counts:
             with torch.autocast("cpu", torch.bfloat16):
                 seen = vae.encode_references(references[:, :count])
@@ -120,14 +118,14 @@ def table(given: argparse.Namespace) -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     if given.preset:
         config, networks = checkpoint.load(given.preset, Config, Networks)
-        show(given.preset.name, measure(networks, config.image_size, clips, range(4)), None)
+        show(given.preset.name, measure(networks, Cut.of(config), clips, range(4)), None)
         return
     for resampling in ("interpolation", "residual"):
         found = {}
         for most in (0, 3):
             folder = given.output / f"{resampling}-{most}" / "export"
             config, networks = checkpoint.load(folder, Config, Networks)
-            found |= measure(networks, config.image_size, clips, range(1, 4) if most else [0])
+            found |= measure(networks, Cut.of(config), clips, range(1, 4) if most else [0])
         show(resampling, found, found[0][0])
 
 

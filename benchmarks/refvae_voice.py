@@ -25,7 +25,7 @@ import torch
 
 import vivant
 from vivant.engines.refvae.config import Options
-from vivant.engines.refvae.data import cropped
+from vivant.engines.refvae.data import Cut, cropped
 from vivant.engines.refvae.engine import RefVae
 from vivant.evaluation.faces import FaceFinder, mouth_opening
 from vivant.evaluation.gauges.drift import DriftGauge
@@ -57,11 +57,11 @@ class Scene:
     samples: torch.Tensor
 
 
-def scenes(folder: Path, size_px: int, count: int) -> list[Scene]:
+def scenes(folder: Path, cut: Cut, count: int) -> list[Scene]:
     found = []
     for index, path in enumerate(list_clips(folder)[:NUM_HELD_OUT][:count]):
         clip = read_clip(path)
-        frames, points = cropped(clip, len(clip.frames) // 2, size_px, np.random.default_rng([index, 73]))
+        frames, points = cropped(clip, len(clip.frames) // 2, cut, np.random.default_rng([index, 73]))
         gap = np.linalg.norm(points[:, UPPER] - points[:, LOWER], axis=1)
         width = np.linalg.norm(points[:, LEFT] - points[:, RIGHT], axis=1)
         name = f"{clip.identity} ({clip.voice})"
@@ -206,7 +206,7 @@ def main() -> None:
     given = arguments.parse_args()
     engine = vivant.load(given.preset, device="cpu")
     assert isinstance(engine, RefVae)
-    people = scenes(given.data, engine.config.image_size, given.people)
+    people = scenes(given.data, Cut.of(engine.config), given.people)
     options = Options(
         audio_guidance=given.audio_guidance,
         reference_guidance=given.reference_guidance,

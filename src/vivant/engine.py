@@ -164,7 +164,6 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     network_methods: ClassVar[tuple[str, ...]]
     """Methods of the networks that run per frame: what `runtime="compile"` compiles."""
     stream: StreamSpec
-    crop = CropSpec()
 
     def __init__(self, config: ConfigT, networks: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         """Networks as `precision.place` left them; `dtype` is what they compute in."""
@@ -202,6 +201,11 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     @abstractmethod
     def crop_size_px(self) -> int:
         """Side of the square crops that the networks see. Pictures of any other size are resized to it."""
+
+    @property
+    def crop(self) -> CropSpec:
+        """The square around a face that the networks were trained on."""
+        return CropSpec()
 
     @property
     def motion_kind(self) -> str:

@@ -17,6 +17,7 @@ import vivant
 from vivant.engines.refvae import losses
 from vivant.engines.refvae.config import mini, tiny
 from vivant.engines.refvae.data import (
+    Cut,
     Moments,
     MomentSettings,
     Windows,
@@ -184,7 +185,9 @@ def test_windows_show_one_face(data: Path) -> None:
     paths = find_talking_clips(data)
     assert [path.name[:4] for path in paths] == ["0012", "0013"], "3 is held out"
     for num_frames in (1, 9):
-        settings = WindowSettings(size_px=64, batch_size=3, seed=0, num_frames=num_frames, max_references=3)
+        settings = WindowSettings(
+            cut=Cut.of(tiny()), batch_size=3, seed=0, num_frames=num_frames, max_references=3
+        )
         batches = [Windows(paths, settings)[index] for index in range(8)]
         assert len({batch["references"].shape[1] for batch in batches}) > 1
         for batch in batches:
@@ -221,7 +224,9 @@ def test_cuts_keep_latents_and_sounds_together(data: Path) -> None:
             count = 45 if first == 0 else 48
             torch.testing.assert_close(features[row], known[clip][start : start + count])
     whole = encoded._kept(networks, 0, 0)
-    frames, _ = cropped(read_clip(paths[0]), NUM_FRAMES // 2, 64, np.random.default_rng([0, 0, 0, 61]))
+    frames, _ = cropped(
+        read_clip(paths[0]), NUM_FRAMES // 2, Cut.of(tiny()), np.random.default_rng([0, 0, 0, 61])
+    )
     mean, _ = networks.vae.encode(as_video(frames[None, :53]))
     torch.testing.assert_close(whole.mean, networks.standardised(mean)[0], atol=1e-4, rtol=1e-4)
 
@@ -241,7 +246,7 @@ def test_clips_that_are_too_short_are_named(data: Path) -> None:
     moments = MomentSettings(batch_size=3, seed=0, lead_frames=2, moments_per_clip=3, min_shift_frames=40)
     with pytest.raises(InputError, match=f"54 frames, {FACE_FRAMES + 80} are needed"):
         Moments(paths, moments)[0]
-    windows = WindowSettings(size_px=64, batch_size=1, seed=0, num_frames=57, max_references=1)
+    windows = WindowSettings(cut=Cut.of(tiny()), batch_size=1, seed=0, num_frames=57, max_references=1)
     with pytest.raises(InputError, match="54 frames, 57 are needed"):
         Windows(paths, windows)[0]
 

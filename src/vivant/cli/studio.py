@@ -46,6 +46,10 @@ def talk(
     size: SizeOption = 160,
     seed: SeedOption = 0,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    turn_degrees: Annotated[float, typer.Option(help="How far heads turn at most.", min=0, max=40)] = 14.0,
+    view_cm: Annotated[
+        float | None, typer.Option(help="Width of the scene at the head; as each look has it.", min=15)
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Render people who talk, with sound and ground truth, for voice-driven training."""
@@ -54,7 +58,16 @@ def talk(
 
     with progress_of("people") as progress:
         paths = render_talking(
-            out, parse_numbers(identities), seconds, size, seed, workers, progress, overwrite
+            out,
+            parse_numbers(identities),
+            seconds,
+            size,
+            seed,
+            workers,
+            progress,
+            overwrite,
+            turn_degrees,
+            view_cm,
         )
     typer.echo(f"{out}: {len(paths)} clips")
 

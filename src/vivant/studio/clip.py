@@ -23,7 +23,7 @@ from vivant.studio.background import compose, sample_background
 from vivant.studio.camera import Camera
 from vivant.studio.dataset import make_session, write_session
 from vivant.studio.face_model import load_face_model
-from vivant.studio.identity import make_look, make_person
+from vivant.studio.identity import Look, make_look, make_person
 from vivant.studio.idle import fade_in, idle_motions
 from vivant.studio.motion import Motion, columns_of
 from vivant.studio.renderer import Renderer
@@ -58,6 +58,13 @@ def talking_motions(
         replace(motion, expression=np.clip(motion.expression + spoken, 0, 1))
         for motion, spoken in zip(idle, mouth, strict=True)
     ]
+
+
+def in_view(scene: Look, view_cm: float) -> Look:
+    """The scene with the head in the middle of a picture that is `view_cm` wide where the head is."""
+    size = scene.camera.size_px
+    camera = Camera(-float(scene.head_place[2]) * size / view_cm, size)
+    return replace(scene, camera=camera, head_place=scene.head_place * np.array([0, 0, 1], np.float32))
 
 
 def write_sound(path: Path, speech: Speech, lead_seconds: float, tail_seconds: float) -> None:
@@ -100,12 +107,7 @@ def render_clip(
     model = load_face_model()
     scene = make_look(model, make_person(model, identity, seed), look, size, seed)
     if view_cm is not None:
-        focal_px = -float(scene.head_place[2]) * size / view_cm
-        scene = replace(
-            scene,
-            camera=Camera(focal_px, size),
-            head_place=scene.head_place * np.array([0, 0, 1], np.float32),
-        )
+        scene = in_view(scene, view_cm)
     renderer = Renderer(model, scene)
     rng = np.random.default_rng([seed, identity, look, 11])
     background = sample_background(size, rng)

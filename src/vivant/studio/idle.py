@@ -17,6 +17,9 @@ from vivant.studio.motion import Motion, columns_of, set_gaze_lids
 Array = NDArray[Any]
 
 BLINK_SECONDS = 0.11
+MOST_SHIFT_CM = 0.5
+SHIFTS_FULLY_DEGREES = 4.0
+"""A head that turns less than this is also moved less."""
 """Half of the time a blink takes."""
 TORSO_FOLLOWS = np.array([0.25, 0.12, 0.15], np.float32)
 
@@ -75,7 +78,8 @@ def idle_motions(
     lids = blinks(num_frames, fps, 0.6 * calm_seconds, rng)
     smile = 0.45 * awake * np.clip(wander(num_frames, fps, 1.5, rng) + 0.25, 0, 1)
     brows = 0.6 * awake * np.clip(wander(num_frames, fps, 0.8, rng), 0, 1)
-    shift = np.stack([wander(num_frames, fps, 2.0, rng) for _ in range(3)], 1) * awake[:, None] * 0.5
+    shift = np.stack([wander(num_frames, fps, 2.0, rng) for _ in range(3)], 1) * awake[:, None]
+    shift *= MOST_SHIFT_CM * min(1.0, turn_degrees / SHIFTS_FULLY_DEGREES)
     weights = {"eyeBlink": lids, "mouthSmile": smile, "cheekSquint": 0.6 * smile, "browInnerUp": brows,
                "browOuterUp": 0.7 * brows}  # fmt: skip
     motions = []

@@ -25,7 +25,7 @@ from scipy.signal import resample_poly
 
 from vivant.errors import InputError
 from vivant.studio.background import compose, sample_background
-from vivant.studio.clip import FLITE_VOICES, speak, talking_motions
+from vivant.studio.clip import FLITE_VOICES, in_view, speak, talking_motions
 from vivant.studio.face_model import load_face_model
 from vivant.studio.identity import make_look, make_person
 from vivant.studio.renderer import Renderer
@@ -34,6 +34,9 @@ Array = NDArray[Any]
 
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
+TURN_DEGREES = 14.0
+LEAST_TURN = 2 / 7
+"""Of the largest turn: how far the stillest head of a set turns."""
 LEAD_SECONDS = 0.6
 """Silence before the speech, as `talking_motions` lays it."""
 ESPEAK_VOICES = (
@@ -93,16 +96,25 @@ def clip_path(folder: Path, identity: int) -> Path:
     return folder / f"{identity:04d}.talk.safetensors"
 
 
-def make_clip(identity: int, seconds: float, size_px: int, seed: int) -> TalkingClip:
-    """Render a person who talks for about `seconds`."""
+def make_clip(
+    identity: int,
+    seconds: float,
+    size_px: int,
+    seed: int,
+    turn_degrees: float = TURN_DEGREES,
+    view_cm: float | None = None,
+) -> TalkingClip:
+    """Render a person who talks for about `seconds`. See `render_talking`."""
     rng = np.random.default_rng([seed, identity, 23])
     voices = FLITE_VOICES + ESPEAK_VOICES
     voice = voices[int(rng.integers(len(voices)))]
     text = sentence(voice, rng, max(3, round(2.2 * seconds)))
     speech = speak(text, voice)
     model = load_face_model()
-    renderer = Renderer(model, make_look(model, make_person(model, identity, seed), 0, size_px, seed))
-    motions = talking_motions(speech, model.expression_names, FPS, rng, float(rng.uniform(4, 14)))
+    scene = make_look(model, make_person(model, identity, seed), 0, size_px, seed)
+    renderer = Renderer(model, scene if view_cm is None else in_view(scene, view_cm))
+    turn = float(rng.uniform(LEAST_TURN * turn_degrees, turn_degrees))
+    motions = talking_motions(speech, model.expression_names, FPS, rng, turn)
     motions = motions[: round(seconds * FPS)]
     background = sample_background(size_px, rng)
     drawn = [renderer.render(motion) for motion in motions]
@@ -157,11 +169,11 @@ def list_clips(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.talk.safetensors"))
 
 
-def _render_one(identity: int, out: Path, seconds: float, size_px: int, seed: int, overwrite: bool) -> int:
+def _render_one(identity: int, out: Path, overwrite: bool, make: Callable[[int], TalkingClip]) -> int:
     cv2.setNumThreads(1)
     path = clip_path(out, identity)
     if overwrite or not path.exists():
-        write_clip(path, make_clip(identity, seconds, size_px, seed))
+        write_clip(path, make(identity))
     return identity
 
 
@@ -174,15 +186,22 @@ def render_talking(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    turn_degrees: float = TURN_DEGREES,
+    view_cm: float | None = None,
 ) -> list[Path]:
     """Render one clip per person into the folder `out`; returns their paths. Clips that exist are kept.
 
-    The same numbers and seed give the same bytes. progress is called with (finished, all).
+    turn_degrees: how far heads turn at most; each person draws a limit of 2/7 of it to all of it. view_cm: width of the
+    scene at the head; None keeps each look's own camera. The same numbers and seed give the same bytes. progress is
+    called with (finished, all).
     """
     if size % 4 or size < 32:
         raise InputError(f"The size {size} does not work. Choose a multiple of 4 of at least 32.")
     load_face_model()
-    render = partial(_render_one, out=out, seconds=seconds, size_px=size, seed=seed, overwrite=overwrite)
+    make = partial(
+        make_clip, seconds=seconds, size_px=size, seed=seed, turn_degrees=turn_degrees, view_cm=view_cm
+    )
+    render = partial(_render_one, out=out, overwrite=overwrite, make=make)
     if workers <= 1:
         for count, identity in enumerate(identities, 1):
             render(identity)

@@ -25,10 +25,10 @@ from vivant.engines.refvae.generator import (
     Generator,
     KeysValues,
     Segment,
+    TeacherForcing,
     angles_of,
     places_of,
     reference_places,
-    teacher_forcing_mask,
 )
 
 EXACT = 1e-12
@@ -62,9 +62,10 @@ def test_parameter_counts_are_the_tables(name: str, millions: float) -> None:
     assert sum(p.numel() for p in made.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
-def test_mask_of_three_blocks() -> None:
-    rows = teacher_forcing_mask(1, 1, 3, 1).int().tolist()
-    assert rows == [
+def test_who_looks_at_what_in_three_blocks() -> None:
+    scores = torch.zeros(1, 1, 7, 1)
+    seen = TeacherForcing(1, 1)(scores, scores, torch.eye(7)[None, None])
+    assert (seen[0, 0] > 0).int().tolist() == [
         [1, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0, 0],

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vivant.engines.refvae.config import Config
 from vivant.engines.refvae.motion import hear, new_hearing, windows
 from vivant.engines.refvae.sync_expert import FACE_FRAMES
 from vivant.errors import InputError
@@ -27,6 +28,8 @@ EXPERT_PX = 96
 FOREHEAD = 0.35
 """How much higher a face is than its 68 landmarks, which end at the brows; so that the lower half of the square is
 where the measure of sync, which has the whole face's mesh, cuts it."""
+JITTER = 0.3
+"""Of the variation of crops that other families learn from: a portrait's crop is placed, not found by chance."""
 MIRRORED = 0.5
 """Share of windows and moments that are seen in a mirror, for there are few people."""
 TAIL_SAMPLES = 4 * 640
@@ -52,21 +55,37 @@ def as_references(pictures: Tensor) -> Tensor:
     return pictures.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The square around a face that pictures are cut to; see `Config`."""
+
+    size_px: int
+    scale: float
+    vy: float
+
+    @classmethod
+    def of(cls, config: Config, size_px: int | None = None) -> Cut:
+        """As the config has it, or at another size."""
+        return cls(config.image_size if size_px is None else size_px, config.crop_scale, config.crop_vy)
+
+
 def cropped(
-    clip: TalkingClip, row: int, size_px: int, rng: np.random.Generator, rows: np.ndarray | None = None
+    clip: TalkingClip, row: int, cut: Cut, rng: np.random.Generator, rows: np.ndarray | None = None
 ) -> tuple[Tensor, np.ndarray]:
     """Frames (N, S, S, 3) uint8 around the face of frame `row`, and their landmarks (N, 68, 2) from -1 to 1.
 
-    rows: which frames; None: all.
+    cut: varied a little. rows: which frames; None: all.
     """
     rows = np.arange(len(clip.frames)) if rows is None else rows
-    settings = PortraitSettings(size_px=size_px, batch_size=1, seed=0)
+    settings = PortraitSettings(
+        size_px=cut.size_px, batch_size=1, seed=0, crop_scale=cut.scale, crop_vy=cut.vy, jitter=JITTER
+    )
     box = crop_window(clip.landmarks[row], settings, clip.frames.shape[1], rng)
     # Rounding may reach a pixel beyond the edge, where a slice would begin at the other end.
     left, top = max(round(box.x - box.side / 2), 0), max(round(box.y - box.side / 2), 0)
     reach = round(box.side)
     pixels = torch.from_numpy(clip.frames[rows, top : top + reach, left : left + reach])
-    size = (size_px, size_px)
+    size = (cut.size_px, cut.size_px)
     fitted = F.interpolate(
         pixels.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", align_corners=False, antialias=True
     )
@@ -78,7 +97,7 @@ def cropped(
 class WindowSettings:
     """How windows are cut."""
 
-    size_px: int
+    cut: Cut
     batch_size: int
     seed: int
     num_frames: int
@@ -113,7 +132,7 @@ class Windows(Dataset[dict[str, Tensor]]):
             raise InputError(f"{path} has {length} frames, {count} are needed; render longer clips.")
         first = int(rng.integers(length - count + 1))
         rows = np.concatenate([np.arange(first, first + count), rng.integers(length, size=num_references)])
-        pictures, points = cropped(clip, first + count // 2, self.settings.size_px, rng, rows)
+        pictures, points = cropped(clip, first + count // 2, self.settings.cut, rng, rows)
         if rng.random() < MIRRORED:
             pictures, points = pictures.flip(2), points * np.array([-1, 1], np.float32)
         return {

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from vivant.engines.refvae.config import Config
 from vivant.engines.refvae.config_vae import TIME_FACTOR
-from vivant.engines.refvae.data import as_references, as_video, cropped, heard
+from vivant.engines.refvae.data import Cut, as_references, as_video, cropped, heard
 from vivant.engines.refvae.layers import TemporalCache
 from vivant.engines.refvae.losses import part_weights
 from vivant.engines.refvae.networks import Networks
@@ -142,8 +142,7 @@ class EncodedClips:
     def _encode(self, networks: Networks, clip: int, crop: int) -> EncodedClip:
         talking = read_clip(self.paths[clip])
         rng = np.random.default_rng([self.seed, clip, crop, 61])
-        side = self.config.image_size
-        frames, points = cropped(talking, len(talking.frames) // 2, side, rng)
+        frames, points = cropped(talking, len(talking.frames) // 2, Cut.of(self.config), rng)
         if crop % 2:
             frames, points = frames.flip(2), points * np.array([-1, 1], np.float32)
         device, vae = networks.latent_mean.device, networks.vae

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.diffusion.flow_match import shifted_times
-from vivant.engine import Engine, Portrait, State, StreamSpec
+from vivant.engine import CropSpec, Engine, Portrait, State, StreamSpec
 from vivant.engines.refvae.config import (
     BLOCK_LATENTS,
     CHUNK_FRAMES,
@@ -115,6 +115,11 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
     @property
     def crop_size_px(self) -> int:
         return self.config.image_size
+
+    @property
+    def crop(self) -> CropSpec:
+        """As the checkpoint was trained."""
+        return CropSpec(scale=self.config.crop_scale, vy=self.config.crop_vy)
 
     @torch.no_grad()
     def encode_reference(self, reference: Tensor) -> RefVaePortrait:

@@ -3,7 +3,7 @@
     tokens:  references | context (clean past) | noisy block (with its sound)
     each token has its own diffusion time: 0, the context's noise level, the block's time
 
-Training sees a whole window at once under a mask (teacher forcing); inference keeps keys and values. Both give the
+Training sees a whole window at once (teacher forcing); inference keeps keys and values. Both give the
 same numbers (tested to 1e-12). arXiv 2606.01620, section 4, Algorithms 1 and 2.
 Legend: B batch, N tokens, L latents, M references, h w cells, D width, Z latent channels, A audio channels.
 """
@@ -11,7 +11,8 @@ Legend: B batch, N tokens, L latents, M references, h w cells, D width, Z latent
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
@@ -28,6 +29,10 @@ ROPE_BASE = 10000.0
 
 KeysValues = list[tuple[Tensor, Tensor]]
 """Per block: keys (after norm and rotation) and values, (B, heads, N, head channels)."""
+
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Query, key, value, (B, heads, N, C) each -> what the queries see of the values."""
 
 
 class Segment(NamedTuple):
@@ -86,19 +91,18 @@ class Block(nn.Module):
         modulation: Tensor,
         turn: Turn,
         past: Room | tuple[Tensor, Tensor] | None,
-        mask: Tensor | None,
+        attend: Attend = F.scaled_dot_product_attention,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Tokens (B, N, D), modulation (B, N or 1, 6 D), turns of N places -> tokens, own keys and values.
 
-        past: keys and values that come before; own ones are written into a Room. mask: bool (N, past + N), True where
-        a row may look.
+        past: keys and values that come before; own ones are written into a Room.
         """
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, -1)
         y = _normed(x) * (1 + scale) + shift
         query, key, value = (self._heads(part) for part in self.query_key_value(y).chunk(3, -1))
         query, key = turned_by(self.norm_query(query), turn), turned_by(self.norm_key(key), turn)
         keys, values = _behind(past, key, value)
-        y = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        y = attend(query, keys, values)
         x = x + gate * self.out(y.transpose(1, 2).flatten(2))
         return x + gate_mlp * self.mlp(_normed(x) * (1 + scale_mlp) + shift_mlp), (key, value)
 
@@ -146,22 +150,42 @@ def reference_places(num_references: int, height: int, width: int, device: torch
     return places_of([-1 - m for m in range(num_references)], height, width, device)
 
 
-def teacher_forcing_mask(num_reference_tokens: int, cells: int, num_latents: int, block: int) -> Tensor:
-    """Bool (N, N) over [references, context, noisy], True where a row looks at a column.
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """As F.scaled_dot_product_attention, whose gradients take a CPU 2.7 times as long in bfloat16."""
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value)
+    scores = (query * query.shape[-1] ** -0.5) @ key.mT
+    return torch.softmax(scores, -1) @ value
+
+
+@dataclass(frozen=True)
+class TeacherForcing:
+    """Attention over [references, context, noisy]: who looks at what while a whole window is learned.
 
     References see references; context sees references and context up to its own block; noisy tokens see references,
-    context before their block, and their own block.
+    context before their block, and their own block. Block by block, so nothing that a mask would hide is computed: with
+    four blocks a third of the products.
     """
-    owner = torch.arange(num_latents).div(block, rounding_mode="floor").repeat_interleave(cells)
-    kind = torch.cat(
-        [torch.zeros(num_reference_tokens), torch.ones(len(owner)), torch.full((len(owner),), 2)]
-    )
-    owner = torch.cat([torch.full((num_reference_tokens,), -1), owner, owner])
-    row_kind, column_kind = kind[:, None], kind[None]
-    row, column = owner[:, None], owner[None]
-    context = (column_kind == 1) & (((row_kind == 1) & (column <= row)) | ((row_kind == 2) & (column < row)))
-    own = (row_kind == 2) & (column_kind == 2) & (column == row)
-    return (column_kind == 0) | context | own
+
+    num_references: int
+    """Tokens."""
+    block: int
+    """Tokens of a block."""
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(B, heads, N, C) each -> the same."""
+        references = slice(0, self.num_references)
+        count = (query.shape[2] - self.num_references) // 2
+        context, noisy = [], []
+        for start in range(self.num_references, self.num_references + count, self.block):
+            stop = min(start + self.block, self.num_references + count)
+            past = [x[:, :, :stop] for x in (key, value)]
+            context.append(_attention(query[:, :, start:stop], *past))
+            own = slice(start + count, stop + count)
+            seen = [torch.cat([x[:, :, :start], x[:, :, own]], 2) for x in (key, value)]
+            noisy.append(_attention(query[:, :, own], *seen))
+        among = _attention(*(x[:, :, references] for x in (query, key, value)))
+        return torch.cat([among, *context, *noisy], 2)
 
 
 class Generator(nn.Module):
@@ -231,21 +255,25 @@ class Generator(nn.Module):
     # --- the network ---------------------------------------------------------------------------------------
 
     def run(
-        self, segments: Sequence[Segment], past: KeysValues | None = None, mask: Tensor | None = None
+        self,
+        segments: Sequence[Segment],
+        past: KeysValues | None = None,
+        attend: Attend = F.scaled_dot_product_attention,
     ) -> tuple[Tensor, Tensor, KeysValues]:
-        """Segments one after another -> tokens (B, N, D), their time embedding (B, N, D), own keys and values."""
+        """Segments one after another -> tokens (B, N, D), the last's time embedding (B, 1, D), own keys and values."""
         x = torch.cat([segment.tokens for segment in segments], 1)
-        time = self._time(segments, x.dtype)
+        # Tokens of a segment share their time, so all that follows from it alone is computed once for each segment.
+        time = torch.cat([self._embedded(segment.time, x.dtype) for segment in segments], 1)
         places = torch.cat([segment.places for segment in segments])
         active = F.silu(time)
         x, own = self.pass_blocks(
             x,
-            (block.modulation(active) for block in self._blocks),
+            (_spread(block.modulation(active), segments) for block in self._blocks),
             turn_of(angles_of(places, self.config.head_channels), x.dtype),
             past,
-            mask,
+            attend,
         )
-        return x, time, own
+        return x, time[:, -1:], own
 
     def pass_blocks(
         self,
@@ -253,13 +281,13 @@ class Generator(nn.Module):
         modulations: Iterable[Tensor],
         turn: Turn,
         past: Sequence[Room | tuple[Tensor, Tensor]] | None = None,
-        mask: Tensor | None = None,
+        attend: Attend = F.scaled_dot_product_attention,
     ) -> tuple[Tensor, KeysValues]:
         """Tokens (B, N, D), per block a modulation, turns of N places -> tokens, own keys and values per block."""
         before = past if past is not None else [None] * len(self.blocks)
         own: KeysValues = []
         for block, modulation, seen in zip(self._blocks, modulations, before, strict=True):
-            x, made = block(x, modulation, turn, seen, mask)
+            x, made = block(x, modulation, turn, seen, attend)
             own.append(made)
         return x, own
 
@@ -310,25 +338,23 @@ class Generator(nn.Module):
             Segment(self.embed(context, starts=starts), window, context_time),
             Segment(self.embed(noisy, audio, starts=starts), window, time),
         )
-        mask = teacher_forcing_mask(
-            references.shape[1] * cells, cells, num_latents, self.config.block_latents
-        )
-        tokens, times, _ = self.run(segments, mask=mask.to(device))
-        count = num_latents * cells
-        return self.velocity(tokens[:, -count:], times[:, -count:], height, width)
-
-    def _time(self, segments: Sequence[Segment], dtype: torch.dtype) -> Tensor:
-        """(B, N, D), or (B, 1, D) where all tokens share one time."""
-        parts = [self._embedded(segment.time, dtype) for segment in segments]
-        if len(segments) == 1:
-            return parts[0]
-        return torch.cat(
-            [p.expand(-1, s.tokens.shape[1], -1) for p, s in zip(parts, segments, strict=True)], 1
-        )
+        forcing = TeacherForcing(references.shape[1] * cells, self.config.block_latents * cells)
+        tokens, last_time, _ = self.run(segments, attend=forcing)
+        return self.velocity(tokens[:, -num_latents * cells :], last_time, height, width)
 
     def _embedded(self, time: Tensor, dtype: torch.dtype) -> Tensor:
         """(B,) -> (B, 1, D)."""
         return self.time(sinusoids(time, TIME_CHANNELS).to(dtype))[:, None]
+
+
+def _spread(modulation: Tensor, segments: Sequence[Segment]) -> Tensor:
+    """(B, segments, 6 D) -> (B, N, 6 D), or as it is where there is one segment."""
+    if len(segments) == 1:
+        return modulation
+    parts = [
+        modulation[:, k : k + 1].expand(-1, segment.tokens.shape[1], -1) for k, segment in enumerate(segments)
+    ]
+    return torch.cat(parts, 1)
 
 
 def _mlp(num_in: int, num_out: int) -> nn.Sequential:

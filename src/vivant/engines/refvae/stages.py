@@ -21,6 +21,7 @@ from vivant.diffusion.flow_match import logit_normal_times, noised, velocity
 from vivant.engines.refvae import losses
 from vivant.engines.refvae.config import Config
 from vivant.engines.refvae.data import (
+    Cut,
     Moments,
     MomentSettings,
     Windows,
@@ -123,7 +124,7 @@ class VaeStage(RefVaeStage):
         if not self.settings.extra.get("solved_start", False):
             return
         settings = WindowSettings(
-            size_px=int(self.settings.extra["size_px"]),
+            cut=Cut.of(self.config, int(self.settings.extra["size_px"])),
             batch_size=START_PICTURES,
             seed=self.settings.seed + 1,
             num_frames=1,
@@ -135,7 +136,7 @@ class VaeStage(RefVaeStage):
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         settings = WindowSettings(
-            size_px=int(config.extra["size_px"]),
+            cut=Cut.of(self.config, int(config.extra["size_px"])),
             batch_size=config.batch_size,
             seed=config.seed,
             num_frames=int(config.extra["num_frames"]),

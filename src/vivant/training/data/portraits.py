@@ -41,6 +41,8 @@ class PortraitSettings:
     crop_scale: float = 2.3
     """Crop side over the landmarks' extent; varied by about a quarter when augmenting."""
     crop_vy: float = -0.125
+    jitter: float = 1.0
+    """Of the usual variation of size (a quarter) and place, where augmenting."""
     contrast: float = 0.0
     """Share of the pairs whose driving face is, of three, the one whose expression differs most from the source's."""
     near: float = 0.0
@@ -61,9 +63,9 @@ def crop_window(
     x, y = (low + high) / 2 + np.array([0.0, settings.crop_vy * side])
     angle = 0.0
     if settings.augment:
-        side *= float(np.exp(rng.normal() * 0.12))
-        x += rng.normal() * 0.05 * side
-        y += rng.normal() * 0.05 * side
+        side *= float(np.exp(rng.normal() * 0.12 * settings.jitter))
+        x += rng.normal() * 0.05 * settings.jitter * side
+        y += rng.normal() * 0.05 * settings.jitter * side
         angle = float(rng.normal() * settings.turn)
     side = min(max(side, 32.0), float(size))
     half = side / 2
