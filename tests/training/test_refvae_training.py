@@ -26,7 +26,15 @@ from vivant.engines.refvae.data import (
     cropped,
     heard,
 )
-from vivant.engines.refvae.encoded import Cuts, CutSettings, EncodedClips
+from vivant.engines.refvae.encoded import (
+    RIDGE,
+    Cuts,
+    CutSettings,
+    EncodedClip,
+    EncodedClips,
+    lips_of,
+    read_lips,
+)
 from vivant.engines.refvae.losses import Features
 from vivant.engines.refvae.networks import Networks
 from vivant.engines.refvae.recipes import RECIPES, features_of
@@ -239,6 +247,37 @@ def test_cells_with_the_mouth_weigh_more() -> None:
     assert int(weights.argmax()) == 2 * 4 + 2
     assert float(weights.max()) > 2 * float(weights.min())
     assert float(weights.mean()) == pytest.approx(1, abs=1e-4)
+
+
+def test_lips_are_read_from_latents() -> None:
+    generator = torch.Generator().manual_seed(0)
+    says, clips = torch.randn(48, 8, generator=generator), []
+    for offset in (3.0, -5.0):
+        mean = torch.randn(400, 12, 2, 2, generator=generator)
+        lips = (mean - mean.mean(0)).flatten(1) @ says
+        nothing = torch.zeros(1)
+        clips.append(EncodedClip(mean + offset, nothing, nothing, nothing, nothing, lips))
+    reading = read_lips(clips)
+    spread = torch.cat([clip.lips for clip in clips]).std(0)
+    torch.testing.assert_close(reading * spread, says * 800 / (800 + RIDGE), atol=0.3, rtol=0.1)
+    target = torch.randn(2, 3, 12, 2, 2, generator=generator)
+    assert float(losses.lips_read(target, target, reading)) == 0
+    unseen = torch.linalg.svd(reading)[0][:, -1].view(12, 2, 2)
+    assert float(losses.lips_read(target + unseen, target, reading)) < 1e-6
+    assert float(losses.lips_read(target + reading[:, 0].view(12, 2, 2), target, reading)) > 1e-3
+
+
+def test_lips_of_a_mouth_that_opens() -> None:
+    points = np.zeros((9, 68, 2), np.float32)
+    points[:, 36:42, 0], points[:, 42:48, 0] = -0.5, 0.5
+    points[:, 60, 0], points[:, 64, 0] = -0.2, 0.2
+    points[:, 66, 1] = np.arange(9) / 10
+    lips = lips_of(points)
+    assert lips.shape == (3, 8), "of the first frame, of four, of four"
+    assert float(lips[:, 1::2].abs().max()) < 1e-6, "as wide as ever"
+    opening = lips[:, ::2].flatten()
+    assert opening.diff()[3:].numpy() == pytest.approx(0.1, abs=1e-5)
+    assert float(opening[:4].std()) == 0
 
 
 def test_clips_that_are_too_short_are_named(data: Path) -> None:

@@ -31,6 +31,10 @@ from vivant.studio.talking import count_frames, read_clip
 NUM_STILLS = 8
 """Frames of a clip that are encoded as pictures, to be references."""
 PIECE_LATENTS = 4
+READ_CLIPS = 100
+RIDGE = 300.0
+"""Of 30 to 3000, the best on held-out people: 0.74 to 0.85 in correlation for the opening, frame by frame."""
+SMALLEST_SPREAD = 1e-3
 MAX_KEPT = 8192
 """Clips whose latents stay in memory: at 512 px 2 MB each for 6 s, at 128 px half an MB."""
 
@@ -101,6 +105,8 @@ class EncodedClip:
     """(T, C): what each frame hears."""
     mouth: Tensor
     """(1, 1, h, w), with mean 1: how much errors in each cell count."""
+    lips: Tensor
+    """(L, 8): how far lips are apart and how wide, in each of a latent's four frames; see `lips_of`."""
 
 
 class EncodedBatch(NamedTuple):
@@ -118,6 +124,11 @@ class EncodedClips:
     def __init__(self, config: Config, paths: Sequence[Path], seed: int, mouth_weight: float = 1.0):
         self.config, self.paths, self.seed, self.mouth_weight = config, paths, seed, mouth_weight
         self._kept = lru_cache(MAX_KEPT)(self._encode)
+
+    def reading(self, networks: Networks) -> Tensor:
+        """What latents of these clips say of lips; see `read_lips`."""
+        clips = [self._kept(networks, clip, 0) for clip in range(min(READ_CLIPS, len(self.paths)))]
+        return read_lips(clips).to(networks.latent_mean.device)
 
     def batch(self, networks: Networks, cuts: dict[str, Tensor]) -> EncodedBatch:
         """What was cut out."""
@@ -163,12 +174,37 @@ class EncodedClips:
             stills=networks.standardised(stills.float())[:, 0].cpu(),
             features=features.flatten(1).float().cpu(),
             mouth=self._mouth(torch.from_numpy(points)),
+            lips=lips_of(points),
         )
 
     def _mouth(self, points: Tensor) -> Tensor:
         """Landmarks (T, 68, 2), -1 to 1 -> (1, 1, h, w)."""
         pixels = part_weights(points[None, ::TIME_FACTOR], self.config.image_size, self.mouth_weight)
         return F.adaptive_avg_pool2d(pixels.mean(2), self.config.cells)
+
+
+@torch.autocast("cpu", enabled=False)
+def read_lips(clips: Sequence[EncodedClip]) -> Tensor:
+    """(Z h w, 8): latents to lips of spread 1, by ridge regression over clips, each less its own mean."""
+    latents = torch.cat([(clip.mean - clip.mean.mean(0)).flatten(1) for clip in clips])
+    lips = torch.cat([clip.lips for clip in clips])
+    lips = lips / lips.std(0).clamp(min=SMALLEST_SPREAD)
+    square = latents.T @ latents + RIDGE * torch.eye(latents.shape[1])
+    return torch.linalg.solve(square, latents.T @ lips)
+
+
+def lips_of(points: np.ndarray) -> Tensor:
+    """Landmarks (T, 68, 2) of a clip -> (L, 8): opening and width in units between the eyes, four frames a latent.
+
+    The first latent has one frame, four times. Less the clip's mean, because people differ.
+    """
+    eyes = points[:, 36:42].mean(1) - points[:, 42:48].mean(1)
+    apart, wide = points[:, 62] - points[:, 66], points[:, 60] - points[:, 64]
+    unit = np.median(np.linalg.norm(eyes, axis=1))
+    lips = np.stack([np.linalg.norm(apart, axis=1), np.linalg.norm(wide, axis=1)], 1) / unit
+    lips = torch.from_numpy(np.concatenate([np.repeat(lips[:1], TIME_FACTOR - 1, 0), lips])).float()
+    lips = lips[: len(lips) // TIME_FACTOR * TIME_FACTOR]
+    return (lips - lips.mean(0)).unflatten(0, (-1, TIME_FACTOR)).flatten(1)
 
 
 def _frames(latents: slice) -> slice:

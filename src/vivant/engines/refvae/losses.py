@@ -92,6 +92,15 @@ def flow_matching(predicted: Tensor, target: Tensor, weights: Tensor | None = No
     return (errors if weights is None else weights * errors).mean()
 
 
+def lips_read(predicted: Tensor, target: Tensor, reading: Tensor) -> Tensor:
+    """Squared error of lips, as `reading` (Z h w, 8) has them from latents, for velocities (B, L, Z, h, w).
+
+    Not in the paper. It weighs the few directions that the sound decides; what is best does not change by it.
+    """
+    errors = (predicted.float() - target.float()).flatten(2)
+    return (errors @ reading).square().mean()
+
+
 def contrastive(lips: Tensor, sounds: Tensor) -> Tensor:
     """InfoNCE of unit vectors (B, D), both ways: row i of `lips` belongs to row i of `sounds` and to no other.
 

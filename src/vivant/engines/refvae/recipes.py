@@ -274,7 +274,7 @@ def mini_generator() -> Recipe:
     train = replace(
         full_generator().train,
         name="mini_generator",
-        num_images=32_000,
+        num_images=96_000,
         batch_size=8,
         groups=(ParameterGroup(modules=("networks.generator",), learning_rate=8e-4),),
         warmup_images=2_000,
@@ -284,7 +284,8 @@ def mini_generator() -> Recipe:
             "size_px": mini().image_size,
             "max_references": 3,
             "num_crops": 2,
-            "mouth_weight": 12.0,
+            "mouth_weight": 4.0,
+            "lips_weight": 1.0,
         },
     )
     return Recipe(train, mini(), GeneratorStage)

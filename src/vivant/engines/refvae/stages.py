@@ -227,13 +227,21 @@ class SyncStage(RefVaeStage):
 
 
 class GeneratorStage(RefVaeStage):
-    """Flow matching on whole windows: noisy blocks, each after its own, less noisy past (Algorithm 1)."""
+    """Flow matching on whole windows: noisy blocks, each after its own, less noisy past (Algorithm 1).
+
+    extra: `size_px`, `max_references`, `num_crops`, and optionally weights `mouth_weight` (cells) and `lips_weight`.
+    """
 
     @cached_property
     def encoded(self) -> EncodedClips:
         """All clips, each encoded when it is first drawn."""
         weight = float(self.settings.extra.get("mouth_weight", 1.0))
         return EncodedClips(self.config, self.clips, self.settings.seed, weight)
+
+    @cached_property
+    def reading(self) -> Tensor:
+        """What latents say of lips."""
+        return self.encoded.reading(self.networks)
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         settings = CutSettings(
@@ -264,7 +272,11 @@ class GeneratorStage(RefVaeStage):
             times,
             starts=starts,
         )
-        return {"flow": losses.flow_matching(predicted, velocity(latents, noise), mouths)}
+        target = velocity(latents, noise)
+        terms = {"flow": losses.flow_matching(predicted, target, mouths)}
+        if share := float(self.settings.extra.get("lips_weight", 0.0)):
+            terms["lips"] = share * losses.lips_read(predicted, target, self.reading)
+        return terms
 
 
 def _expert(network: nn.Module, config: Config) -> SyncExpert:
