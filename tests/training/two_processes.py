@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,18 +26,38 @@ class Shares(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         x = torch.randn(8, 5, generator=torch.Generator().manual_seed(index))
-        return {"x": x.chunk(WORLD)[self.rank]}
+        part = torch.arange(8) // 4
+        return {"x": x.chunk(WORLD)[self.rank], "part": part.chunk(WORLD)[self.rank]}
+
+
+class Rarely(nn.Module):
+    """A parameter that the rows of the second process do not use."""
+
+    part: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.part == 0
+        return x + self.offset * first[:, None] if first.any() else x
 
 
 class Regression:
-    def __init__(self) -> None:
+    def __init__(self, *, rarely: bool) -> None:
         torch.manual_seed(1)
-        self.network: nn.Module = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2))
+        self.network: nn.Sequential = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 2))
+        self.rarely = rarely
+        if rarely:
+            self.network.append(Rarely())
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset:
         return Shares(rank)
 
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        if self.rarely:
+            cast("Rarely", self.network[-1]).part = batch["part"]
         return {"error": (self.network(batch["x"]) - batch["x"][:, :2] ** 2).pow(2).mean()}
 
     def export(self, network: nn.Module, folder: Path) -> None:
@@ -55,8 +76,8 @@ if __name__ == "__main__":
         precision="fp32",
         num_workers=0,
         warmup_images=1,
-        sharding=sys.argv[1],
+        sharding="fsdp" if sys.argv[1] == "fsdp" else "replicate",
     )
     folder = Path(sys.argv[2])
     folder.mkdir(exist_ok=True)
-    Trainer(Regression(), config, folder, torch.device("cpu")).run()
+    Trainer(Regression(rarely=sys.argv[1] == "rarely"), config, folder, torch.device("cpu")).run()

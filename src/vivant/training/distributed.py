@@ -6,7 +6,7 @@ Replication is plain: every process computes its own micro-batch and gradients a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -31,11 +31,22 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
         dist.destroy_process_group()
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], world_size: int) -> None:
-    """Mean of the gradients over all processes, in one flat message."""
+def average_gradients(parameters: Sequence[nn.Parameter], world_size: int) -> None:
+    """Mean of the gradients over all processes, in one flat message.
+
+    A process whose batch did not use a parameter counts with zeros; where no process used it, it has no gradient.
+    """
     if world_size == 1:
         return
-    grads = [p.grad for p in parameters if p.grad is not None]
+    used = torch.tensor(
+        [p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device
+    )
+    dist.all_reduce(used, dist.ReduceOp.MAX)
+    chosen = [p for p, anywhere in zip(parameters, used.tolist(), strict=True) if anywhere]
+    for parameter in chosen:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    grads = [p.grad for p in chosen if p.grad is not None]
     flat = torch.cat([g.flatten() for g in grads])
     dist.all_reduce(flat)
     flat /= world_size

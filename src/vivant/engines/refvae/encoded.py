@@ -70,7 +70,8 @@ class Cuts(Dataset[dict[str, Tensor]]):
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.rank, index, 53])
         clips = rng.integers(len(self.paths), size=settings.batch_size)
-        starts = bool(rng.random() < settings.from_start)
+        # Alike on all ranks: a start uses parameters of its own, and FSDP waits for those that any rank uses.
+        starts = bool(np.random.default_rng([settings.seed, index, 54]).random() < settings.from_start)
         # In a clip the first latent is one frame's. Windows that do not start a stream leave it out.
         totals = [(count_frames(self.paths[clip]) - 1) // TIME_FACTOR + 1 for clip in clips]
         shortest = int(np.argmin(totals))
