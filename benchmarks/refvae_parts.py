@@ -98,7 +98,8 @@ def draw_plainly(stream: Stream, noise: Tensor, sound: Tensor) -> Tensor:
     weights = sound.new_tensor(stream.guidance.weights).view(-1, 1, 1, 1, 1)
     x = noise
     for time, next_time in pairwise(stream.walk.times):
-        tokens = network.embed(x.expand(len(sounds), -1, -1, -1, -1), sounds, starts=starts)
+        beside = network.beside(sounds, starts=starts) + memory.beside[rows]
+        tokens = network.embed_beside(x, beside)
         segment = Segment(tokens, places, x.new_full((len(sounds),), time))
         drawn, at, _ = network.run([segment], past)
         velocities = network.velocity(drawn, at, height, width)

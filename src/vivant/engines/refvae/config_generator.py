@@ -22,6 +22,9 @@ class GeneratorConfig:
     """Latents that are drawn together."""
     window_latents: int
     """Latents that are remembered, the present block included; a multiple of block_latents."""
+    references_beside: bool
+    """Whether each token that is drawn has the references' latents at its place laid beside it. Not in the paper: a
+    transformer this narrow is slow to learn that a person stays."""
 
     def __post_init__(self) -> None:
         if self.head_channels % 2 or self.head_channels < 6:
@@ -51,6 +54,7 @@ def full() -> GeneratorConfig:
         audio_channels=512,
         block_latents=4,
         window_latents=32,
+        references_beside=False,
     )
 
 
@@ -65,6 +69,7 @@ def small() -> GeneratorConfig:
         audio_channels=256,
         block_latents=4,
         window_latents=32,
+        references_beside=False,
     )
 
 
@@ -79,6 +84,7 @@ def mini() -> GeneratorConfig:
         audio_channels=32,
         block_latents=4,
         window_latents=16,
+        references_beside=True,
     )
 
 
@@ -93,4 +99,5 @@ def tiny() -> GeneratorConfig:
         audio_channels=32,
         block_latents=4,
         window_latents=12,
+        references_beside=True,
     )

@@ -94,6 +94,8 @@ class Memory:
     keys: Tensor
     """(blocks of the network, R, heads, S, head channels)."""
     values: Tensor
+    beside: Tensor
+    """What references lay beside each token that is drawn, (R, 1, h or 1, w or 1, D)."""
     num_references: int
     """Places that references take."""
     num_blocks: int
@@ -102,29 +104,40 @@ class Memory:
     """Blocks drawn since the stream began."""
 
 
-def remember_references(network: Generator, references: Tensor) -> KeysValues:
-    """Standardised latents (1, M, Z, h, w) of the reference pictures -> keys and values of two rows: real, null."""
+@dataclass(frozen=True)
+class Identity:
+    """What drawing looks at of the reference pictures, in two rows: real, null."""
+
+    keys_values: KeysValues
+    beside: Tensor
+    """(2, 1, h or 1, w or 1, D); see `Generator.beside_references`."""
+
+
+def remember_references(network: Generator, references: Tensor) -> Identity:
+    """Standardised latents (1, M, Z, h, w) of the reference pictures, as drawing looks at them."""
     _, count, _, height, width = references.shape
     null = network.null_reference.to(references.dtype).view(1, 1, -1, 1, 1).expand_as(references)
     both = torch.cat([references, null])
     places = reference_places(count, height, width, references.device)
-    return network.run([Segment(network.embed(both), places, both.new_zeros(2))])[2]
+    made = network.run([Segment(network.embed(both), places, both.new_zeros(2))])[2]
+    return Identity(made, network.beside_references(both))
 
 
-def new_memory(network: Generator, references: KeysValues, cells: int) -> Memory:
+def new_memory(network: Generator, references: Identity, cells: int) -> Memory:
     """An empty window behind the references; cells: h * w of a latent."""
     config = network.config
-    key = references[0][0]
+    key = references.keys_values[0][0]
     length = key.shape[2] + config.window_latents * cells
     shape = (config.num_blocks, NUM_ROWS, config.num_heads, length, config.head_channels)
     memory = Memory(
         keys=key.new_zeros(shape),
         values=key.new_zeros(shape),
+        beside=references.beside[[0, 0, 1]],
         num_references=key.shape[2],
         num_blocks=0,
         num_drawn=0,
     )
-    _write(memory, references, 0)
+    _write(memory, references.keys_values, 0)
     return memory
 
 
@@ -142,7 +155,7 @@ class Conditions(NamedTuple):
 
     rows: slice
     weights: Tensor  # of the rows, (R, 1, 1, 1, 1)
-    beside: Tensor  # what their tokens have in them whatever the latents are, (R, L, 1, 1, D)
+    beside: Tensor  # what their tokens have in them whatever the latents are, (R, L, h or 1, w or 1, D)
 
 
 def draw_block(walk: Walk, memory: Memory, noise: Tensor, audio: Tensor, guidance: Guidance) -> Tensor:
@@ -157,7 +170,8 @@ def conditions_of(walk: Walk, memory: Memory, audio: Tensor, guidance: Guidance)
     silence = walk.network.null_audio.to(audio.dtype).expand_as(audio)
     sounds = torch.cat([audio, silence, audio])[guidance.rows]
     weights = audio.new_tensor(guidance.weights).view(-1, 1, 1, 1, 1)
-    return Conditions(guidance.rows, weights, walk.network.beside(sounds, starts=memory.num_drawn == 0))
+    beside = walk.network.beside(sounds, starts=memory.num_drawn == 0) + memory.beside[guidance.rows]
+    return Conditions(guidance.rows, weights, beside)
 
 
 def walk_down(walk: Walk, memory: Memory, noise: Tensor, conditions: Conditions) -> Tensor:

@@ -38,6 +38,7 @@ from vivant.engines.refvae.config import (
 )
 from vivant.engines.refvae.drawing import (
     Guidance,
+    Identity,
     Memory,
     Walk,
     block_frames,
@@ -46,7 +47,6 @@ from vivant.engines.refvae.drawing import (
     new_walk,
     remember_references,
 )
-from vivant.engines.refvae.generator import KeysValues
 from vivant.engines.refvae.layers import TemporalCache
 from vivant.engines.refvae.motion import Hearing, Motion, hear, new_hearing, windows
 from vivant.engines.refvae.networks import Networks
@@ -64,8 +64,8 @@ class RefVaePortrait(Portrait):
 
     details: References | None
     """What decoding looks at: keys and values per block of D_ref."""
-    identity: KeysValues
-    """What drawing looks at: keys and values per block of the generator; rows real and null references."""
+    identity: Identity
+    """What drawing looks at."""
 
 
 @dataclass(kw_only=True)

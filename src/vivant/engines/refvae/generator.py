@@ -197,6 +197,10 @@ class Generator(nn.Module):
         width, audio = config.width, config.audio_channels
         self.latent = nn.Linear(config.latent_channels, width)
         self.sound = nn.Linear(audio, width, bias=False)
+        self.reference: nn.Linear | None = None
+        if config.references_beside:
+            self.reference = nn.Linear(config.latent_channels, width, bias=False)
+            nn.init.zeros_(self.reference.weight)
         self.audio_norm = nn.LayerNorm(config.audio_features)
         self.audio_first = _mlp(config.audio_features, audio)
         self.audio_shared = _mlp(4 * config.audio_features, audio)
@@ -230,15 +234,25 @@ class Generator(nn.Module):
             parts.append(self.audio_shared(features.unflatten(1, (-1, 4)).flatten(2)))
         return torch.cat(parts, 1)
 
-    def embed(self, latents: Tensor, audio: Tensor | None = None, *, starts: bool = False) -> Tensor:
-        """Latents (B, L, Z, h, w), sound (B, L, A) or None -> tokens (B, L h w, D).
+    def embed(self, latents: Tensor, *, starts: bool = False) -> Tensor:
+        """Latents (B, L, Z, h, w) that are known -> tokens (B, L h w, D).
 
         starts: the first latent is the first of the stream and is marked as such.
         """
-        if audio is not None:
-            return self.embed_beside(latents, self.beside(audio, starts=starts))
         x = self.latent(latents.movedim(2, -1))
         return (self._marked(x) if starts else x).flatten(1, 3)
+
+    def embed_noisy(self, latents: Tensor, audio: Tensor, references: Tensor, *, starts: bool) -> Tensor:
+        """Latents (B, L, Z, h, w) to be drawn, sound (B, L, A), references (B, M, Z, h, w) -> tokens (B, L h w, D)."""
+        return self.embed_beside(
+            latents, self.beside(audio, starts=starts) + self.beside_references(references)
+        )
+
+    def beside_references(self, references: Tensor) -> Tensor:
+        """What references (B, M, Z, h, w) lay beside tokens at their places, (B, 1, h, w, D); zeros if nothing."""
+        if self.reference is None:
+            return references.new_zeros(len(references), 1, 1, 1, self.config.width)
+        return self.reference(references.mean(1).movedim(1, -1))[:, None]
 
     def beside(self, audio: Tensor, *, starts: bool) -> Tensor:
         """What tokens with sound (B, L, A) have in them whatever their latents are, (B, L, 1, 1, D)."""
@@ -246,7 +260,7 @@ class Generator(nn.Module):
         return self._marked(x) if starts else x
 
     def embed_beside(self, latents: Tensor, beside: Tensor) -> Tensor:
-        """Latents (B or 1, L, Z, h, w), what is beside them (B, L, 1, 1, D) -> tokens (B, L h w, D)."""
+        """Latents (B or 1, L, Z, h, w), what is beside them (B, L, h or 1, w or 1, D) -> tokens (B, L h w, D)."""
         return (self.latent(latents.movedim(2, -1)) + beside).flatten(1, 3)
 
     def _marked(self, x: Tensor) -> Tensor:
@@ -336,7 +350,7 @@ class Generator(nn.Module):
                 torch.zeros_like(time),
             ),
             Segment(self.embed(context, starts=starts), window, context_time),
-            Segment(self.embed(noisy, audio, starts=starts), window, time),
+            Segment(self.embed_noisy(noisy, audio, references, starts=starts), window, time),
         )
         forcing = TeacherForcing(references.shape[1] * cells, self.config.block_latents * cells)
         tokens, last_time, _ = self.run(segments, attend=forcing)

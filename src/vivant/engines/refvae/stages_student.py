@@ -55,7 +55,7 @@ def rolled_out(network: Generator, window: Window, noise: Tensor, times: Tensor)
         places = places_of(range(first, stop), height, width, device)
         x = noise[:, first:stop]
         for time, next_time in pairwise(times.tolist()):
-            tokens = network.embed(x, sounds[:, first:stop], starts=begins)
+            tokens = network.embed_noisy(x, sounds[:, first:stop], window.references, starts=begins)
             drawn, at, _ = network.run([Segment(tokens, places, torch.full_like(clean, time))], past)
             x = euler_step(x, network.velocity(drawn, at, height, width), time, next_time)
         made = network.run([Segment(network.embed(x, starts=begins), places, clean)], past)[2]
