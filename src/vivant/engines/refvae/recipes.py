@@ -292,14 +292,14 @@ def mini_generator() -> Recipe:
 
 
 def mini_decoder() -> Recipe:
-    """D1, D_ref and D2 alone on longer clips, behind a generator that has learned the latents as they are.
+    """D1, D_ref and D2 alone, behind a generator that has learned the latents as they are.
 
     Noise lies on the latents, since what a generator draws is never quite one of them. Not in the paper.
     """
-    recipe = _mini_vae(17, 4_000, 2, 2e-4)
+    recipe = _mini_vae(5, 4_000, 4, 2e-4, max_references=1)
     parts = ("deep_decoder", "reference_decoder", "picture_decoder")
     groups = (ParameterGroup(modules=tuple(f"networks.vae.{part}" for part in parts), learning_rate=2e-4),)
-    extra = {**recipe.train.extra, "latent_noise": 0.2}
+    extra = {**recipe.train.extra, "latent_noise": 0.6}
     return replace(recipe, train=replace(recipe.train, name="mini_decoder", groups=groups, extra=extra))
 
 
