@@ -92,7 +92,9 @@ def test_cuts_and_gaps_stay_in_sync(tmp_path: Path) -> None:
     engine = tiny_engine()
     portrait = engine.prepare(FACE)
     shot = [astronaut()[i : i + 220, 120 + 3 * i : 340 + 3 * i] for i in range(5)]
-    nods = [astronaut()[2 * i : 2 * i + 220, 120 + 6 * i : 340 + 6 * i] for i in range(5)]
+    # What a random network makes of slower movement can be less than a grey level from one frame to the next.
+    places = [(0, 0), (8, 24), (8, 21), (8, 18), (8, 15)]
+    nods = [astronaut()[y : y + 220, 120 + x : 340 + x] for y, x in places]
     other = [255 - (255 - image[:, ::-1].astype(int)) // 3 for image in nods]
     images = [*shot, *[np.zeros_like(FACE)] * 3, *other]
     clip = clip_of(tmp_path / "clip.mp4", images, Fraction(30000, 1001))
@@ -105,8 +107,7 @@ def test_cuts_and_gaps_stay_in_sync(tmp_path: Path) -> None:
     for held in frames[5:8]:
         np.testing.assert_array_equal(held, frames[4])
     assert np.abs(frames[8].astype(int) - frames[0]).max() <= 1, "the portrait at rest again"
-    moved = [frame for frame in frames[9:] if not np.array_equal(frame, frames[8])]
-    assert moved, "and from there it moves as the new shot does"
+    assert not np.array_equal(frames[9], frames[8]), "and from there it moves as the new shot does"
 
 
 def test_a_picture_drives(mini: Engine, portrait: Any, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,14 @@ def test_named_folder_goes_first_and_must_hold_the_files(
     assert models.find_face_model(MESH) == empty_machine / "named" / MESH.name
     with pytest.raises(SetupError, match=FOLDER_VARIABLE):
         models.find_face_model(DETECTOR)
+
+
+def test_threads_that_load_leave_stderr_as_it_was() -> None:
+    before = os.fstat(2)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: models.FaceNetwork(DETECTOR), range(24)))
+    after = os.fstat(2)
+    assert (before.st_dev, before.st_ino) == (after.st_dev, after.st_ino)
 
 
 def test_changed_file_is_not_loaded(empty_machine: Path) -> None:

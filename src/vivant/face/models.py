@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,7 +121,7 @@ class FaceNetwork:
         from ai_edge_litert.interpreter import Interpreter
 
         path = str(checked_face_model(model))
-        with _quiet_stderr():
+        with _making, _quiet_stderr():
             self._interpreter = Interpreter(model_path=path, num_threads=1)
             self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
@@ -133,11 +134,18 @@ class FaceNetwork:
         return [self._interpreter.get_tensor(self._outputs[name]) for name in names]
 
 
+_making = threading.Lock()
+"""Two threads that turn one descriptor away and back would leave it turned away."""
+
+
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
     """LiteRT tells every user of a command, on file descriptor 2, that it has found its own CPU kernels."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed, as a service may have it
+        yield
+        return
     try:
         with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), 2)

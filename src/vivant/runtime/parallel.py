@@ -127,4 +127,5 @@ def leading(load: Callable[[], Engine]) -> Iterator[Callable[[], Any] | None]:
             engine.networks.follow()  # type: ignore[operator]
         yield None
     if dist.is_initialized():
+        dist.barrier()  # for the reason that training.distributed gives
         dist.destroy_process_group()
