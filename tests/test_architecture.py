@@ -30,7 +30,7 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("face",),
     ("checkpoint", "runtime"),
     ("engine", "published"),
-    ("motion_file", "engines"),
+    ("motion_file", "engines", "voice"),
     ("export",),
     ("driving",),
     ("presets", "session", "montage"),

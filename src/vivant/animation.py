@@ -23,7 +23,7 @@ from torch import Tensor
 from vivant.bookmark import Bookmark
 from vivant.casting import Drivers, cast
 from vivant.drivers import DEFAULT_FRAME_RATE, Driven, How, Reference
-from vivant.engine import Engine, Portrait, Voice
+from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.face.framing import Framing
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
@@ -34,6 +34,7 @@ from vivant.scenes import Scene, Scenes, Standing
 from vivant.session import Session, Timing
 from vivant.settings import Length
 from vivant.sources import Source, SourcePicture, SourceVideo
+from vivant.voice import Voice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +104,18 @@ class Animation:
 
     @classmethod
     def by_hand(
-        cls, session: Session, portrait: Portrait, missing: MissingReport, *, pasted: bool
+        cls,
+        session: Session,
+        portrait: Portrait,
+        missing: MissingReport,
+        *,
+        pasted: bool,
+        draws_apart: bool = False,
     ) -> Animation:
-        """One that is pushed, where nothing can be iterated."""
+        """One that is pushed, where nothing can be iterated. draws_apart: see `take`."""
         nothing = Driven((_ for _ in ()), None, None)
-        return cls([Performance([session], nothing, missing)], SourcePicture([portrait]), pasted=pasted)
+        performance = Performance([session], nothing, missing, draws_apart=draws_apart)
+        return cls([performance], SourcePicture([portrait]), pasted=pasted)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self
@@ -184,11 +192,25 @@ class Animation:
 
     def push(self, item: Any) -> Iterator[np.ndarray]:
         """One more item (see `vivant.drivers`) by hand: the frames that are due, in order."""
-        assert isinstance(self._source, SourcePicture), "a video has its own time"
+        for shown in self.take(item):
+            yield self.finish(shown)
+
+    def take(self, item: Any) -> list[list[Shown]]:
+        """One more item by hand: what each face shows in the frames that are due, for `finish`.
+
+        Where it draws apart, what is to be drawn are calls; make them, or let `finish` do so.
+        """
         (performance,) = self._cast
         performance.push(item)
+        due = []
         while (shown := performance.due()) is not None:
-            yield self._finished(self._source.scene, shown)
+            due.append(shown)
+        return due
+
+    def finish(self, shown: Sequence[Shown]) -> np.ndarray:
+        """The picture of the next frame of `take`, in order."""
+        assert isinstance(self._source, SourcePicture), "a video has its own time"
+        return self._finished(self._source.scene, shown)
 
     def show_in(self, framing: Framing | None) -> None:
         """Paste what comes into another size of the picture; None shows the face's square alone."""
@@ -245,12 +267,13 @@ class Animation:
                 shown[face] = what
         return shown
 
-    def _finished(self, scene: Scene, shown: list[Shown]) -> np.ndarray:
+    def _finished(self, scene: Scene, shown: Sequence[Shown]) -> np.ndarray:
         """The picture to show."""
         begin = perf_counter()
         for index, face in enumerate(shown):
-            if isinstance(face, Tensor):
-                pixels = (face.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+            if not isinstance(face, str):
+                drawn = face if isinstance(face, Tensor) else face()
+                pixels = (drawn.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
                 self._pixels[index] = pixels.contiguous().cpu().numpy()
             elif face == "rest":
                 self._pixels[index] = None

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from vivant.bookmark import Bookmark
-from vivant.engine import Engine, Voice
+from vivant.engine import Engine
 from vivant.errors import FaceError, InputError
 from vivant.face.choose import parse_face_choice
 from vivant.face.framing import given_square
@@ -34,6 +34,7 @@ from vivant.media.resample import num_resampled, resample, tidy_rate
 from vivant.media.types import AudioChunk, Frame
 from vivant.motion_file import SUFFIX, Entry, Mark, MotionFile
 from vivant.place import FollowerState, Place
+from vivant.voice import Voice
 
 DrivingClip: TypeAlias = str | Path | Iterable[Frame | np.ndarray | AudioChunk]
 """A file or folder that `read_clip` opens, or frames (Frame, or uint8 (H, W, 3)) or sound one after another."""

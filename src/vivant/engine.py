@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -130,21 +130,6 @@ class State:
         return cls(portrait=portrait, **loaded)
 
 
-class Voice(Protocol):
-    """Speech to the Motion of a family that video drives; weights only, streams are states."""
-
-    stream: StreamSpec
-
-    def start(self, seed: int = 0) -> Any:
-        """A fresh stream."""
-
-    def push(self, state: Any, samples: Tensor) -> Sequence[Any]:
-        """Mono samples (S,) at the stream's rate -> the motions, of one frame each, that are due."""
-
-    def flush(self, state: Any) -> Sequence[Any]:
-        """What the look-ahead still owes."""
-
-
 ConfigT = TypeVar("ConfigT")
 OptionsT = TypeVar("OptionsT")
 MotionT = TypeVar("MotionT")
@@ -163,6 +148,8 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     """The family's Motion, where it can be saved and replayed frame by frame."""
     network_methods: ClassVar[tuple[str, ...]]
     """Methods of the networks that run per frame: what `runtime="compile"` compiles."""
+    draws_apart: ClassVar[bool] = False
+    """Whether `begin_render` leaves the drawing to the call that it returns."""
     stream: StreamSpec
 
     def __init__(self, config: ConfigT, networks: nn.Module, dtype: torch.dtype = torch.float32) -> None:
@@ -297,6 +284,15 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     @abstractmethod
     def render(self, state: StateT, motion: MotionT) -> Tensor:
         """Draw what is due: (T, 3, H, W); T may be 0 while the delay fills."""
+
+    def begin_render(self, state: StateT, motion: MotionT) -> Callable[[], Tensor]:
+        """`render` in two parts: what changes the state, now; and what draws, in the returned call.
+
+        Where `draws_apart`, the calls of several frames may be made at the same time, each in any thread. By default
+        everything is done now.
+        """
+        frames = self.render(state, motion)
+        return lambda: frames
 
     @abstractmethod
     def flush(self, state: StateT) -> Tensor:

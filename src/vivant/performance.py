@@ -10,7 +10,7 @@ What needs no drawing waits its turn behind what an engine with a delay still ow
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -26,8 +26,11 @@ from vivant.session import Session, Timing
 
 Kind: TypeAlias = Literal["drawn", "held", "rest"]
 
-Shown: TypeAlias = Tensor | Literal["held", "rest"]
-"""A drawn face (3, H, W), or what it showed before, or the face as it was given."""
+Drawn: TypeAlias = Tensor | Callable[[], Tensor]
+"""A face (3, H, W), or the call that draws it."""
+
+Shown: TypeAlias = Drawn | Literal["held", "rest"]
+"""A face that is drawn, or what it showed before, or the face as it was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +57,10 @@ class Performance:
         *,
         faces: Sequence[int] = (0,),
         lasts: bool = False,
+        draws_apart: bool = False,
     ) -> None:
         """sessions: one per face, of one engine; faces: their places in the scene. lasts: the last item goes on for
-        ever (one picture drives)."""
+        ever (one picture drives). draws_apart: give calls that draw, where the engine can."""
         self.sessions = tuple(sessions)
         self.faces = tuple(faces)
         self.missing = missing
@@ -64,8 +68,9 @@ class Performance:
         """Of the driver, to expect; None where nothing tells."""
         self._driven = driven
         self.lasts = lasts
+        self._draws_apart = draws_apart and all(session.engine.draws_apart for session in self.sessions)
         self._shown: deque[Kind] = deque()
-        self._drawn: list[deque[Tensor]] = [deque() for _ in self.sessions]
+        self._drawn: list[deque[Drawn]] = [deque() for _ in self.sessions]
         self._before: Any = None
         self._where: list[Framing | None] = [None for _ in self.sessions]
         self._moves = False
@@ -223,7 +228,10 @@ class Performance:
         self._before = _repeated(item)
         before = self.sessions[0].timing.frames_in
         for session, drawn in zip(self.sessions, self._drawn, strict=True):
-            drawn += _push(session, item)
+            if self._draws_apart and isinstance(item, Entry):
+                drawn.append(session.begin_motion(item.motion, restart=item.mark is Mark.RESTARTS))
+            else:
+                drawn += _push(session, item)
         self._shown += ["drawn"] * (self.sessions[0].timing.frames_in - before)
 
     def _hold(self) -> None:

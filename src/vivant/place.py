@@ -11,9 +11,9 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from vivant.bookmark import Bookmark
-from vivant.engine import Voice
 from vivant.face.track import TrackerState
 from vivant.face.window import WindowState
+from vivant.voice import Voice
 
 T = TypeVar("T")
 

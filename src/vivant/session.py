@@ -190,6 +190,18 @@ class Session:
             lambda: self._timed(lambda: self.engine.render(self._open_state(), motion.to(self.engine.device)))
         )
 
+    def begin_motion(self, motion: Any, *, restart: bool = False) -> Callable[[], Tensor]:
+        """`push_motion` for a Motion of one frame, where the engine draws apart and `can_see_ahead`: the returned call
+        draws the frame (3, H, W), at any time and in any thread. The time that takes is not counted."""
+        assert self._unproven is None, "the first frames are looked at as they are drawn"
+        state = self._open_state()
+        if restart:
+            self._restart()
+        drawing = self.engine.begin_render(state, motion.to(self.engine.device))
+        timing = self.timing
+        self.timing = replace(timing, frames_in=timing.frames_in + 1, frames_out=timing.frames_out + 1)
+        return lambda: drawing()[0]
+
     def _given(
         self, item: Driving, window: Similarity | None, openness: tuple[float, float, float] | None
     ) -> Waiting:

@@ -110,6 +110,19 @@ def test_2_chunks_do_not_matter(engine: Engine, portrait: Any, whole: Tensor) ->
         assert torch.equal(torch.stack(frames), whole)
 
 
+def test_2_what_is_drawn_apart_is_drawn_alike(engine: Engine, portrait: Any) -> None:
+    chunk = engine.stream.chunk_frames * (engine.stream.samples_per_frame or 1)
+    chunks = driving_of(engine, 4 * engine.stream.chunk_frames).split(chunk)
+    at_once, apart = engine.start(portrait), engine.start(portrait)
+    expected = [engine.step(at_once, driving) for driving in chunks]
+    drawings = [engine.begin_render(apart, engine.see(apart, driving)) for driving in chunks]
+    drawn = [drawing() for drawing in reversed(drawings)][::-1]
+    for mine, theirs in zip(drawn, expected, strict=True):
+        assert torch.equal(mine, theirs)
+    if engine.draws_apart:
+        assert torch.equal(drawings[0](), expected[0]), "drawing once more is no other picture"
+
+
 def test_3_two_sessions_do_not_meet(engine: Engine, portrait: Any, whole: Tensor) -> None:
     other_portrait = engine.prepare(picture(8), face=None)
     length = length_of(engine)

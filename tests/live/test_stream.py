@@ -263,41 +263,38 @@ def test_eyes_are_looked_at_closely_where_options_ask_for_it_or_motion_begins_an
     assert asked == [False, True, True]
 
 
-def test_what_is_looked_at_while_another_picture_is_drawn_is_drawn_as_in_turn() -> None:
+def test_pictures_that_are_drawn_side_by_side_are_those_of_one_after_another() -> None:
     torch.manual_seed(0)
     config = LivePortrait.tiny_configs()["compact"]
     engine = LivePortrait(config, LivePortrait.build_networks(config))
+    assert engine.draws_apart
     noise = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
     portrait = engine.prepare(noise[-1], face=None)
     settings = LiveSettings(rate_hz=25, driving_face=None)
-
-    def begun() -> LiveStream:
-        return LiveStream(engine, portrait, settings=settings)
-
-    in_turn, ahead = begun(), begun()
-    expected, drawn, looked = [], [], None
-    with ThreadPoolExecutor(1) as drawer:
+    in_turn, beside = (LiveStream(engine, portrait, settings=settings) for _ in range(2))
+    expected, looked = [], []
+    with ThreadPoolExecutor(3) as drawers:
         for number, frame in enumerate(noise[:-1]):
-            for stream in (in_turn, ahead):
+            for stream in (in_turn, beside):
                 stream.offer(frame, number / 25)
                 if number == 5:
                     stream.restart()
             expected += in_turn.step()
-            drawing = drawer.submit(ahead.draw, looked) if looked else None
-            looked = ahead.look()
-            drawn += drawing.result() if drawing else []
-        assert looked is not None
-        drawn += ahead.draw(looked)
+            seen = beside.look()
+            assert seen is not None
+            looked.append(seen)
+        # The last is drawn first; the first of all was drawn as it was looked at.
+        assert [callable(face) for each in looked for _, shown in each.due for face in shown] == [False] + [
+            True
+        ] * 7
+        list(drawers.map(beside.draw, reversed(looked)))
+    drawn = [picture for each in looked for picture in beside.finish(each)]
     assert [picture.number for picture in drawn] == list(range(8))
     for mine, theirs in zip(drawn, expected, strict=True):
         assert np.array_equal(mine.image, theirs.image)
-    assert ahead.busy_seconds > 0
-
-
-def test_the_next_frame_is_looked_at_as_late_as_its_look_allows() -> None:
-    clock, stream, _ = live(lambda: 0.06)
-    run(clock, stream, 1.0)
-    assert stream.spare_seconds == pytest.approx(0.06)
+    # Each is another, but for the sixth, which begins anew as the first did.
+    assert len({picture.image.tobytes() for picture in drawn}) == 7
+    assert beside.busy_seconds > 0
 
 
 def test_latency_quantiles_are_right_to_two_percent() -> None:

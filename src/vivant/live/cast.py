@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vivant.engine import Engine, Voice
+from vivant.engine import Engine
 from vivant.errors import InputError, VivantError
 from vivant.live.latency import LatencyMeter
 from vivant.live.settings import Cast
@@ -28,6 +28,7 @@ from vivant.media.loopback import Loopback
 from vivant.media.microphone import heard
 from vivant.media.outlet import Outlet
 from vivant.media.window import Window
+from vivant.voice import Voice
 
 WAIT_SECONDS = 0.002
 BEHIND_BLOCKS = 2

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 from vivant.animation import Animation
-from vivant.engine import Engine, Portrait, Voice
+from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.face.missing import MissingReport
 from vivant.marks.watermark import Marker
 from vivant.session import Session
+from vivant.voice import Voice
 
 MAX_QUEUED_SECONDS = 60.0
 """Of speech that waits; an agent that sends faster than one can speak is told so."""

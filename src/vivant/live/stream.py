@@ -1,12 +1,13 @@
 """One viewer's live animation: frames with capture times in, pictures with the same times out, lag that cannot grow.
 
-    offer --> pace --> Inbox (bounded) --> look: Follower, motion --> draw: Session -> paste --> Shown
-                                                                                                   |
-    LatencyContract  <------------------------  viewed(latency at the viewer)  <-------------------+
+    offer --> pace --> Inbox (bounded) --> look: Follower, Session --> draw --> finish: paste, mark --> Shown
+                                                                                                          |
+    LatencyContract  <---------------------------  viewed(latency at the viewer)  <-----------------------+
 
 A thin thing around Animation. It has no thread and no network of its own, and reads time only from the clock it is
-given. Any thread may call `offer` and `viewed` at any time. One thread at a time looks and one draws, and a frame may
-be looked at while the one before it is drawn; `step` does both in turn. What was looked at is drawn, in order.
+given. Any thread may call `offer` and `viewed` at any time. One thread at a time looks and one finishes, each frame
+after frame in order; between the two, frames are drawn in any thread and, where the engine `draws_apart`, several at
+the same time. `step` does all three in turn.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from vivant.live.inbox import Inbox, Policy
 from vivant.live.latency import LatencyContract, LatencyMeter, Level, levels
 from vivant.marks.watermark import Marker
 from vivant.motion_file import Entry, Mark
+from vivant.performance import Shown as Face
 from vivant.session import Session
 
 EARLY, LATE = 0.3, 0.6
@@ -39,10 +41,6 @@ EARLY, LATE = 0.3, 0.6
 it. The page does the same (static/client.js)."""
 LONGEST_LATENCY_SECONDS = 600.0
 """A viewer that reports more has a broken clock."""
-SMOOTHING = 0.1
-"""Weight of a new frame in the mean times that looking and drawing take."""
-LOOKS_AHEAD = 2.0
-"""Looking may take this many times as long as it mostly does before drawing has to wait for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +108,13 @@ class _Captured:
     number: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Looked:
-    """A frame that was looked at and is to be drawn."""
+    """A frame that was looked at, and the pictures that are due because of it, in whatever state they are."""
 
-    captured: _Captured
-    item: Watched | Entry
+    due: list[tuple[_Captured, list[Face]]]
+    seconds: float
+    """What it took so far."""
 
 
 class LiveStream:
@@ -138,9 +137,10 @@ class LiveStream:
         self.latency = LatencyMeter()
         self._marker = Marker(settings.watermark) if settings.watermark is not None else None
         self._clock = clock
-        # Sum and smoothed mean of what looking and drawing take; each pair is written by one thread only.
-        self._looking = self._drawing = (0.0, 0.0)
-        # Each is written by one thread only: the first two by the one that offers.
+        # Each is written by one thread only: the first two by the one that offers, `_num_without_face` by the one that
+        # looks, the others by the one that finishes.
+        self.busy_seconds = 0.0
+        """Time inside `look`, `draw` and `finish` together, of what is finished."""
         self._num_offered = self._num_paced = 0
         self._num_shown = self._num_without_face = 0
         self._inbox: Inbox[_Captured] = Inbox(engine.stream.chunk_frames, settings.policy)
@@ -153,7 +153,7 @@ class LiveStream:
         self._session = Session(engine, portrait, options, settings.seed, settings.rate_hz)
         missing = MissingReport(settings.on_missing, keep=1)
         self._animation = Animation.by_hand(
-            self._session, portrait, missing, pasted=self._framing is not None
+            self._session, portrait, missing, pasted=self._framing is not None, draws_apart=True
         )
         self._level: Level | None = None
         self._fit()
@@ -214,19 +214,17 @@ class LiveStream:
         return self._inbox.put(item)
 
     @property
-    def busy_seconds(self) -> float:
-        """Time inside `look` and `draw` together."""
-        return self._looking[0] + self._drawing[0]
-
-    @property
-    def spare_seconds(self) -> float:
-        """How long after a drawing began there is still time to look at the next frame; the later, the newer it is."""
-        return max(0.0, self._drawing[1] - LOOKS_AHEAD * self._looking[1])
+    def draws_apart(self) -> bool:
+        """Whether there is anything in `draw` to be done beside the next frame's `look` and `draw`."""
+        return self._session.engine.draws_apart
 
     def step(self) -> list[Shown]:
-        """Look at what waits and draw it; the pictures that are due, none where nothing waits."""
+        """Look at what waits, draw it and finish it; the pictures that are due, none where nothing waits."""
         looked = self.look()
-        return [] if looked is None else self.draw(looked)
+        if looked is None:
+            return []
+        self.draw(looked)
+        return self.finish(looked)
 
     def look(self) -> Looked | None:
         """The frame that waits, looked at; None where nothing waits."""
@@ -234,22 +232,29 @@ class LiveStream:
         if captured is None:
             return None
         began = self._clock()
-        looked = Looked(captured, self._seen(captured))
-        self._looking = _added(self._looking, self._clock() - began)
-        return looked
+        item = self._seen(captured)
+        self._waiting.append(captured)
+        due = [(self._waiting.popleft(), shown) for shown in self._animation.take(item)]
+        return Looked(due, self._clock() - began)
 
-    def draw(self, looked: Looked) -> list[Shown]:
+    def draw(self, looked: Looked) -> None:
+        """Draw what is still to be drawn."""
+        began = self._clock()
+        for _, shown in looked.due:
+            shown[:] = [face() if callable(face) else face for face in shown]
+        looked.seconds += self._clock() - began
+
+    def finish(self, looked: Looked) -> list[Shown]:
         """The pictures that are due."""
         began = self._clock()
         self._fit()
-        self._waiting.append(looked.captured)
-        shown = []
-        for image in self._animation.push(looked.item):
-            source = self._waiting.popleft()
-            shown.append(Shown(self._finished(image), source.seconds, source.number))
-        self._num_shown += len(shown)
-        self._drawing = _added(self._drawing, self._clock() - began)
-        return shown
+        finished = [
+            Shown(self._finished(self._animation.finish(shown)), captured.seconds, captured.number)
+            for captured, shown in looked.due
+        ]
+        self._num_shown += len(finished)
+        self.busy_seconds += looked.seconds + self._clock() - began
+        return finished
 
     def viewed(self, latency_seconds: float) -> bool:
         """The viewer displayed a picture this long after its capture; whether the contract changed something."""
@@ -313,9 +318,3 @@ class LiveStream:
             round(image.shape[0] * side / max(image.shape[:2])),
         )
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-
-
-def _added(times: tuple[float, float], seconds: float) -> tuple[float, float]:
-    """Sum and smoothed mean after one more."""
-    total, mean = times
-    return total + seconds, seconds if total == 0 else mean + SMOOTHING * (seconds - mean)

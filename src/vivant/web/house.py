@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 import torch
 
 from vivant import records
-from vivant.engine import Engine, Portrait, Voice
+from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.face.models import limit_threads
 from vivant.presets import load, load_voice
+from vivant.voice import Voice
 from vivant.web.metrics import Metrics
 from vivant.web.offers import Offer, Offers
 from vivant.web.runner import Runner
@@ -84,17 +85,17 @@ def halve_threads() -> None:
 class Workshop:
     """Engines and the threads that step them.
 
-    Each session has one frame to look at and one to draw, at work or waiting, and they are served in order: no session
-    can starve another.
+    All sessions together have about as many frames at work as there are workers, at least one each, and they are served
+    in order: no session can starve another.
     """
 
     def __init__(self, offers: Offers) -> None:
         self.offers = offers
         # As many as fit on the cores with torch's threads: pools that fight are slower than one.
         num_threads = torch.get_num_threads()
-        num_workers = max(1, num_cores() // num_threads)
+        self.num_workers = max(1, num_cores() // num_threads)
         self._pool = ThreadPoolExecutor(
-            num_workers,
+            self.num_workers,
             thread_name_prefix="vivant-step",
             initializer=torch.set_num_threads,  # OpenMP keeps the number by thread
             initargs=(num_threads,),

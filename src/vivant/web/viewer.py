@@ -1,10 +1,11 @@
 """One WebSocket: a viewer's messages and packets in, pictures out, and nothing that grows in between.
 
     hello -> room -> portrait -> ready
-    packets -> decode -> LiveStream.offer ... look -> draw -> encode -> packets
+    packets -> decode -> LiveStream.offer ... look -> draw -> finish, encode -> packets
     viewed  -> latency contract -> pace
 
-Looking, drawing and encoding are each at work on another frame where there are workers for it (house.py).
+Frames are looked at, finished and encoded one after another, and drawn side by side where the engine can and where
+there are workers for it (house.py).
 
 At most IN_FLIGHT pictures are on their way without having been reported as viewed; beyond that a camera's pictures
 are dropped before they are encoded, and a file waits. So a slow line cannot pile up lag either.
@@ -113,9 +114,11 @@ class _Viewer:
         """Numbers of the pictures that were sent and not seen yet, and when."""
         self._num_unsent = 0
         self._wake, self._room = asyncio.Event(), asyncio.Event()
-        self._looked: asyncio.Queue[Looked] = asyncio.Queue(1)
-        """The frame that is drawn next."""
-        self._drawn: asyncio.Queue[Shown] = asyncio.Queue(1)
+        self._drawn: asyncio.Queue[tuple[Looked, asyncio.Task[None]]] = asyncio.Queue(1)
+        """The frame that is shown next, drawn or being drawn."""
+        self._drawings: set[asyncio.Task[None]] = set()
+        self._slot = asyncio.Event()
+        """Set when a drawing is done."""
         self._pace: protocol.Pace | None = None
 
     async def run(self, engine: Engine, portrait: Portrait, options: Any) -> None:
@@ -152,9 +155,11 @@ class _Viewer:
         )
         log.info("session begins", extra={"session": name, "mode": hello.mode})
         try:
-            parts = self._listen, self._look, self._draw, self._show, self._report, *self._delivery.parts
+            parts = self._listen, self._look, self._show, self._report, *self._delivery.parts
             await until_one_ends(house.closing, *parts)
         finally:
+            for drawing in self._drawings:
+                drawing.cancel()
             await self._delivery.close()
             await house.workshop.run(stream.close)
             house.metrics.frames_dropped_total += self._num_dropped
@@ -214,24 +219,36 @@ class _Viewer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while (looked := await run(self._stream.look)) is not None:
+            while True:
+                while len(self._drawings) >= self._most_drawings:  # a frame that waited would be old
+                    self._slot.clear()
+                    await self._slot.wait()
+                looked = await run(self._stream.look)
+                if looked is None:
+                    break
                 self._room.set()
-                await self._looked.put(looked)
-                await self._looked.join()  # until its drawing begins
-                if self._is_camera:  # a frame that waited would be old
-                    await asyncio.sleep(self._stream.spare_seconds)
+                drawing = asyncio.create_task(run(partial(self._stream.draw, looked)))
+                self._drawings.add(drawing)
+                drawing.add_done_callback(self._has_drawn)
+                await self._drawn.put((looked, drawing))
 
-    async def _draw(self) -> None:
-        while True:
-            looked = await self._looked.get()
-            self._looked.task_done()
-            for picture in await self._house.workshop.run(partial(self._stream.draw, looked)):
-                await self._drawn.put(picture)
+    @property
+    def _most_drawings(self) -> int:
+        """A worker for each, shared among the sessions."""
+        house = self._house
+        return max(1, house.workshop.num_workers // house.metrics.sessions) if self._stream.draws_apart else 1
+
+    def _has_drawn(self, drawing: asyncio.Task[None]) -> None:
+        self._drawings.discard(drawing)
+        self._slot.set()
 
     async def _show(self) -> None:
-        """Encode and send, while the next picture is drawn."""
+        """Finish, encode and send, while the next pictures are drawn."""
         while True:
-            await self._send(await self._drawn.get())
+            looked, drawing = await self._drawn.get()
+            await drawing
+            for picture in await asyncio.to_thread(self._stream.finish, looked):
+                await self._send(picture)
 
     async def _send(self, picture: Shown) -> None:
         now = monotonic()

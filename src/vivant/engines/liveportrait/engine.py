@@ -15,7 +15,7 @@ Letters: T frames, K keypoints, S side in pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, cast
 
@@ -122,6 +122,7 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     motion_type = Motion
     network_methods = ("motion", "generate")
     stream = StreamSpec(driving="video", chunk_frames=1, delay_frames=0, frame_rate_hz=None)
+    draws_apart: ClassVar[bool] = True
 
     @staticmethod
     def build_networks(config: Config) -> nn.Module:
@@ -237,8 +238,11 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
         with precision.computing(self.device, self.dtype):
             return self._networks.motion(self._fitted(driving)).to(dtype=torch.float32)
 
-    @torch.no_grad()
     def render(self, state: LivePortraitState, motion: Motion) -> Tensor:
+        return self.begin_render(state, motion)()
+
+    @torch.no_grad()
+    def begin_render(self, state: LivePortraitState, motion: Motion) -> Callable[[], Tensor]:
         portrait = state.portrait
         motion = self._steadied(state, motion)
         if state.first is None:
@@ -253,16 +257,17 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
             self.config,
             source_moves=bool(state.source_moves),
         )
-        with precision.computing(self.device, self.dtype):
-            frames = self._networks.generate(
-                portrait.appearance,
-                portrait.keypoints,
-                where,
-                portrait.motion,
-                driven,
-                where.new_full((1, 1), float(stitches(self._networks, state.options, self.config))),
-            )
-        return frames.float().clamp(0, 1)
+        held = where.new_full((1, 1), float(stitches(self._networks, state.options, self.config)))
+
+        @torch.no_grad()
+        def drawn() -> Tensor:
+            with precision.computing(self.device, self.dtype):
+                frames = self._networks.generate(
+                    portrait.appearance, portrait.keypoints, where, portrait.motion, driven, held
+                )
+            return frames.float().clamp(0, 1)
+
+        return drawn
 
     def flush(self, state: LivePortraitState) -> Tensor:
         return torch.zeros(0, 3, *self.frame_size(state.portrait), device=self.device)
