@@ -139,10 +139,10 @@ class LiveStream:
         self._clock = clock
         # Each is written by one thread only: the first two by the one that offers, `_num_without_face` by the one that
         # looks, the others by the one that finishes.
-        self.busy_seconds = 0.0
-        """Time inside `look`, `draw` and `finish` together, of what is finished."""
         self._num_offered = self._num_paced = 0
         self._num_shown = self._num_without_face = 0
+        self.busy_seconds = 0.0
+        """Time inside `look`, `draw` and `finish` together, of what is finished."""
         self._inbox: Inbox[_Captured] = Inbox(engine.stream.chunk_frames, settings.policy)
         self._waiting: deque[_Captured] = deque()
         self._due_seconds = float("-inf")

@@ -217,20 +217,19 @@ class _Viewer:
     async def _look(self) -> None:
         run = self._house.workshop.run
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while True:
-                while len(self._drawings) >= self._most_drawings:  # a frame that waited would be old
-                    self._slot.clear()
-                    await self._slot.wait()
-                looked = await run(self._stream.look)
-                if looked is None:
-                    break
-                self._room.set()
-                drawing = asyncio.create_task(run(partial(self._stream.draw, looked)))
-                self._drawings.add(drawing)
-                drawing.add_done_callback(self._has_drawn)
-                await self._drawn.put((looked, drawing))
+            while len(self._drawings) >= self._most_drawings:  # a frame that waited would be old
+                self._slot.clear()
+                await self._slot.wait()
+            looked = await run(self._stream.look)
+            if looked is None:
+                await self._wake.wait()
+                self._wake.clear()
+                continue
+            self._room.set()
+            drawing = asyncio.create_task(run(partial(self._stream.draw, looked)))
+            self._drawings.add(drawing)
+            drawing.add_done_callback(self._has_drawn)
+            await self._drawn.put((looked, drawing))
 
     @property
     def _most_drawings(self) -> int:
