@@ -58,6 +58,7 @@ TRAINING_ROOMS = (
     "losses",
     "encoded",
     "recipes",
+    "recipes_full",
     "recipes_stage2",
     "stages",
     "stages_published",

@@ -18,6 +18,7 @@ from vivant.engines.refvae import losses
 from vivant.engines.refvae.config import mini, tiny
 from vivant.engines.refvae.data import (
     Cut,
+    Footage,
     Moments,
     MomentSettings,
     Windows,
@@ -37,7 +38,8 @@ from vivant.engines.refvae.encoded import (
 )
 from vivant.engines.refvae.losses import Features
 from vivant.engines.refvae.networks import Networks
-from vivant.engines.refvae.recipes import RECIPES, features_of
+from vivant.engines.refvae.recipes import RECIPES
+from vivant.engines.refvae.recipes_full import features_of
 from vivant.engines.refvae.stages import SyncStage, follow_scale
 from vivant.engines.refvae.sync_expert import FACE_FRAMES
 from vivant.errors import CheckpointError, InputError
@@ -196,13 +198,14 @@ def test_windows_show_one_face(data: Path) -> None:
         settings = WindowSettings(
             cut=Cut.of(tiny()), batch_size=3, seed=0, num_frames=num_frames, max_references=3
         )
-        batches = [Windows(paths, settings)[index] for index in range(8)]
-        assert len({batch["references"].shape[1] for batch in batches}) > 1
-        for batch in batches:
-            assert batch["frames"].shape == (3, num_frames, 64, 64, 3)
+        batches, footage = [Windows(paths, settings)[index] for index in range(8)], Footage(paths, 64)
+        shown = [footage.pictures(batch, num_frames) for batch in batches]
+        assert len({references.shape[1] for _, references in shown}) > 1
+        for batch, (frames, _) in zip(batches, shown, strict=True):
+            assert frames.shape == (3, num_frames, 64, 64, 3)
             # The ring of landmarks is centred 4 px below the face, wherever the crop is and if it is a mirror image.
             centres = (batch["points"].mean(2) + 1) * 32
-            bright = (batch["frames"].float().amax(-1) > 100).float()
+            bright = (frames.float().amax(-1) > 100).float()
             grid = torch.arange(64) + 0.5
             found = (bright.sum(2) * grid).sum(-1) / bright.sum((2, 3))
             assert float((found - centres[..., 0]).abs().max()) < 1.5
@@ -231,7 +234,7 @@ def test_cuts_keep_latents_and_sounds_together(data: Path) -> None:
             start = 0 if first == 0 else 4 * first - 3
             count = 45 if first == 0 else 48
             torch.testing.assert_close(features[row], known[clip][start : start + count])
-    whole = encoded._kept(networks, 0, 0)
+    (whole,) = encoded.clips(networks, [(0, 0)])
     frames, _ = cropped(
         read_clip(paths[0]), NUM_FRAMES // 2, Cut.of(tiny()), np.random.default_rng([0, 0, 0, 61])
     )

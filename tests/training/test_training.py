@@ -50,12 +50,12 @@ def test_every_recipe_that_learns_from_pictures_says_their_size() -> None:
             assert ("size_px" in recipe.train.extra) == hasattr(recipe, "find_data"), f"{family}/{name}"
 
 
-def run(recipe: Recipe, folder: Path, minutes: float | None = None, more: Sequence[Any] = ()) -> list[dict]:
+def run(recipe: Recipe, folder: Path, more: Sequence[Any] = (), **limits: float) -> list[dict]:
     sessions = [*(make_session(i) for i in range(3)), *more]
     stage = recipe.build(sessions, backgrounds(int(recipe.train.extra["size_px"])))
     folder.mkdir(exist_ok=True)
     rows: list[dict] = []
-    Trainer(stage, recipe.train, folder, CPU, rows.append).run(minutes)
+    Trainer(stage, recipe.train, folder, CPU, rows.append).run(**limits)
     return rows
 
 
@@ -91,6 +91,18 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
     assert whole.keys() == pieces.keys()
     different = [name for name in whole if not torch.equal(whole[name], pieces[name])]
     assert different == []
+
+
+def test_a_run_fits_into_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = RECIPES["debug_generator"]()
+    recipe = replace(recipe, train=replace(recipe.train, num_images=1_000_000, log_steps=1))
+    seconds = iter(range(1000))
+    monkeypatch.setattr("vivant.training.trainer.time.monotonic", lambda: float(next(seconds)))
+    rows = run(recipe, tmp_path, fit_minutes=0.15)
+    assert [row["seconds"] for row in rows] == list(range(1, 10)), "a second each, nine in all"
+    rates = [row["rate"] for row in rows]
+    assert rates[-1] < 0.1, "the schedule spans the time"
+    assert rates[-1] < rates[4] < max(rates)
 
 
 def test_a_batch_depends_on_its_index_only() -> None:

@@ -24,6 +24,12 @@ def train(
     images: Annotated[
         int | None, typer.Option(help="Length of the run in images seen, instead of the recipe's.", min=1)
     ] = None,
+    fit_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Length of the run in time, schedule included, for machines lent by the minute.", min=0.01
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Train a recipe; resumes what is in --out."""
@@ -39,7 +45,15 @@ def train(
             progress(row["images"], row["of"], f"loss {row['loss']:.4f}")
 
         complete = launch.train(
-            recipe, data, out, init=init, minutes=minutes, images=images, device=device, report=report
+            recipe,
+            data,
+            out,
+            init=init,
+            minutes=minutes,
+            images=images,
+            fit_minutes=fit_minutes,
+            device=device,
+            report=report,
         )
     if complete:
         typer.echo(f"{out / 'export'}: complete; use it with --preset {out / 'export'}")

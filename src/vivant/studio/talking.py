@@ -158,6 +158,19 @@ def read_clip(path: Path) -> TalkingClip:
         return TalkingClip(**facts, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
+def read_frames(path: Path, rows: Sequence[int]) -> Array:
+    """Some frames of a clip, u8 [N, S, S, 3]; nothing else is read."""
+    with safe_open(path, framework="numpy") as file:
+        frames = file.get_slice("frames")
+        return np.concatenate([frames[row : row + 1] for row in rows])
+
+
+def read_landmarks(path: Path) -> tuple[Array, int]:
+    """Landmarks f32 [N, 68, 2] of a clip and the side of its pictures, without reading those."""
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor("landmarks"), int(file.get_slice("frames").get_shape()[1])
+
+
 def count_frames(path: Path) -> int:
     """Frames of a clip, without reading them."""
     with safe_open(path, framework="numpy") as file:

@@ -40,6 +40,7 @@ def train(
     init: Path | None = None,
     minutes: float | None = None,
     images: int | None = None,
+    fit_minutes: float | None = None,
     device: str = "auto",
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> bool:
@@ -51,6 +52,7 @@ def train(
         minutes: stop (with a snapshot) after this time.
         images: length of the run in images seen, schedule included; None: the recipe's. Must stay the same when
             resuming.
+        fit_minutes: length of the run in time, schedule included; it ends there or with its images.
         report: called with every line of statistics.
     """
     from vivant.runtime.precision import choose_device
@@ -69,4 +71,4 @@ def train(
         stage = recipe.build(found, pictures, init)
     folder.mkdir(parents=True, exist_ok=True)
     target: torch.device = choose_device(device)
-    return Trainer(stage, recipe.train, folder, target, report).run(minutes)
+    return Trainer(stage, recipe.train, folder, target, report).run(minutes, fit_minutes)

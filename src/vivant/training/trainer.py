@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vivant.errors import InputError
 from vivant.training import snapshot
 from vivant.training.config import Stage, TrainConfig
 from vivant.training.distributed import (
@@ -65,12 +66,24 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.stopped = False
+        self.fit_seconds = math.inf
         self.totals: dict[str, float] = {}
 
-    def run(self, minutes: float | None = None) -> bool:
-        """Train until the run is complete (True) or stopped by time limit or signal (False); then snapshot."""
+    def run(self, minutes: float | None = None, fit_minutes: float | None = None) -> bool:
+        """Train until the run is complete (True) or stopped by time limit or signal (False); then snapshot.
+
+        fit_minutes: the length of the run in time, over all its parts: the schedule spans what fits, at most the
+        config's images. What comes out then depends on how fast the machine is. Raises InputError for several
+        processes, whose clocks differ.
+        """
         with process_group(self.device) as (rank, world_size), flushed_denormals():
             self.rank, self.world_size = rank, world_size
+            if fit_minutes is not None:
+                if world_size > 1:
+                    raise InputError(
+                        "--fit-minutes is for one process, for clocks differ; say --images instead."
+                    )
+                self.fit_seconds = fit_minutes * 60
             self._build()
             previous = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
             try:
@@ -79,7 +92,12 @@ class Trainer:
                 for number, handler in previous.items():
                     signal.signal(number, handler)
             self._snapshot()
-            return self.images >= self.config.num_images
+            return self.progress >= 1
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1: of the images, or of the time where the run has a length in time and that is further."""
+        return min(1.0, max(self.images / self.config.num_images, self.seconds / self.fit_seconds))
 
     @property
     def images(self) -> int:
@@ -151,32 +169,35 @@ class Trainer:
             # Its own generator: the loader draws a seed when it starts, and a resumed run starts once more.
             generator=torch.Generator().manual_seed(config.seed),
         )
-        began = start = time.monotonic()
+        began = last_saved = time.monotonic()
+        trained = self.seconds
         for index, batch in enumerate(loader, first):
             self._micro_step(batch, index)
             now = time.monotonic()
+            self.seconds = trained + now - began
             if (index + 1) % config.accumulate == 0 and self.step % config.log_steps == 0:
-                self._log(now - start, batch)
+                self._log()
             # Clocks and signals differ between processes, and all must do the same thing at the same step.
             save, stop = any_rank(
-                (now - start > config.checkpoint_minutes * 60, self.stopped or now - began > seconds),
+                (
+                    now - last_saved > config.checkpoint_minutes * 60,
+                    self.stopped or now - began > seconds or self.seconds >= self.fit_seconds,
+                ),
                 self.device,
                 self.world_size,
             )
-            if save and not stop:
-                self.seconds += now - start
-                start = now
-                self._snapshot()
             if stop:
                 break
-        self.seconds += time.monotonic() - start
+            if save:
+                self._snapshot()
+                last_saved = time.monotonic()
 
     def _micro_step(self, batch: dict[str, Tensor], index: int) -> None:
         config, network = self.config, self.stage.network
         network.train()
         batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            terms = self.stage.losses(batch, min(1.0, self.images / config.num_images))
+            terms = self.stage.losses(batch, self.progress)
         (sum(terms.values(), torch.zeros((), device=self.device)) / config.accumulate).backward()
         for name, value in terms.items():
             self.totals[name] = self.totals.get(name, 0.0) + float(value.detach())
@@ -202,22 +223,20 @@ class Trainer:
         """Share of the peak learning rate: linear warm-up, then cosine to `final_learning_rate`."""
         config = self.config
         warm = min(1.0, (self.images + 1) / max(1, config.warmup_images))
-        progress = min(1.0, self.images / config.num_images)
         floor = config.final_learning_rate
-        return warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+        return warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * self.progress)))
 
-    def _log(self, elapsed: float, batch: dict[str, Tensor]) -> None:
+    def _log(self) -> None:
         count = self.totals.pop("#", 1.0)
         means = {k: round(v / count, 5) for k, v in self.totals.items()}
         self.totals = {}
-        seconds = self.seconds + elapsed
         row: dict[str, Any] = {
             "step": self.step,
             "images": self.images,
             "of": self.config.num_images,
-            "seconds": round(seconds, 1),
-            "seconds_per_1000": round(1000 * seconds / max(1, self.images), 2),
-            "eta_seconds": round(seconds / max(1, self.images) * (self.config.num_images - self.images)),
+            "seconds": round(self.seconds, 1),
+            "seconds_per_1000": round(1000 * self.seconds / max(1, self.images), 2),
+            "eta_seconds": round(self.seconds * (1 / max(self.progress, 1e-9) - 1)),
             "rate": round(self._rate(), 4),
             "loss": round(sum(v for k, v in means.items() if k != "skipped"), 5),
             "terms": means,

@@ -1,6 +1,7 @@
 """What training sees: windows of talking clips, and moments of lips with the sounds around them.
 
 Item k is a whole micro-batch and a pure function of (seed, rank, k), so a resumed run sees the same data.
+Of windows it says only where they are; `Footage` has their pictures, on the device that trains.
 Legend: B batch, T frames, M references, S picture side.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from vivant.engines.refvae.motion import hear, new_hearing, windows
 from vivant.engines.refvae.sync_expert import FACE_FRAMES
 from vivant.errors import InputError
 from vivant.face.crop import upright_crop
-from vivant.studio.talking import TalkingClip, read_clip
+from vivant.studio.talking import TalkingClip, read_clip, read_frames, read_landmarks
 from vivant.training.data.portraits import PortraitSettings, crop_window
 
 EXPERT_PX = 96
@@ -69,28 +71,48 @@ class Cut:
         return cls(config.image_size if size_px is None else size_px, config.crop_scale, config.crop_vy)
 
 
-def cropped(
-    clip: TalkingClip, row: int, cut: Cut, rng: np.random.Generator, rows: np.ndarray | None = None
-) -> tuple[Tensor, np.ndarray]:
-    """Frames (N, S, S, 3) uint8 around the face of frame `row`, and their landmarks (N, 68, 2) from -1 to 1.
+@dataclass(frozen=True)
+class Box:
+    """A square of a clip's pictures, in whole pixels."""
 
-    cut: varied a little. rows: which frames; None: all.
-    """
-    rows = np.arange(len(clip.frames)) if rows is None else rows
-    settings = PortraitSettings(
-        size_px=cut.size_px, batch_size=1, seed=0, crop_scale=cut.scale, crop_vy=cut.vy, jitter=JITTER
-    )
-    box = crop_window(clip.landmarks[row], settings, clip.frames.shape[1], rng)
-    # Rounding may reach a pixel beyond the edge, where a slice would begin at the other end.
-    left, top = max(round(box.x - box.side / 2), 0), max(round(box.y - box.side / 2), 0)
-    reach = round(box.side)
-    pixels = torch.from_numpy(clip.frames[rows, top : top + reach, left : left + reach])
-    size = (cut.size_px, cut.size_px)
-    fitted = F.interpolate(
-        pixels.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", align_corners=False, antialias=True
-    )
-    points = (clip.landmarks[rows] - (left, top)) * (2 / reach) - 1
-    return fitted.permute(0, 2, 3, 1).round().clamp(0, 255).byte().contiguous(), points.astype(np.float32)
+    left: int
+    top: int
+    reach: int
+
+    @classmethod
+    def around(cls, landmarks: np.ndarray, cut: Cut, side: int, rng: np.random.Generator) -> Box:
+        """Around a face (68, 2) in a picture of that side, varied a little."""
+        settings = PortraitSettings(
+            size_px=cut.size_px, batch_size=1, seed=0, crop_scale=cut.scale, crop_vy=cut.vy, jitter=JITTER
+        )
+        window = crop_window(landmarks, settings, side, rng)
+        # Rounding may reach a pixel beyond the edge, where a slice would begin at the other end.
+        left, top = max(round(window.x - window.side / 2), 0), max(round(window.y - window.side / 2), 0)
+        return cls(left, top, round(window.side))
+
+    def cut(self, pixels: Tensor, size_px: int) -> Tensor:
+        """Pictures (N, H, W, 3) uint8 -> (N, S, S, 3) uint8."""
+        pixels = pixels[:, self.top : self.top + self.reach, self.left : self.left + self.reach]
+        fitted = F.interpolate(
+            pixels.permute(0, 3, 1, 2).float(),
+            size=(size_px, size_px),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )
+        return fitted.permute(0, 2, 3, 1).round().clamp(0, 255).byte().contiguous()
+
+    def placed(self, landmarks: np.ndarray) -> np.ndarray:
+        """Landmarks (..., 2) in pixels -> float32 in the box, from -1 to 1."""
+        return ((landmarks - (self.left, self.top)) * (2 / self.reach) - 1).astype(np.float32)
+
+
+def cropped(
+    clip: TalkingClip, row: int, cut: Cut, rng: np.random.Generator, device: torch.device | str = "cpu"
+) -> tuple[Tensor, np.ndarray]:
+    """All frames (N, S, S, 3) uint8 around the face of frame `row`, and their landmarks (N, 68, 2) from -1 to 1."""
+    box = Box.around(clip.landmarks[row], cut, clip.frames.shape[1], rng)
+    return box.cut(torch.from_numpy(clip.frames).to(device), cut.size_px), box.placed(clip.landmarks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +131,8 @@ class WindowSettings:
 
 
 class Windows(Dataset[dict[str, Tensor]]):
-    """`frames` (B, T, S, S, 3) and `references` (B, M, S, S, 3) uint8, and `points` (B, T, 68, 2), -1 to 1."""
+    """Which parts of which clips: `clip` (B,), `rows` (B, T + M) with references last, `box` (B, 3), `mirrored` (B,),
+    and `points` (B, T, 68, 2), -1 to 1."""
 
     def __init__(self, paths: Sequence[Path], settings: WindowSettings, rank: int = 0):
         self.paths, self.settings, self.rank = paths, settings, rank
@@ -122,24 +145,61 @@ class Windows(Dataset[dict[str, Tensor]]):
         if settings.without_references and rng.random() < settings.without_references:
             num_references = 0
         items = [self._window(num_references, rng) for _ in range(settings.batch_size)]
-        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+        return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
 
-    def _window(self, num_references: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        path, count = self.paths[int(rng.integers(len(self.paths)))], self.settings.num_frames
-        clip = read_clip(path)
-        length = len(clip.frames)
+    def _window(self, num_references: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        chosen, count = int(rng.integers(len(self.paths))), self.settings.num_frames
+        landmarks, side = _landmarks(self.paths[chosen])
+        length = len(landmarks)
         if length < count:
-            raise InputError(f"{path} has {length} frames, {count} are needed; render longer clips.")
+            raise InputError(
+                f"{self.paths[chosen]} has {length} frames, {count} are needed; render longer clips."
+            )
         first = int(rng.integers(length - count + 1))
-        rows = np.concatenate([np.arange(first, first + count), rng.integers(length, size=num_references)])
-        pictures, points = cropped(clip, first + count // 2, self.settings.cut, rng, rows)
-        if rng.random() < MIRRORED:
-            pictures, points = pictures.flip(2), points * np.array([-1, 1], np.float32)
+        rows = np.arange(first, first + count)
+        references = rng.integers(length, size=num_references)
+        box = Box.around(landmarks[first + count // 2], self.settings.cut, side, rng)
+        mirrored, points = rng.random() < MIRRORED, box.placed(landmarks[rows])
         return {
-            "frames": pictures[:count],
-            "references": pictures[count:],
-            "points": torch.from_numpy(points[:count]),
+            "clip": np.array(chosen),
+            "rows": np.concatenate([rows, references]),
+            "box": np.array([box.left, box.top, box.reach]),
+            "mirrored": np.array(mirrored),
+            "points": points * np.array([-1, 1], np.float32) if mirrored else points,
         }
+
+
+@lru_cache(16_384)
+def _landmarks(path: Path) -> tuple[np.ndarray, int]:
+    return read_landmarks(path)
+
+
+class Footage:
+    """The pictures of windows. A GPU keeps every clip it has seen, 7 MB each for 5 s at 144 px; a CPU reads what it
+    needs, for the system keeps what was read."""
+
+    def __init__(self, paths: Sequence[Path], size_px: int):
+        self.paths, self.size_px = paths, size_px
+        self._kept: dict[int, Tensor] = {}
+
+    def pictures(self, windows: dict[str, Tensor], num_frames: int) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, S, S, 3) and references (B, M, S, S, 3), uint8, where the windows are."""
+        device = windows["clip"].device
+        chosen, boxes, mirrored = (windows[name].tolist() for name in ("clip", "box", "mirrored"))
+        shown = []
+        for clip, rows, box, turned in zip(chosen, windows["rows"], boxes, mirrored, strict=True):
+            cut = Box(*box).cut(self._taken(clip, rows, device), self.size_px)
+            shown.append(cut.flip(2) if turned else cut)
+        stacked = torch.stack(shown)
+        return stacked[:, :num_frames], stacked[:, num_frames:]
+
+    def _taken(self, clip: int, rows: Tensor, device: torch.device) -> Tensor:
+        """(N, H, W, 3) uint8."""
+        if device.type == "cpu":
+            return torch.from_numpy(read_frames(self.paths[clip], rows.tolist()))
+        if clip not in self._kept:
+            self._kept[clip] = torch.from_numpy(read_clip(self.paths[clip]).frames).to(device)
+        return self._kept[clip][rows]
 
 
 @dataclass(frozen=True, kw_only=True)

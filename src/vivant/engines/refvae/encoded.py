@@ -1,14 +1,14 @@
 """Clips as the generator learns from them: encoded once, whole, as a stream would be, and cut into windows of latents.
 
-VAE and audio tower rest while the generator learns, so what they make of a clip is made once and kept.
+VAE and audio tower rest while the generator learns, so what they make of a clip is made once and kept where they are.
 Legend: B clips, T frames, L latents in time, M references, Z latent channels, h w cells, C audio features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from vivant.engines.refvae.layers import TemporalCache
 from vivant.engines.refvae.losses import part_weights
 from vivant.engines.refvae.networks import Networks
 from vivant.errors import InputError
-from vivant.studio.talking import count_frames, read_clip
+from vivant.studio.talking import TalkingClip, count_frames, read_clip
 
 NUM_STILLS = 8
 """Frames of a clip that are encoded as pictures, to be references."""
@@ -37,6 +37,8 @@ RIDGE = 300.0
 SMALLEST_SPREAD = 1e-3
 MAX_KEPT = 8192
 """Clips whose latents stay in memory: at 512 px 2 MB each for 6 s, at 128 px half an MB."""
+NUM_READERS = 8
+"""Threads that read and hear clips while others are encoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,57 +126,77 @@ class EncodedClips:
 
     def __init__(self, config: Config, paths: Sequence[Path], seed: int, mouth_weight: float = 1.0):
         self.config, self.paths, self.seed, self.mouth_weight = config, paths, seed, mouth_weight
-        self._kept = lru_cache(MAX_KEPT)(self._encode)
+        self._kept: dict[tuple[int, int], EncodedClip] = {}
 
     def reading(self, networks: Networks) -> Tensor:
         """What latents of these clips say of lips; see `read_lips`."""
-        clips = [self._kept(networks, clip, 0) for clip in range(min(READ_CLIPS, len(self.paths)))]
+        clips = self.clips(networks, [(clip, 0) for clip in range(min(READ_CLIPS, len(self.paths)))])
         return read_lips(clips).to(networks.latent_mean.device)
 
     def batch(self, networks: Networks, cuts: dict[str, Tensor]) -> EncodedBatch:
         """What was cut out."""
         rows = zip(cuts["clip"].tolist(), cuts["crop"].tolist(), strict=True)
-        clips = [self._kept(networks, clip, crop) for clip, crop in rows]
+        clips = self.clips(networks, list(rows))
         length, firsts = int(cuts["length"]), cuts["first"].tolist()
         places = [slice(first, first + length) for first in firsts]
         mean = torch.stack([clip.mean[place] for clip, place in zip(clips, places, strict=True)])
         spread = torch.stack([clip.spread[place] for clip, place in zip(clips, places, strict=True)])
         references = torch.stack(
-            [clip.stills[picks] for clip, picks in zip(clips, cuts["references"].cpu(), strict=True)]
+            [clip.stills[picks] for clip, picks in zip(clips, cuts["references"], strict=True)]
         )
         features = torch.stack(
             [clip.features[_frames(place)] for clip, place in zip(clips, places, strict=True)]
         )
-        latents = mean + spread * torch.randn(mean.shape)
-        mouths = torch.stack([clip.mouth for clip in clips])
-        device = networks.latent_mean.device
-        return EncodedBatch(*(x.to(device) for x in (latents, references, features, mouths)))
+        latents = mean + spread * torch.randn_like(mean)
+        return EncodedBatch(latents, references, features, torch.stack([clip.mouth for clip in clips]))
+
+    def clips(self, networks: Networks, wanted: Sequence[tuple[int, int]]) -> list[EncodedClip]:
+        """Clips, each in one of its crops; those that are not kept are encoded."""
+        missing = sorted(set(wanted) - self._kept.keys())
+        with ThreadPoolExecutor(NUM_READERS) as pool:
+            read = pool.map(self._read, sorted({clip for clip, _ in missing})) if missing else ()
+            for clip, talking, windows in read:
+                features = self._hear(networks, windows)
+                for crop in (crop for other, crop in missing if other == clip):
+                    self._kept[clip, crop] = self._encode(networks, talking, features, (clip, crop))
+        found = [self._kept[key] for key in wanted]
+        for key in list(self._kept)[: max(0, len(self._kept) - MAX_KEPT)]:
+            del self._kept[key]
+        return found
+
+    def _read(self, clip: int) -> tuple[int, TalkingClip, Tensor]:
+        talking = read_clip(self.paths[clip])
+        return clip, talking, heard(talking, self.config.audio_lead_frames)
 
     @torch.no_grad()
-    def _encode(self, networks: Networks, clip: int, crop: int) -> EncodedClip:
-        talking = read_clip(self.paths[clip])
-        rng = np.random.default_rng([self.seed, clip, crop, 61])
-        frames, points = cropped(talking, len(talking.frames) // 2, Cut.of(self.config), rng)
-        if crop % 2:
-            frames, points = frames.flip(2), points * np.array([-1, 1], np.float32)
+    def _hear(self, networks: Networks, windows: Tensor) -> Tensor:
+        networks.audio.eval()
+        return networks.audio(windows.to(networks.latent_mean.device)).flatten(1).float()
+
+    @torch.no_grad()
+    def _encode(
+        self, networks: Networks, talking: TalkingClip, features: Tensor, key: tuple[int, int]
+    ) -> EncodedClip:
         device, vae = networks.latent_mean.device, networks.vae
+        rng = np.random.default_rng([self.seed, *key, 61])
+        frames, points = cropped(talking, len(talking.frames) // 2, Cut.of(self.config), rng, device)
+        if key[1] % 2:
+            frames, points = frames.flip(2), points * np.array([-1, 1], np.float32)
         cache, means, spreads = TemporalCache(), [], []
         stop = (len(frames) - 1) // TIME_FACTOR * TIME_FACTOR + 1
         bounds = [0, *range(1 + TIME_FACTOR * PIECE_LATENTS, stop, TIME_FACTOR * PIECE_LATENTS), stop]
         for first, last in pairwise(bounds):
-            mean, log_variance = vae.encode(as_video(frames[None, first:last].to(device)), cache)
+            mean, log_variance = vae.encode(as_video(frames[None, first:last]), cache)
             means.append(networks.standardised(mean.float())[0])
             spreads.append(networks.scaled(torch.exp(0.5 * log_variance.float()))[0])
         picks = rng.integers(len(frames), size=NUM_STILLS)
-        stills, _ = vae.encode(as_references(frames[None, picks].to(device))[0][:, :, None])
-        networks.audio.eval()
-        features = networks.audio(heard(talking, self.config.audio_lead_frames).to(device))
+        stills, _ = vae.encode(as_references(frames[None, picks])[0][:, :, None])
         return EncodedClip(
-            mean=torch.cat(means).cpu(),
-            spread=torch.cat(spreads).cpu(),
-            stills=networks.standardised(stills.float())[:, 0].cpu(),
-            features=features.flatten(1).float().cpu(),
-            mouth=self._mouth(torch.from_numpy(points)),
+            mean=torch.cat(means),
+            spread=torch.cat(spreads),
+            stills=networks.standardised(stills.float())[:, 0],
+            features=features,
+            mouth=self._mouth(torch.from_numpy(points)).to(device),
             lips=lips_of(points),
         )
 
@@ -187,7 +209,7 @@ class EncodedClips:
 @torch.autocast("cpu", enabled=False)
 def read_lips(clips: Sequence[EncodedClip]) -> Tensor:
     """(Z h w, 8): latents to lips of spread 1, by ridge regression over clips, each less its own mean."""
-    latents = torch.cat([(clip.mean - clip.mean.mean(0)).flatten(1) for clip in clips])
+    latents = torch.cat([(clip.mean - clip.mean.mean(0)).flatten(1) for clip in clips]).cpu()
     lips = torch.cat([clip.lips for clip in clips])
     lips = lips / lips.std(0).clamp(min=SMALLEST_SPREAD)
     square = latents.T @ latents + RIDGE * torch.eye(latents.shape[1])

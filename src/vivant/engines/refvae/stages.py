@@ -22,6 +22,7 @@ from vivant.engines.refvae import losses
 from vivant.engines.refvae.config import Config
 from vivant.engines.refvae.data import (
     Cut,
+    Footage,
     Moments,
     MomentSettings,
     Windows,
@@ -130,27 +131,41 @@ class VaeStage(RefVaeStage):
             num_frames=1,
             max_references=1,
         )
-        pairs = Windows(self.clips, settings)[0]
-        frames, references = as_video(pairs["frames"]), as_references(pairs["references"])
-        solve_start(self.networks.vae, frames[:, :, 0].contiguous(), references[:, 0])
+        video, references = self._shown(Windows(self.clips, settings)[0], 1)
+        solve_start(self.networks.vae, video[:, :, 0].contiguous(), references[:, 0])
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         settings = WindowSettings(
             cut=Cut.of(self.config, int(config.extra["size_px"])),
             batch_size=config.batch_size,
             seed=config.seed,
-            num_frames=int(config.extra["num_frames"]),
+            num_frames=self._num_frames,
             max_references=int(config.extra["max_references"]),
             without_references=float(config.extra.get("without_references", 0.0)),
         )
         return Windows(self.clips, settings, rank)
 
+    @cached_property
+    def footage(self) -> Footage:
+        """Pictures of all clips."""
+        return Footage(self.clips, int(self.settings.extra["size_px"]))
+
+    def _shown(self, windows: dict[str, Tensor], num_frames: int) -> tuple[Tensor, Tensor]:
+        """Video (B, 3, T, S, S) and references (B, M, 3, S, S), in [-1, 1]."""
+        frames, references = self.footage.pictures(windows, num_frames)
+        return as_video(frames), as_references(references)
+
+    @property
+    def _num_frames(self) -> int:
+        return int(self.settings.extra["num_frames"])
+
     def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        vae, video = self.networks.vae, as_video(batch["frames"])
+        vae = self.networks.vae
+        video, pictures = self._shown(batch, self._num_frames)
         mean, log_variance = (part.float() for part in vae.encode(video))
         if any(parameter.requires_grad for parameter in vae.deep_encoder.parameters()):
             follow_scale(self.networks, mean.detach())
-        references = vae.encode_references(as_references(batch["references"]))
+        references = vae.encode_references(pictures)
         latents = losses.sampled(mean, log_variance)
         if noise := float(self.settings.extra.get("latent_noise", 0.0)):
             level = noise * torch.rand(len(latents), 1, 1, 1, 1, device=latents.device)
@@ -169,7 +184,7 @@ class VaeStage(RefVaeStage):
         return terms
 
     def export(self, network: nn.Module, folder: Path) -> None:
-        if int(self.settings.extra["num_frames"]) == 1:
+        if self._num_frames == 1:
             network = deepcopy(network)
             fold_time(_trained(network).networks.vae)
         super().export(network, folder)
@@ -177,8 +192,8 @@ class VaeStage(RefVaeStage):
     @torch.no_grad()
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
         """A reference, or each clip's first frame where there is none, its last frame, and what came back of it."""
-        vae, video = _trained(network).networks.vae, as_video(batch["frames"])
-        references = as_references(batch["references"])
+        vae = _trained(network).networks.vae
+        video, references = self._shown(batch, self._num_frames)
         drawn = vae.decode(vae.encode(video)[0], vae.encode_references(references)).float()
         shown = references[:, 0] if references.shape[1] else video[:, :, 0]
         rows = zip(shown, video[:, :, -1], drawn[:, :, -1], strict=True)

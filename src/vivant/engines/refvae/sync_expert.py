@@ -7,7 +7,7 @@ our own. Every layer is convolution, batch normalisation, sum with its input whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -115,3 +115,11 @@ class SyncExpert(nn.Module):
     def embed_faces(self, faces: Tensor) -> Tensor:
         """(B, 15, 48, 96) -> unit vectors (B, C)."""
         return F.normalize(self.face_encoder(faces).flatten(1), dim=1)
+
+
+def give_ears(audio: nn.Module, expert: Mapping[str, Tensor]) -> None:
+    """Start an audio tower from a lip-sync expert's, in place, unless its widths are others."""
+    own, prefix = audio.state_dict(), "audio_encoder."
+    found = {key.removeprefix(prefix): value for key, value in expert.items() if key.startswith(prefix)}
+    if {key: value.shape for key, value in own.items()} == {key: value.shape for key, value in found.items()}:
+        audio.load_state_dict(found)
