@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -50,15 +52,26 @@ WAYS = {
 """The first is what the others are compared with."""
 
 
+SIZES = {"published": published, "tiny": tiny_published}
+
+
+@cache
+def made(size: str, folded: bool) -> PublishedNetworks:
+    """On the CPU, where folding them takes seconds: the same weights for all ways."""
+    torch.manual_seed(0)
+    networks = PublishedNetworks(SIZES[size]()).eval().requires_grad_(False)
+    if folded:
+        networks.fold()
+    return networks
+
+
 @torch.no_grad()
 def measure(batch: int, way: Way, size: str, device: torch.device) -> tuple[float, Tensor]:
     """Milliseconds per frame, and pictures."""
-    torch.manual_seed(0)
     dtype = torch.bfloat16 if way.half else torch.float32
-    config = published() if size == "published" else tiny_published()
-    networks = PublishedNetworks(config).eval().requires_grad_(False)  # on the CPU: the same weights in all ways
-    if way.folded:
-        networks.fold()
+    config = SIZES[size]()
+    networks = deepcopy(made(size, way.folded))
+    torch.manual_seed(1)
     precision.place(networks, device, dtype)
     image = torch.rand(batch, 3, config.image_size, config.image_size).to(device)
     points = (torch.rand(batch, config.num_keypoints, 3) * 1.6 - 0.8).to(device)
@@ -84,7 +97,7 @@ def measure(batch: int, way: Way, size: str, device: torch.device) -> tuple[floa
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--size", choices=("published", "tiny"), default="published")
+    parser.add_argument("--size", choices=SIZES, default="published")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
@@ -92,9 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device here; benchmarks/liveportrait_cpu.py measures a CPU")
-    report = Report(
-        arguments.json, device, size=arguments.size, gflop=GFLOP_PER_FRAME, bytes=BYTES_PER_FRAME
-    )
+    report = Report(arguments.json, device, size=arguments.size, gflop=GFLOP_PER_FRAME, bytes=BYTES_PER_FRAME)
     for batch in arguments.batches:
         first: tuple[float, Tensor] | None = None
         for name in arguments.ways:

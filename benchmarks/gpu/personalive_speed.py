@@ -95,9 +95,7 @@ def parts_of(
         return networks.motion_tokens(faces).float().sum() + features.float().sum()
 
     def denoise(sets: int) -> Part:
-        conditions = Conditions(
-            identity=identity, references=joined([one] * sets), motion=tokens, pose=pose
-        )
+        conditions = Conditions(identity=identity, references=joined([one] * sets), motion=tokens, pose=pose)
         return lambda: networks.denoise(window, steps, conditions)
 
     clean = torch.randn(length, 4, cells, cells, device=device)
@@ -148,7 +146,9 @@ def measure(
     return times, errors
 
 
-def rates(times: dict[str, float], config: Config, eager: dict[str, float], floor_ms: float) -> dict[str, Any]:
+def rates(
+    times: dict[str, float], config: Config, eager: dict[str, float], floor_ms: float
+) -> dict[str, Any]:
     """Frames per second and ratios; empty where a part is missing."""
 
     def whole(ms: dict[str, float], decoder: str) -> float:
@@ -185,7 +185,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     costs.pop("tiny decoder")
     floor_ms = total_ms(costs, peak)
     report = Report(
-        arguments.json, device, side=config.image_size, size=arguments.size, floor_ms=floor_ms, floor_at=str(peak)
+        arguments.json,
+        device,
+        side=config.image_size,
+        size=arguments.size,
+        floor_ms=floor_ms,
+        floor_at=str(peak),
     )
     torch.manual_seed(0)
     with device:

@@ -11,14 +11,12 @@ second window on; hearing a block is among them, making the portrait is not.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from timing import Stopwatch

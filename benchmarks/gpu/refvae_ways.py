@@ -139,7 +139,6 @@ class Graphs(Plain):
         assert self.video is not None
         return self.video
 
-
     def close(self) -> None:
         self.undoing.close()
 

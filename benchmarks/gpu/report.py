@@ -1,4 +1,4 @@
-"""What a benchmark of this folder found, kept from the first row on: time on a GPU is lent, and a way that fails is one."""
+"""What a benchmark of this folder found, saved after each row: time on a GPU is lent. A way that fails is a row too."""
 
 from __future__ import annotations
 

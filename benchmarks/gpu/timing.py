@@ -72,9 +72,7 @@ def backend(device: torch.device) -> str:
     return "inductor" if device.type == "cuda" else "aot_eager"
 
 
-def compile_parts(
-    network: nn.Module, device: torch.device, kinds: tuple[type[nn.Module], ...]
-) -> None:
+def compile_parts(network: nn.Module, device: torch.device, kinds: tuple[type[nn.Module], ...]) -> None:
     """Modules of these kinds, each by itself: those of one shape share their kernels, so this takes a fraction of the
     time that the whole takes, and loses only what could be fused across their borders."""
     torch._dynamo.config.recompile_limit = 64

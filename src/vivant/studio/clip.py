@@ -99,7 +99,9 @@ def render_clip(
     view_cm is the width of the scene at the head; None keeps the look's own camera. session_out is where the
     ground truth of all frames goes, as a session of the data set; None writes none.
     """
-    from vivant.media.writer import VideoWriter  # data sets of talking people need speech, and no video library
+    from vivant.media.writer import (
+        VideoWriter,
+    )  # data sets of talking people need speech, and no video library
 
     if not text.strip():
         raise InputError("There is no text to speak. Give at least one word.")
