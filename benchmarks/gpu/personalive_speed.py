@@ -4,8 +4,8 @@
     python benchmarks/gpu/personalive_speed.py --size tiny --device cpu    what of it a CPU can do
 
 Weights are random: speed does not depend on them. Parts are timed one by one on fixed inputs, so nothing here counts
-host work or overlap; frames/s are of the sum of the parts. The floor is counted (benchmarks/floor.py). Each way says how
-far what it gives is from what the first way gives.
+host work or overlap; frames/s are of the sum of the parts. The floor is counted (benchmarks/floor.py). Each way says
+how far what it gives is from what the first way gives.
 """
 
 from __future__ import annotations
