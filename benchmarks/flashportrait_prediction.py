@@ -19,6 +19,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -81,6 +82,8 @@ class Result:
     work_published: float
     processor: float
     wall: float
+    seconds: float
+    """Of the wall, all steps."""
     latent_error: float
     frame_error: float
     memory_mb: float
@@ -105,13 +108,19 @@ def cases(num_steps: int) -> Iterator[Case]:
             yield Case(replace(settings, level=level), num_steps)
 
 
+@cache
+def count_arithmetic_once() -> Arithmetic:
+    """Of the published size."""
+    return count_arithmetic(published())
+
+
 def relative(ours: Tensor, truth: Tensor) -> float:
     return float((ours - truth).norm() / truth.norm())
 
 
 def measured(window: Window, chosen: list[Case]) -> Iterator[Result]:
     """Results in the order of the cases."""
-    here, there = count_arithmetic(window.engine.config), count_arithmetic(published())
+    here, there = count_arithmetic(window.engine.config), count_arithmetic_once()
     full: Drawn | None = None
     full_frames = torch.zeros(())
     for case in chosen:
@@ -132,6 +141,7 @@ def measured(window: Window, chosen: list[Case]) -> Iterator[Result]:
             share(there),
             drawn.processor_seconds / full.processor_seconds,
             drawn.wall_seconds / full.wall_seconds,
+            drawn.wall_seconds,
             relative(drawn.latents, full.latents),
             relative(frames, full_frames),
             drawn.memory.num_bytes() / 1e6,
@@ -146,6 +156,7 @@ def main() -> None:
     parser.add_argument("--num-steps", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--blocks", type=int, help="Of random weights: fewer blocks than the size has.")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--cases", default="", help="only those whose name fits this pattern, and the first")
     parser.add_argument("--frames", type=int, default=0, help="also stream so many frames, end to end")
@@ -153,7 +164,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     device = precision.choose_device(arguments.device)
-    window = Window(make_engine(arguments.size, arguments.checkpoint, device, arguments.seed), arguments.seed)
+    engine = make_engine(arguments.size, arguments.checkpoint, device, arguments.seed, arguments.blocks)
+    window = Window(engine, arguments.seed)
     wanted = cases(arguments.num_steps)
     chosen = [next(wanted), *(case for case in wanted if re.search(arguments.cases, str(case)))]
     window.draw(FULL, 1)  # first calls are slow
@@ -162,21 +174,29 @@ def main() -> None:
     for result in measured(window, chosen):
         results.append(result)
         print(line(result), flush=True)
+        save(results, {}, arguments)
     streams = dict(streamed(window.engine, arguments))
     for name, seconds in streams.items():
         print(
             f"{arguments.frames} frames end to end, {name}: {seconds:.1f} s ({streams['none'] / seconds:.2f}x)"
         )
+    save(results, streams, arguments)
+
+
+def save(results: list[Result], streams: dict[str, float], arguments: argparse.Namespace) -> None:
+    """All that was found so far: time on a GPU may end in between."""
     data = {
         "arguments": {name: str(value) for name, value in vars(arguments).items()},
         "torch": torch.__version__,
-        "published_arithmetic": asdict(count_arithmetic(published())),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "published_arithmetic": asdict(count_arithmetic_once()),
         "stream_seconds": streams,
         "results": [asdict(result) | {"name": str(result.case)} for result in results],
     }
     (arguments.out / "prediction.json").write_text(json.dumps(data, indent=1))
     (arguments.out / "prediction.md").write_text("\n".join([HEADER, *map(line, results)]) + "\n")
-    (arguments.out / "prediction.svg").write_text(picture(results))
+    if len(results) > 1:
+        (arguments.out / "prediction.svg").write_text(picture(results))
 
 
 def streamed(engine: FlashPortrait, arguments: argparse.Namespace) -> Iterator[tuple[str, float]]:

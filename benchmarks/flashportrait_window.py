@@ -156,8 +156,10 @@ def random_inputs(config: Config, device: torch.device, seed: int) -> Inputs:
     )
 
 
-def make_engine(size: str, folder: Path | None, device: torch.device, seed: int) -> FlashPortrait:
-    """A checkpoint's engine, or one of random weights."""
+def make_engine(
+    size: str, folder: Path | None, device: torch.device, seed: int, num_blocks: int | None = None
+) -> FlashPortrait:
+    """A checkpoint's engine, or one of random weights, made on the device; with so many blocks or all."""
     if folder is not None:
         dtype = precision.choose_dtype("auto" if device.type == "cuda" else "float32", device)
         config, networks = checkpoint.load(folder, Config, FlashPortrait.build_networks, device=device)
@@ -165,6 +167,8 @@ def make_engine(size: str, folder: Path | None, device: torch.device, seed: int)
     narrow = size in NARROW or device.type == "cuda"
     dtype = torch.bfloat16 if narrow else torch.float32
     config = SIZES[size]()
+    if num_blocks is not None:
+        config = replace(config, transformer=replace(config.transformer, num_layers=num_blocks))
     torch.manual_seed(seed)
     with torch.device(device):
         torch.set_default_dtype(dtype if size in NARROW else torch.float32)

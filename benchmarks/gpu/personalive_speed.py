@@ -1,39 +1,80 @@
-"""Published-size PersonaLive on a CUDA device: eager, compiled, CUDA graph; ms per call of 4 frames, and frames/s.
+"""Published-size PersonaLive: eager, CUDA graphs, compiled; ms per call of 4 frames in parts, and frames/s.
 
-    python benchmarks/gpu/personalive_speed.py --json personalive.json [--size 512]
+    python benchmarks/gpu/personalive_speed.py --json personalive.json [--size published]
+    python benchmarks/gpu/personalive_speed.py --size tiny --device cpu    what of it a CPU can do
 
 Weights are random: speed does not depend on them. Parts are timed one by one on fixed inputs, so nothing here counts
-host work or overlap; frames/s are 4 over the sum of the parts. The floor is counted (benchmarks/floor.py).
+host work or overlap; frames/s are of the sum of the parts. The floor is counted (benchmarks/floor.py). Each way says
+how far what it gives is from what the first way gives.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from timing import Call, graphed, milliseconds
+import torch._dynamo
+from report import Report
+from timing import backend, compile_parts, forget_compiled, graphed, milliseconds, tuned
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import personalive_cost
 from counting import Peak, total_ms
 
-from vivant.engines.personalive.config import Config, published, published_tiny_decoder
+from vivant.engines.personalive.config import Config, published, published_tiny_decoder, tiny
 from vivant.engines.personalive.motion import cut_faces, draw, face_boxes, pose_of
 from vivant.engines.personalive.networks import Networks
+from vivant.engines.personalive.networks.layers import ResnetBlock, SpatialTransformer, TokenTransformer
 from vivant.engines.personalive.networks.unet import Conditions, joined
 from vivant.runtime import precision
 
-COMPILED = ("denoise", "motion_tokens", "pose_features", "decode", "decode_tiny")
+Part = Callable[[], Tensor]
+COMPILED_PARTS = (ResnetBlock, SpatialTransformer, TokenTransformer)
+COMPILED_WHOLE = ("motion_encoder", "pose_guider", "tiny_decoder")
+CUDNN_FIRST = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
-def calls(networks: Networks, config: Config, device: torch.device) -> dict[str, Call]:
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a call is made."""
+
+    half: bool = True
+    graphs: bool = False
+    compiled: bool = False
+    cudnn_attention: bool = False
+
+
+WAYS = {
+    "bf16 eager": Way(),
+    "bf16 graph": Way(graphs=True),
+    "bf16 graph, cudnn attention": Way(graphs=True, cudnn_attention=True),
+    "bf16 compiled graph": Way(graphs=True, compiled=True),
+    "bf16 compiled graph, cudnn attention": Way(graphs=True, compiled=True, cudnn_attention=True),
+    "bf16 compiled": Way(compiled=True),
+    "fp32 eager": Way(half=False),
+}
+"""The first is what the others are compared with; the last changes the weights."""
+
+
+def parts_of(
+    networks: Networks, config: Config, device: torch.device, num_sets: Sequence[int]
+) -> dict[str, Part]:
     """Every part of a call on fixed inputs."""
+    torch.manual_seed(1)
     length, frames, cells = config.chunk_frames, config.window_frames, config.image_size // 8
     driving = torch.rand(length, 3, config.image_size, config.image_size, device=device)
     latent = torch.randn(1, 4, cells, cells, device=device)
@@ -42,98 +83,132 @@ def calls(networks: Networks, config: Config, device: torch.device) -> dict[str,
     identity = networks.denoiser.embed_identity(token)
     window = torch.randn(1, frames, 4, cells, cells, device=device)
     steps = torch.tensor(config.timesteps, device=device).repeat_interleave(length)[None]
-    tokens = torch.randn(
-        1, frames, config.motion_encoder.num_tokens, config.unet.motion_channels, device=device
-    )
-    pose = torch.randn(1, frames, config.unet.channels[0], cells, cells, device=device)
+    sizes = config.unet
+    tokens = torch.randn(1, frames, config.motion_encoder.num_tokens, sizes.motion_channels, device=device)
+    pose = torch.randn(1, frames, sizes.channels[0], cells, cells, device=device)
 
     def see() -> Tensor:
         keypoints = pose_of(networks.head(driving)).keypoints
         boxes = face_boxes(keypoints, config.image_size, config.image_size)
         faces = cut_faces(driving, boxes, config.motion_encoder.image_size)
         features = networks.pose_features(draw(keypoints, config.image_size, config.image_size))
-        return networks.motion_tokens(faces).sum() + features.sum()
+        return networks.motion_tokens(faces).float().sum() + features.float().sum()
 
-    def denoise(num_sets: int) -> Call:
-        conditions = Conditions(
-            identity=identity, references=joined([one] * num_sets), motion=tokens, pose=pose
-        )
+    def denoise(sets: int) -> Part:
+        conditions = Conditions(identity=identity, references=joined([one] * sets), motion=tokens, pose=pose)
         return lambda: networks.denoise(window, steps, conditions)
 
-    clean = latent.expand(length, -1, -1, -1).contiguous()
+    clean = torch.randn(length, 4, cells, cells, device=device)
     return {
         "see": see,
-        **{f"denoise, {sets} sets": denoise(sets) for sets in (1, 2, 3, 4)},
+        **{f"denoise, {sets} sets": denoise(sets) for sets in num_sets},
         "decode": lambda: networks.decode(clean),
         "decode, tiny": lambda: networks.decode_tiny(clean),
     }
 
 
-@torch.inference_mode()
-def measure(config: Config, dtype: torch.dtype, mode: str) -> dict[str, float]:
-    device = torch.device("cuda")
-    torch.manual_seed(0)
-    with device:
-        networks = Networks(config).eval()
-    precision.place(networks, device, dtype)
-    with precision.computing(device, dtype):
-        if mode == "compiled":
-            for name in COMPILED:
-                setattr(networks, name, torch.compile(getattr(networks, name), dynamic=False))
-        parts = calls(networks, config, device)
-        if mode == "graph":
-            # Capturing under autocast must not keep casts from outside the graph.
-            torch.clear_autocast_cache()
-            parts = {name: graphed(call) for name, call in parts.items()}
-        return {name: milliseconds(call) for name, call in parts.items()}
+@contextmanager
+def made(networks: Networks, way: Way, device: torch.device) -> Iterator[None]:
+    """Networks and torch as this way has them; afterwards as before."""
+    with ExitStack() as undoing:
+        if way.graphs or way.compiled:
+            undoing.enter_context(tuned())
+        if way.cudnn_attention:
+            undoing.enter_context(sdpa_kernel(CUDNN_FIRST, set_priority=True))
+        if way.compiled:
+            torch._dynamo.reset()  # what was compiled says which attention it uses
+            undoing.callback(forget_compiled, networks)
+            compile_parts(networks, device, COMPILED_PARTS)
+            for part in (*(getattr(networks, name) for name in COMPILED_WHOLE), networks.vae.decoder):
+                part.compile(dynamic=False, backend=backend(device))
+        undoing.enter_context(precision.computing(device, torch.bfloat16 if way.half else torch.float32))
+        yield
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def measure(
+    networks: Networks,
+    config: Config,
+    device: torch.device,
+    num_sets: Sequence[int],
+    way: Way,
+    wanted: dict[str, Tensor],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Per part: milliseconds, and how far it is from what is wanted, which is filled where it is empty."""
+    times, errors = {}, {}
+    with made(networks, way, device):
+        for name, part in parts_of(networks, config, device, num_sets).items():
+            got = part().float()
+            wanted.setdefault(name, got)
+            errors[name] = float((got - wanted[name]).norm() / wanted[name].norm())
+            call = graphed(part) if way.graphs and device.type == "cuda" else part
+            times[name] = milliseconds(call, device)
+            print(f"    {name}: {times[name]:.2f} ms", flush=True)
+    return times, errors
+
+
+def rates(
+    times: dict[str, float], config: Config, eager: dict[str, float], floor_ms: float
+) -> dict[str, Any]:
+    """Frames per second and ratios; empty where a part is missing."""
+
+    def whole(ms: dict[str, float], decoder: str) -> float:
+        return ms["see"] + ms["denoise, 1 sets"] + ms[decoder]
+
+    found: dict[str, Any] = {}
+    for decoder, words in (("decode", ""), ("decode, tiny", "_tiny_decoder")):
+        found[f"fps{words}"] = 1000 * config.chunk_frames / whole(times, decoder)
+        found[f"ratio_to_bf16_eager{words}"] = whole(eager, decoder) / whole(times, decoder)
+    return found | {"share_of_floor": floor_ms / whole(times, "decode")}
+
+
+@torch.no_grad()
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--size", type=int, default=512, help="Side in pixels; a multiple of 64.")
+    parser.add_argument("--size", choices=("published", "tiny"), default="published")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--side", type=int, help="Of frames, in pixels; a multiple of 64. Published: 512.")
+    parser.add_argument("--sets", type=int, nargs="+", default=[1, 4], help="Numbers of reference sets.")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--tflops", type=float, default=Peak.tflops)
     parser.add_argument("--tbytes-per-s", type=float, default=Peak.tbytes_per_s)
-    arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        raise SystemExit("no CUDA device here; benchmarks/personalive_cost.py counts what it would take")
-    config = replace(published(), image_size=arguments.size, tiny_decoder=published_tiny_decoder())
+    arguments = parser.parse_args(argv)
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device here; --size tiny --device cpu runs what a CPU can, floor.py counts")
+    config = tiny()
+    if arguments.size == "published":
+        config = replace(published(), tiny_decoder=published_tiny_decoder())
+    config = replace(config, image_size=arguments.side or config.image_size)
     peak = Peak(tflops=arguments.tflops, tbytes_per_s=arguments.tbytes_per_s)
     costs = personalive_cost.costs(config)
     costs.pop("tiny decoder")
     floor_ms = total_ms(costs, peak)
-    rows, eager = [], 0.0
-    for name, dtype, mode in (
-        ("fp32 eager", torch.float32, "eager"),
-        ("bf16 eager", torch.bfloat16, "eager"),
-        ("bf16 graph", torch.bfloat16, "graph"),
-        ("bf16 compiled", torch.bfloat16, "compiled"),
-    ):
-        parts = measure(config, dtype, mode)
-        torch.cuda.empty_cache()
-        whole = parts["see"] + parts["denoise, 1 sets"] + parts["decode"]
-        eager = whole if name == "bf16 eager" else eager
-        tiny = whole - parts["decode"] + parts["decode, tiny"]
-        rows.append(
-            {
-                "what": name,
-                "ms": parts,
-                "fps": 4000 / whole,
-                "fps_tiny_decoder": 4000 / tiny,
-                "ratio_to_bf16_eager": eager / whole if eager else None,
-                "share_of_floor": floor_ms / whole,
-            }
-        )
-        print(json.dumps(rows[-1]), flush=True)
-    report = {
-        "device": torch.cuda.get_device_name(),
-        "size": arguments.size,
-        "floor_ms": floor_ms,
-        "floor_at": str(peak),
-        "rows": rows,
-    }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2))
+    report = Report(
+        arguments.json,
+        device,
+        side=config.image_size,
+        size=arguments.size,
+        floor_ms=floor_ms,
+        floor_at=str(peak),
+    )
+    torch.manual_seed(0)
+    with device:
+        networks = Networks(config).eval().requires_grad_(False)
+    precision.place(networks, device, torch.bfloat16)
+    wanted: dict[str, Tensor] = {}
+    eager: dict[str, float] = {}
+    num_sets = sorted({1, *arguments.sets})
+    for name in arguments.ways:
+        with report.attempt(what=name) as row:
+            if not WAYS[name].half:
+                networks.float()
+            times, errors = measure(networks, config, device, num_sets, WAYS[name], wanted)
+            eager = eager or times
+            row |= {"ms": times, **rates(times, config, eager, floor_ms), "differs_by": errors}
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    report.finish()
 
 
 if __name__ == "__main__":

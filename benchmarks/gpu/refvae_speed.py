@@ -11,14 +11,12 @@ second window on; hearing a block is among them, making the portrait is not.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from timing import Stopwatch
@@ -29,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from counting import Peak, total_ms
 from refvae_parts import MEL_BANDS, MEL_COLUMNS, Stream, costs, new_stream
 from refvae_ways import CPU_WAYS, WAYS, Plain
+from report import Report
 
 from vivant.diffusion.flow_match import shifted_times
 from vivant.engines.refvae import config as configs
@@ -127,34 +126,31 @@ def difference(a: Tensor, b: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure(bench: Bench, names: Sequence[str], dtype: torch.dtype, peak: Peak) -> list[dict[str, Any]]:
+def measure(bench: Bench, names: Sequence[str], dtype: torch.dtype, peak: Peak, report: Report) -> None:
     """A row per way; the first is what the others are compared with."""
     # Halfway through a window, for costs grow evenly with what it holds.
     floor_ms = total_ms(costs(bench.config, bench.num_references, bench.window // 2), peak)
-    rows: list[dict[str, Any]] = []
     wanted: tuple[Tensor, Tensor] | None = None
+    first: dict[str, float] | None = None
     for name in names:
-        with precision.computing(bench.device, dtype):
+        with report.attempt(way=name) as row, precision.computing(bench.device, dtype):
             way = WAYS[name](bench.stream())
-            got = drawn(bench, way)
-            found = timed(bench, way)
-        wanted = got if wanted is None else wanted
-        rows.append(
-            {
-                "way": name,
-                **found,
-                "frames_per_s": 1000 * CHUNK_FRAMES / found["block_ms"],
-                f"times_{names[0]}": (rows or [found])[0]["block_ms"] / found["block_ms"],
-                "share_of_floor": floor_ms / found["block_ms"] if bench.device.type == "cuda" else None,
+            try:
+                got = drawn(bench, way)
+                row |= timed(bench, way)
+            finally:
+                way.close()
+            wanted, first = wanted or got, first or row
+            row |= {
+                "frames_per_s": 1000 * CHUNK_FRAMES / row["block_ms"],
+                f"times_{names[0]}": first["block_ms"] / row["block_ms"],
+                "share_of_floor": floor_ms / row["block_ms"] if bench.device.type == "cuda" else None,
                 "latents_differ_by": difference(got[0], wanted[0]),
                 "pictures_differ_by": difference(got[1], wanted[1]),
             }
-        )
-        print(json.dumps(rows[-1]), flush=True)
-        del way
+        way = None
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()
-    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -189,12 +185,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     precision.place(networks, device, dtype)
     bench = Bench(config, networks, device, arguments.references, arguments.cycles)
     peak = Peak(tflops=arguments.tflops, tbytes_per_s=arguments.tbytes_per_s)
-    rows = measure(bench, names, dtype, peak)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    report = {"device": name, "torch": torch.__version__, "dtype": str(dtype), "size": arguments.size,
-              "references": arguments.references, "floor_at": str(peak), "rows": rows}  # fmt: skip
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2))
+    report = Report(
+        arguments.json,
+        device,
+        dtype=str(dtype),
+        size=arguments.size,
+        references=arguments.references,
+        floor_at=str(peak),
+    )
+    measure(bench, names, dtype, peak, report)
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -3,24 +3,30 @@
     plain       every step computes sound, positions and AdaLN anew and joins past and present keys and values
     tables      what `vivant` does: computed once, keys and values written in place
     graphs      all steps and the remembering of a block as one CUDA graph; decoding as another
-    compiled    the same with a compiled decoder
-    overlapped  the same, block i being decoded on a second CUDA stream while block i + 1 is drawn
+    compiled    the same with a compiled decoder and compiled blocks: all before attention and all behind it
+    flat        the same, convolutions over time as ones of pictures with as many times the channels
+    overlapped  as compiled, block i being decoded on a second CUDA stream while block i + 1 is drawn
+    overlapped_flat   as flat, likewise
 
 The store of keys and values stays where it is and is read up to where it is filled, so each number of blocks in the
 window needs a graph of its own: 1 to 7 over and over at full size, and an eighth for the first block of a stream. Only
-one of them runs at a time, so they share a pool of memory. None of the last three has ever run: no GPU was at hand.
+one of them runs at a time, so they share a pool of memory.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+import torch._dynamo
+import torch.nn.functional as F
 from refvae_parts import Stream, draw_plainly
-from timing import Call, graphed
-from torch import Tensor
+from timing import Call, backend, graphed, tuned
+from torch import Tensor, nn
 
 from vivant.engines.refvae.drawing import Conditions, conditions_of, remember_block, walk_down
+from vivant.engines.refvae.layers import CausalConv3d
 
 
 class Plain:
@@ -55,6 +61,9 @@ class Plain:
     def finish(self) -> None:
         """The current CUDA stream waits for all that was begun."""
 
+    def close(self) -> None:
+        """Networks, which all ways share, are as they were."""
+
 
 class Tables(Plain):
     """As the engine."""
@@ -72,6 +81,8 @@ class Graphs(Plain):
 
     def __init__(self, stream: Stream):
         super().__init__(stream)
+        self.undoing = ExitStack()
+        self.undoing.enter_context(tuned())
         self.noise, self.latents = torch.empty_like(stream.noise), torch.empty_like(stream.noise)
         self.conditions: Conditions | None = None
         self.drawing: dict[int, Call] = {}
@@ -112,7 +123,7 @@ class Graphs(Plain):
     def decode(self, latents: Tensor) -> Tensor:
         cache = self.stream.decoder
         if not cache.started:  # of 13 frames, once
-            return self.stream.decode(latents)
+            return self.stream.networks.decode(latents, self.stream.references, cache)
         if self.decoding is None:
             tails = [tail.clone() for tail in cache.tails]
 
@@ -128,16 +139,67 @@ class Graphs(Plain):
         assert self.video is not None
         return self.video
 
+    def close(self) -> None:
+        self.undoing.close()
+
+    def _replace(self, module: nn.Module, name: str, new: Any) -> None:
+        """Until the end of this way."""
+        self.undoing.callback(setattr, module, name, getattr(module, name))
+        setattr(module, name, new)
+
 
 class Compiled(Graphs):
-    """Graphs, of a decoder that is compiled."""
+    """Graphs, of compiled parts. Attention itself and the store are left out: their sizes change with the window."""
 
     def __init__(self, stream: Stream):
         super().__init__(stream)
-        stream.decode_network = torch.compile(stream.networks.decode, dynamic=False)
+        torch._dynamo.config.recompile_limit = 64
+        for block in stream.networks.generator.blocks:
+            for name in ("asked", "answered"):
+                compiled = torch.compile(
+                    getattr(block, name),
+                    dynamic=False,
+                    fullgraph=True,
+                    backend=backend(stream.noise.device),
+                )
+                self._replace(block, name, compiled)
+        stream.decode_network = torch.compile(
+            stream.networks.decode, dynamic=False, backend=backend(stream.noise.device)
+        )
 
 
-class Overlapped(Compiled):
+class FlatConvolution(nn.Module):
+    """A convolution over time as one of pictures: of each frame, beside it those before it as more channels."""
+
+    def __init__(self, plain: nn.Conv3d):
+        super().__init__()
+        self.taps, self.padding = plain.kernel_size[0], plain.padding[1:]
+        weight = plain.weight.movedim(2, 1).flatten(1, 2)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.bias = plain.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, taps - 1 + T, H, W) -> (B, C', T, H, W)."""
+        count = x.shape[2] - self.taps + 1
+        frames = x.movedim(2, 1)
+        beside = torch.cat([frames[:, tap : tap + count] for tap in range(self.taps)], 2)
+        y = F.conv2d(beside.flatten(0, 1), self.weight, self.bias, padding=self.padding)
+        return y.unflatten(0, (-1, count)).movedim(1, 2)
+
+
+class Flat(Compiled):
+    """Compiled, of flat convolutions: kernels for pictures are better looked after than those for volumes."""
+
+    def __init__(self, stream: Stream):
+        super().__init__(stream)
+        vae = stream.networks.vae
+        for network in (vae.deep_decoder, vae.picture_decoder):
+            for module in network.modules():
+                if isinstance(module, CausalConv3d):
+                    self._replace(module, "conv", FlatConvolution(module.conv))
+
+
+class Beside(Graphs):
     """Decoding is begun, not awaited."""
 
     overlaps = True
@@ -165,11 +227,21 @@ class Overlapped(Compiled):
         torch.cuda.current_stream().wait_stream(self.side)
 
 
+class Overlapped(Beside, Compiled):
+    """Compiled parts."""
+
+
+class OverlappedFlat(Beside, Flat):
+    """Flat convolutions."""
+
+
 WAYS: dict[str, Any] = {
     "plain": Plain,
     "tables": Tables,
     "graphs": Graphs,
     "compiled": Compiled,
+    "flat": Flat,
     "overlapped": Overlapped,
+    "overlapped_flat": OverlappedFlat,
 }
 CPU_WAYS = ("plain", "tables")

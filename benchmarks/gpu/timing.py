@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
 import torch
+import torch._dynamo
+from torch import nn
 
 Call = Callable[[], object]
 
@@ -38,17 +41,50 @@ class Stopwatch:
         return [start.elapsed_time(end) for start, end in pairwise(marks)]
 
 
-def milliseconds(call: Call, repeats: int = 30, warm_up: int = 5) -> float:
-    """Median over CUDA events, after warming up."""
+def milliseconds(
+    call: Call, device: torch.device, repeats: int = 30, warm_up: int = 3, seconds: float = 4.0
+) -> float:
+    """Median over repeats, after warming up; fewer repeats, three or more, where they would take longer than that."""
     for _ in range(warm_up):
         call()
-    watch, times = Stopwatch(torch.device("cuda")), []
-    for _ in range(repeats):
+    watch, times = Stopwatch(device), []
+    while len(times) < repeats and (len(times) < 3 or sum(times) < 1000 * seconds):
         watch.mark()
         call()
         watch.mark()
         times += watch.laps_ms()
     return statistics.median(times)
+
+
+@contextmanager
+def tuned() -> Iterator[None]:
+    """Convolutions try out their kernels when they first see a shape."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def backend(device: torch.device) -> str:
+    """What compiles: on a CPU, where only Python is checked, nothing that would call a compiler for minutes."""
+    return "inductor" if device.type == "cuda" else "aot_eager"
+
+
+def compile_parts(network: nn.Module, device: torch.device, kinds: tuple[type[nn.Module], ...]) -> None:
+    """Modules of these kinds, each by itself: those of one shape share their kernels, so this takes a fraction of the
+    time that the whole takes, and loses only what could be fused across their borders."""
+    torch._dynamo.config.recompile_limit = 64
+    for module in network.modules():
+        if isinstance(module, kinds):
+            module.compile(dynamic=False, fullgraph=True, backend=backend(device))
+
+
+def forget_compiled(network: nn.Module) -> None:
+    """Back to plain calls."""
+    for module in network.modules():
+        module._compiled_call_impl = None
 
 
 def graphed(call: Call, undo: Call = lambda: None, pool: Any = None) -> Call:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivant.errors import InputError
-from vivant.media.writer import VideoWriter
 from vivant.studio.background import compose, sample_background
 from vivant.studio.camera import Camera
 from vivant.studio.dataset import make_session, write_session
@@ -100,6 +99,10 @@ def render_clip(
     view_cm is the width of the scene at the head; None keeps the look's own camera. session_out is where the
     ground truth of all frames goes, as a session of the data set; None writes none.
     """
+    from vivant.media.writer import (
+        VideoWriter,
+    )  # data sets of talking people need speech, and no video library
+
     if not text.strip():
         raise InputError("There is no text to speak. Give at least one word.")
     cv2.setNumThreads(1)

@@ -97,14 +97,22 @@ class Block(nn.Module):
 
         past: keys and values that come before; own ones are written into a Room.
         """
-        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, -1)
+        query, key, value = self.asked(x, modulation, turn)
+        keys, values = _behind(past, key, value)
+        return self.answered(x, attend(query, keys, values), modulation), (key, value)
+
+    def asked(self, x: Tensor, modulation: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
+        """All before attention: queries, keys and values (B, heads, N, head channels)."""
+        shift, scale = modulation.chunk(6, -1)[:2]
         y = _normed(x) * (1 + scale) + shift
         query, key, value = (self._heads(part) for part in self.query_key_value(y).chunk(3, -1))
-        query, key = turned_by(self.norm_query(query), turn), turned_by(self.norm_key(key), turn)
-        keys, values = _behind(past, key, value)
-        y = attend(query, keys, values)
-        x = x + gate * self.out(y.transpose(1, 2).flatten(2))
-        return x + gate_mlp * self.mlp(_normed(x) * (1 + scale_mlp) + shift_mlp), (key, value)
+        return turned_by(self.norm_query(query), turn), turned_by(self.norm_key(key), turn), value
+
+    def answered(self, x: Tensor, seen: Tensor, modulation: Tensor) -> Tensor:
+        """All after attention, which gave `seen` (B, heads, N, head channels)."""
+        gate, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, -1)[2:]
+        x = x + gate * self.out(seen.transpose(1, 2).flatten(2))
+        return x + gate_mlp * self.mlp(_normed(x) * (1 + scale_mlp) + shift_mlp)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

@@ -44,7 +44,10 @@ class SpectralConv2d(nn.Module):
         self.weight_u.copy_(F.normalize(matrix @ self.weight_v, dim=0))
 
     def weight(self) -> Tensor:
-        return self.weight_orig / torch.dot(self.weight_u, self.weight_orig.flatten(1) @ self.weight_v)
+        with torch.autocast(
+            self.weight_orig.device.type, enabled=False
+        ):  # a product in half would not fit the dot
+            return self.weight_orig / torch.dot(self.weight_u, self.weight_orig.flatten(1) @ self.weight_v)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
