@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivant.face.motion_extractor import HeadOutputs
+from vivant.ops.constants import constant
 from vivant.ops.rotation import degrees_from_bins, rotation_from_degrees
 from vivant.ops.rows import FrameRows
 
@@ -136,8 +137,9 @@ def lead_in(
 
 def pixels(keypoints: Tensor, height: int, width: int) -> Tensor:
     """(T, K, 3) in crop units -> the drawn ones, (T, 7, 2): column and row, truncated."""
-    points = keypoints[:, list(DRAWN_KEYPOINTS), :2] * 0.5 + 0.5
-    size = torch.tensor([width, height], device=points.device)
+    drawn = constant(DRAWN_KEYPOINTS, keypoints.device, torch.long)
+    points = keypoints.index_select(1, drawn)[..., :2] * 0.5 + 0.5
+    size = constant((width, height), points.device)
     return (points * size).trunc()
 
 
@@ -149,7 +151,7 @@ def draw(keypoints: Tensor, height: int, width: int) -> Tensor:
     across = (columns - points[..., :1]) ** 2
     down = (rows - points[..., 1:]) ** 2
     discs = (across[..., None, :] + down[..., None] <= DISC_RADIUS_PX**2).float()
-    colours = torch.tensor(COLOURS, device=points.device) / 255
+    colours = constant(COLOURS, points.device) / 255
     return torch.einsum("tphw,pc->tchw", discs, colours).clamp(max=1)
 
 
@@ -162,7 +164,7 @@ def face_boxes(keypoints: Tensor, height: int, width: int) -> Tensor:
     edges = torch.stack(
         [middle[:, 0] - near, middle[:, 1] - near, middle[:, 0] + far, middle[:, 1] + far], -1
     )
-    limits = torch.tensor([width, height, width, height], device=edges.device) - 1
+    limits = constant((width - 1, height - 1, width - 1, height - 1), edges.device)
     return edges.clamp(min=torch.zeros_like(limits), max=limits).trunc()
 
 

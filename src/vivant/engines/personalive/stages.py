@@ -25,12 +25,14 @@ from vivant import checkpoint
 from vivant.diffusion import ddim
 from vivant.engines.personalive import losses
 from vivant.engines.personalive.config import NUM_TRAINING_STEPS, Config
-from vivant.engines.personalive.data import Clips, ClipSettings, Pairs, spoiled_faces
+from vivant.engines.personalive.data import ClipCuts, Clips, ClipSettings, Pairs, share, spoiled_faces
 from vivant.engines.personalive.discriminator import Discriminator
 from vivant.engines.personalive.motion import cut_faces, draw, face_boxes, pose_of
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.networks.layers import KeysValues
 from vivant.engines.personalive.networks.unet import Conditions
+from vivant.engines.personalive.resident import ResidentClips, ResidentFrames, Shots
+from vivant.ops.constants import constant
 from vivant.studio.dataset import Session
 from vivant.training.config import TrainConfig
 from vivant.training.data.portraits import Portraits, PortraitSettings
@@ -43,6 +45,8 @@ DROPPED_MOTION = 0.1
 DROPPED_TOKENS = 0.3
 """Of reference tokens, per attention and step."""
 PERCEPTUAL_WEIGHT, ADVERSARIAL_WEIGHT = 2.0, 0.05
+NUM_DRAWN = 8
+"""Rows in `pictures.png`."""
 
 
 class TrainedNetworks(nn.Module):
@@ -65,7 +69,14 @@ class TrainedNetworks(nn.Module):
 
 
 class Diffusion:
-    """What the three stages share."""
+    """What the three stages share.
+
+    Settings a recipe may make: `resident`, pictures stay on the device; `drops`, of the published shares of dropped
+    conditions, this part; `adversarial`, instead of the published weight; `most_gain`, see `HybridMotionStage`.
+    """
+
+    pairs = True
+    """Whether an item is two pictures of one person."""
 
     def __init__(
         self,
@@ -79,6 +90,8 @@ class Diffusion:
         self.data, self.backgrounds = data, backgrounds
         self.schedule = ddim.scaled_linear(*config.betas, NUM_TRAINING_STEPS)
         self.recompute = bool(settings.extra.get("recompute", False))
+        self.drops = float(settings.extra.get("drops", 1.0))
+        self.on_device: ResidentFrames | ResidentClips | None = None
         self.network: nn.Module = self._trained(networks)
 
     def _trained(self, networks: Networks) -> TrainedNetworks:
@@ -89,15 +102,52 @@ class Diffusion:
         return _networks(self.network)
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
-        settings = PortraitSettings(
-            size_px=int(config.extra["size_px"]), batch_size=config.batch_size, seed=config.seed
+        settings = self.portrait_settings(config)
+        if config.extra.get("resident"):
+            return Shots(self.sessions, settings, len(self.backgrounds), rank)
+        portraits = Portraits(self.sessions, settings, self.backgrounds, rank)
+        return Pairs(portraits) if self.pairs else portraits
+
+    def portrait_settings(self, config: TrainConfig) -> PortraitSettings:
+        """How pictures are cut."""
+        return PortraitSettings(
+            size_px=int(config.extra["size_px"]),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            pairs=self.pairs,
+            contrast=float(config.extra.get("contrast", 0.0)),
         )
-        sessions = [item for item in self.data if isinstance(item, Session)]
-        return Pairs(Portraits(sessions, settings, self.backgrounds, rank))
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The data, of a stage that learns from single frames."""
+        return [item for item in self.data if isinstance(item, Session)]
 
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """The stage's terms."""
-        return self.network(lambda: self.terms(batch, progress))
+        shown = self.shown(batch)
+        return self.network(lambda: self.terms(shown, progress))
+
+    def shown(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The pictures of an item: itself, or what its numbers mean."""
+        device = next(iter(batch.values())).device
+        if self.schedule.alphas_cumprod.device != device:
+            self.schedule = ddim.Schedule(self.schedule.alphas_cumprod.to(device))
+        if not self.settings.extra.get("resident"):
+            return batch
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            if self.on_device is None:
+                self.on_device = self.resident(device)
+            return self.on_device.batch(batch)
+
+    def resident(self, device: torch.device) -> ResidentFrames | ResidentClips:
+        """All that the stage learns from."""
+        settings = self.portrait_settings(self.settings)
+        return ResidentFrames.of(self.sessions, settings, self.backgrounds, device)
+
+    def levels(self, device: torch.device) -> Tensor:
+        """(N,): the config's steps, the oldest first."""
+        return constant(self.config.timesteps, device, torch.long)
 
     def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """What `losses` is made of."""
@@ -111,7 +161,7 @@ class Diffusion:
             token = networks.identity_token(reference)
         tokens = networks.reference_unet(latents, token, recompute=self.recompute)
         if drops:
-            tokens = [_thinned(seen) for seen in tokens]
+            tokens = [_thinned(seen, self.drops * DROPPED_TOKENS) for seen in tokens]
         return token, networks.denoiser.project_references(tokens)
 
     def signals(self, driving: Tensor, *, drops: bool) -> tuple[Tensor, Tensor]:
@@ -130,14 +180,21 @@ class Diffusion:
         motion = networks.motion_tokens(faces.flatten(0, 1)).unflatten(0, shape)
         pose = networks.pose_features(drawing).unflatten(0, shape)
         if drops:
-            motion, pose = _some_rows(motion, DROPPED_MOTION), _some_rows(pose, DROPPED_POSE)
+            motion, pose = self.dropped(motion, pose)
         return motion, pose
+
+    def dropped(self, motion: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Some rows are all zeros."""
+        return (
+            _some_rows(motion, self.drops * DROPPED_MOTION),
+            _some_rows(pose, self.drops * DROPPED_POSE),
+        )
 
     def conditions(self, batch: dict[str, Tensor], *, drops: bool, temporal: bool) -> Conditions:
         """What the denoiser looks at for a whole batch."""
         token, references = self.references(_pictures(batch["reference"]), drops=drops)
         motion, pose = self.signals(_pictures(batch["driving"]), drops=drops)
-        skips = drops and float(batch["draws"][0]) < DROPPED_REFERENCE
+        skips = drops and share(batch["draw_reference"]) < self.drops * DROPPED_REFERENCE
         return Conditions(
             identity=self.networks.denoiser.embed_identity(token),
             references=None if skips else references,
@@ -160,9 +217,11 @@ class Diffusion:
         """Reference, driving, drawn from noise in all steps: one row per picture."""
         trained, self.network = self.network, network
         try:
+            batch = {name: rows[:NUM_DRAWN] for name, rows in self.shown(batch).items()}
+            batch["driving"] = batch["driving"][:, :1]
             conditions = self.conditions(batch, drops=False, temporal=False)
-            levels = torch.tensor(self.config.timesteps, device=batch["draws"].device)
             driving = _pictures(batch["driving"])
+            levels = self.levels(driving.device)
             latents = torch.randn(self._latent_shape(driving), device=driving.device)
             for level in reversed(range(len(levels))):
                 clean = self.drawn(latents, levels[level : level + 1], conditions)
@@ -184,7 +243,11 @@ class Diffusion:
 
 
 class HybridMotionStage(Diffusion):
-    """Stage 1. Single frames at a random noise level; the loss is on clean latents, twice in the face."""
+    """Stage 1. Single frames at a random noise level; the loss is on clean latents, twice in the face.
+
+    An error of the predicted noise is an error of clean latents times the square root of (1 - a) / a: at the noisiest
+    levels so large that they hide all others. With `most_gain` no error of the noise counts more than that often.
+    """
 
     def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         driving = _pictures(batch["driving"])
@@ -199,6 +262,11 @@ class HybridMotionStage(Diffusion):
         epsilon = self.networks.denoise(latents.transpose(0, 1), steps[:, None], conditions).float()
         clean = ddim.clean(self.schedule, latents, epsilon.transpose(0, 1), steps)[0]
         mask = losses.region_mask(batch["points"][:, 0], *target.shape[2:])
+        gain = self.settings.extra.get("most_gain")
+        if gain is not None:
+            alpha = self.schedule.at(steps, latents)[0]
+            weight = (gain * alpha / (1 - alpha)).clamp(max=1).sqrt()
+            clean, target = weight * clean, weight * target
         return {"latent": losses.masked_mse(clean, target, mask)}
 
 
@@ -228,7 +296,7 @@ class Judged(Diffusion):
         """
         flat = clean.flatten(0, 1)
         chunks = flat.split(int(self.settings.extra.get("decode_frames", len(flat))))
-        drawn = torch.cat([recomputed(self.networks.decode, chunk, use_reentrant=False) for chunk in chunks])
+        drawn = torch.cat([self._decoded(chunk) for chunk in chunks])
         drawn, target = drawn.float(), target.flatten(0, 1)
         mask = losses.region_mask(points.flatten(0, 1), *target.shape[2:])
         terms = {
@@ -237,6 +305,12 @@ class Judged(Diffusion):
         }
         times = steps.expand(len(clean), -1).flatten()
         return terms | self._judged(drawn * 2 - 1, target * 2 - 1, times, progress)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        if not self.recompute:
+            return self.networks.decode(latents)
+        decoded: Tensor = recomputed(self.networks.decode, latents, use_reentrant=False)
+        return decoded
 
     def _judged(self, drawn: Tensor, target: Tensor, steps: Tensor, progress: float) -> dict[str, Tensor]:
         """Both sides at once: the judge sees detached pictures, the networks a frozen judge."""
@@ -250,7 +324,8 @@ class Judged(Diffusion):
         if progress >= extra["judged_from"]:
             frozen = {name: value.detach() for name, value in judge.named_parameters()}
             score = functional_call(judge, frozen, (drawn, steps))
-            terms["judged"] = ADVERSARIAL_WEIGHT * losses.generator_loss(score)
+            weight = float(extra.get("adversarial", ADVERSARIAL_WEIGHT))
+            terms["judged"] = weight * losses.generator_loss(score)
         return terms
 
 
@@ -260,8 +335,8 @@ class DistillationStage(Judged):
     def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         driving = _pictures(batch["driving"])
         conditions = self.conditions(batch, drops=True, temporal=False)
-        levels = torch.tensor(self.config.timesteps, device=driving.device)
-        num_steps = 1 + int(float(batch["draws"][1]) * len(levels))
+        levels = self.levels(driving.device)
+        num_steps = 1 + int(share(batch["draw_depth"]) * len(levels))
         latents = torch.randn(self._latent_shape(driving), device=driving.device)
         last = len(levels) - num_steps
         with torch.no_grad():
@@ -296,7 +371,15 @@ class TemporalStage(Judged):
             stride=int(config.extra["stride"]),
             updates_per_clip=self.updates_per_clip,
         )
-        return Clips([item for item in self.data if isinstance(item, Path)], settings, rank)
+        return (ClipCuts if config.extra.get("resident") else Clips)(self.paths, settings, rank)
+
+    def resident(self, device: torch.device) -> ResidentFrames | ResidentClips:
+        return ResidentClips.of(self.paths, int(self.settings.extra["size_px"]), device)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The data: clips."""
+        return [item for item in self.data if isinstance(item, Path)]
 
     @property
     def updates_per_clip(self) -> int:
@@ -309,9 +392,9 @@ class TemporalStage(Judged):
         trained, networks = self.network, self.networks
         assert isinstance(trained, TrainedNetworks)
         networks.eval()  # only temporal modules train; batch norm stays as it was learned
-        driving, phase = _pictures(batch["driving"]), int(batch["phase"])
+        driving, phase = _pictures(batch["driving"]), len(batch["phase"])
         length, apart = self.config.chunk_frames, max(1, self.config.num_chunks - 1)
-        steps = torch.tensor(self.config.timesteps, device=driving.device).repeat_interleave(length)
+        steps = self.levels(driving.device).repeat_interleave(length)
         with torch.no_grad():
             token, references = self.references(_pictures(batch["reference"]), drops=True)
             fixed = {"identity": networks.denoiser.embed_identity(token), "references": references}
@@ -338,7 +421,7 @@ class TemporalStage(Judged):
         """The window with a chunk of pure noise at its end, and what drives it."""
         start = slide * self.config.chunk_frames
         motion, pose = self.signals(driving[:, start : start + self.config.window_frames], drops=False)
-        motion, pose = _some_rows(motion, DROPPED_MOTION), _some_rows(pose, DROPPED_POSE)
+        motion, pose = self.dropped(motion, pose)
         noise = torch.randn(len(driving), self.config.chunk_frames, *window.shape[2:], device=driving.device)
         conditions = Conditions(motion=motion, pose=pose, recompute=self.recompute, **fixed)
         return torch.cat([window, noise], 1), conditions
@@ -347,11 +430,6 @@ class TemporalStage(Judged):
         """All chunks but the first, one level down, with fresh noise."""
         length = self.config.chunk_frames
         return self.again(clean[:, length:], steps[:-length])
-
-    @torch.no_grad()
-    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
-        one = {**batch, "driving": batch["driving"][:, :1]}
-        return super().pictures(network, one)
 
 
 def _networks(network: nn.Module) -> Networks:
@@ -364,11 +442,11 @@ def _pictures(pixels: Tensor) -> Tensor:
     return pixels.movedim(-1, -3).float() / 255
 
 
-def _thinned(tokens: Tensor) -> Tensor:
-    """(B, L, C) without DROPPED_TOKENS of L."""
+def _thinned(tokens: Tensor, dropped: float) -> Tensor:
+    """(B, L, C) without a share of L."""
     count = tokens.shape[1]
-    kept = torch.randperm(count, device=tokens.device)[: max(1, round(count * (1 - DROPPED_TOKENS)))]
-    return tokens[:, kept]
+    kept = torch.randperm(count, device=tokens.device)[: max(1, round(count * (1 - dropped)))]
+    return tokens.index_select(1, kept)
 
 
 def _some_rows(x: Tensor, dropped: float) -> Tensor:
