@@ -147,6 +147,9 @@ def test_the_chain_of_gpu_recipes(tmp_path: Path) -> None:
         torch.equal(value, (pose if name.startswith("motion_extractor.") else vae)[name])
         for name, value in start.items()
     )
+    resting = [value for name, value in start.items() if "temporal_modules" in name and "proj_out" in name]
+    assert resting
+    assert not any(value.any() for value in resting), "stages 1 and 2 never hear of them"
     init = tmp_path / "start"
     for name in ("stage1", "stage2", "stage3"):
         rows = run(small(f"mini_{name}_gpu", 16), tmp_path / name, init)

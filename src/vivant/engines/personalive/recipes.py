@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from vivant import checkpoint
 from vivant.engines.personalive.config import Config, mini, published, tiny
 from vivant.engines.personalive.networks import Networks
-from vivant.engines.personalive.stages import (
-    Diffusion,
-    DistillationStage,
-    HybridMotionStage,
-    TemporalStage,
-)
+from vivant.engines.personalive.stages import Diffusion, HybridMotionStage
+from vivant.engines.personalive.stages_judged import DistillationStage, TemporalStage
 from vivant.engines.personalive.stages_start import PoseStage, VaeStage
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
@@ -66,10 +63,19 @@ class Recipe:
     ) -> Diffusion:
         """The stage; its networks start from the checkpoint `init`, or at random."""
         networks = Networks(self.config)
-        if init is not None:
+        if init is None:
+            _rest_temporal_modules(networks)
+        else:
             loaded = checkpoint.load_same(init, self.config, Networks, self.train.name)
             networks.load_state_dict(loaded.state_dict())
         return self.stage(self.config, networks, self.train, data, backgrounds)
+
+
+def _rest_temporal_modules(networks: Networks) -> None:
+    """Let them add nothing until stage 3 teaches them: what stages 1 and 2 export is then whole."""
+    for name, parameter in networks.denoiser.named_parameters():
+        if ".temporal_modules." in name and ".proj_out." in name:
+            nn.init.zeros_(parameter)
 
 
 def _published(
@@ -217,7 +223,7 @@ def _mini_gpu(
 
 def mini_vae_gpu() -> Recipe:
     """Autoencoder of personalive-mini, with faces in focus."""
-    groups = (ParameterGroup(modules=("networks.vae",), learning_rate=2e-3),)
+    groups = (ParameterGroup(modules=("networks.vae",), learning_rate=1.5e-3),)
     return Recipe(_mini_gpu("mini_vae_gpu", 320_000, 64, groups, {"face_weight": 2.0}), mini(), VaeStage)
 
 
@@ -230,7 +236,7 @@ def mini_pose_gpu() -> Recipe:
 def mini_stage1_gpu() -> Recipe:
     """Hybrid motion at 128 px; no error of the noise counts much more than at the second of the four levels."""
     extra = {"most_gain": 10.0, "contrast": 0.5}
-    train = _mini_gpu("mini_stage1_gpu", 800_000, 192, _all(1e-3), extra)
+    train = _mini_gpu("mini_stage1_gpu", 800_000, 192, _all(8e-4), extra)
     return Recipe(train, mini(), HybridMotionStage)
 
 
