@@ -1,9 +1,11 @@
 """What a trained checkpoint of personalive is worth on synthetic people that nothing was trained on.
 
-    python benchmarks/personalive_quality.py CHECKPOINT DATA [--identities 12] [--seconds 120] [--device auto]
+    python benchmarks/personalive_quality.py CHECKPOINT DATA [--identities 12] [--seconds 120]
+        [--renoise fresh] [--device auto]
 
 DATA holds talking clips (`vivant studio talk DATA --identities 0-11 --size 160`); identities below 12 are held out. The
-first frame of each is the portrait, the clip drives it, size and place included (`--placement paper`). Three questions:
+first frame of each is the portrait, the clip drives it, size and place included (`--placement paper`); chunks
+go down a level with fresh noise, as stages 2 and 3 train it, or `--renoise ddim`. Three questions:
 
     landmarks  468 mesh points of output and driver apart, in outer eye distances; and of copying the portrait
     borders    change where a chunk begins over change inside chunks; the driver's own ratio beside it
@@ -43,9 +45,9 @@ def frames_of(path: Path, side: int) -> Tensor:
     )
 
 
-def animated(engine: PersonaLive, source: Tensor, driving: Tensor) -> Tensor:
+def animated(engine: PersonaLive, source: Tensor, driving: Tensor, options: Options) -> Tensor:
     """As many frames (T, 3, S, S) as drive, T a multiple of the chunk."""
-    state = engine.start(engine.encode_reference(source[None]), Options(placement="paper"))
+    state = engine.start(engine.encode_reference(source[None]), options)
     chunks = driving.split(engine.stream.chunk_frames)
     drawn = [engine.render(state, engine.encode_motion(state, chunk)).cpu() for chunk in chunks]
     return torch.cat([*drawn, engine.flush(state).cpu()])[: len(driving)]
@@ -82,13 +84,13 @@ def there_and_back(frames: Tensor, count: int) -> Tensor:
     return frames[torch.where(rows < len(frames), rows, 2 * len(frames) - 2 - rows)]
 
 
-def identity_drift(engine: PersonaLive, frames: Tensor, seconds: float) -> float:
+def identity_drift(engine: PersonaLive, frames: Tensor, seconds: float, options: Options) -> float:
     """Relative loss of likeness to the portrait, last five seconds against the first."""
     network = load_judges({}).identity
     if network is None:
         return float("nan")
     count = int(seconds * FPS) // engine.stream.chunk_frames * engine.stream.chunk_frames
-    drawn = animated(engine, frames[0], there_and_back(frames, count))
+    drawn = animated(engine, frames[0], there_and_back(frames, count), options)
     own = embed_own(network, pictures(frames[:1])[0])
     ends = (drawn[:EDGE_FRAMES:EVERY], drawn[-EDGE_FRAMES::EVERY])
     first, last = (
@@ -106,10 +108,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--identities", type=int, default=NUM_HELD_OUT)
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--renoise", choices=("fresh", "ddim"), default="fresh")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     engine = vivant.load(given.checkpoint, given.device, "float32")
     assert isinstance(engine, PersonaLive)
+    options = Options(placement="paper", renoise=given.renoise)
     chunk, finder = engine.stream.chunk_frames, FaceFinder()
     paths = [path for path in list_clips(given.data) if int(path.name.split(".")[0]) < NUM_HELD_OUT]
     rows = []
@@ -118,7 +122,7 @@ def main() -> None:
     for path in paths[: given.identities]:
         frames = frames_of(path, engine.crop_size_px)
         driving = frames[: len(frames) // chunk * chunk]
-        drawn = animated(engine, frames[0], driving)
+        drawn = animated(engine, frames[0], driving, options)
         ours, copied = landmark_errors(finder, frames[0], drawn, driving)
         quality = [
             float(metrics.psnr(shown, driving).mean()) for shown in (drawn, frames[:1].expand_as(driving))
@@ -129,7 +133,7 @@ def main() -> None:
     mean[2] = mean[0] / mean[1]
     print("| all | " + " | ".join(f"{value:.4f}" for value in mean) + " |")
     if given.seconds:
-        drift = identity_drift(engine, frames_of(paths[0], engine.crop_size_px), given.seconds)
+        drift = identity_drift(engine, frames_of(paths[0], engine.crop_size_px), given.seconds, options)
         print(f"\nidentity over {given.seconds:g} s: {100 * drift:.2f} % less like the portrait at the end")
 
 

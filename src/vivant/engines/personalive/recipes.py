@@ -247,6 +247,7 @@ def mini_stage2_gpu() -> Recipe:
         "judge_from": 0.5,
         "judged_from": 0.7,
         "adversarial": 0.002,
+        "perceptual": 0.5,
         "contrast": 0.5,
     }
     train = _mini_gpu("mini_stage2_gpu", 130_000, 64, _judged(_TRAINED, 4e-4, 4e-4), extra, 0.995)
@@ -256,7 +257,14 @@ def mini_stage2_gpu() -> Recipe:
 def mini_stage3_gpu() -> Recipe:
     """Sliding windows at 128 px, on talking clips."""
     clips = {"num_frames": 40, "stride": 2}
-    extra = {"channel_base": 2048, "judge_from": 0.5, "judged_from": 0.7, "adversarial": 0.002, **clips}
+    extra = {
+        "channel_base": 2048,
+        "judge_from": 0.5,
+        "judged_from": 0.7,
+        "adversarial": 0.002,
+        "perceptual": 0.5,
+        **clips,
+    }
     train = _mini_gpu("mini_stage3_gpu", 9_600, 8, _judged(_TEMPORAL, 6e-4, 4e-4), extra, 0.99)
     return Recipe(train, mini(), TemporalStage)
 

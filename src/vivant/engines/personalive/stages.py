@@ -69,7 +69,8 @@ class Diffusion:
     """What the three stages share.
 
     Settings a recipe may make: `resident`, pictures stay on the device; `drops`, of the published shares of dropped
-    conditions, this part; `adversarial`, instead of the published weight; `most_gain`, see `HybridMotionStage`.
+    conditions, this part; `adversarial` and `perceptual`, instead of the published weights; `most_gain`, see
+    `HybridMotionStage`.
     """
 
     pairs = True

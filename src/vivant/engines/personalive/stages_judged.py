@@ -56,9 +56,10 @@ class Judged(Diffusion):
         drawn = torch.cat([self._decoded(chunk) for chunk in chunks])
         drawn, target = drawn.float(), target.flatten(0, 1)
         mask = losses.region_mask(points.flatten(0, 1), *target.shape[2:])
+        weight = float(self.settings.extra.get("perceptual", PERCEPTUAL_WEIGHT))
         terms = {
             "pixels": losses.masked_mse(drawn * 2, target * 2, mask),
-            "perceptual": PERCEPTUAL_WEIGHT * losses.perceptual(self.features, drawn, target),
+            "perceptual": weight * losses.perceptual(self.features, drawn, target),
         }
         times = steps.expand(len(clean), -1).flatten()
         return terms | self._judged(drawn * 2 - 1, target * 2 - 1, times, progress)
