@@ -108,6 +108,7 @@ class Trainer:
     def _build(self) -> None:
         config, network = self.config, self.stage.network
         torch.manual_seed(config.seed + 7919 * self.rank)
+        torch.set_float32_matmul_precision("high")  # on a GPU, products of float32 as TF32, as its convolutions are
         saved = snapshot.load(self.folder)
         if saved is not None:
             snapshot.restore_network(network, "network", saved[0])
@@ -122,7 +123,8 @@ class Trainer:
             groups = self._groups(names)
         self.names = {id(p): n for n, p in names.items()}
         self.parameters = [p for group in groups for p in group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=1.0, betas=config.betas)
+        fused = self.device.type == "cuda" and config.sharding == "replicate"
+        self.optimizer = torch.optim.AdamW(groups, lr=1.0, betas=config.betas, fused=fused)
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         if saved is not None:
             tensors, meta = saved

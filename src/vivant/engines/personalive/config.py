@@ -173,12 +173,16 @@ def published_tiny_decoder() -> TinyDecoderConfig:
 
 
 def mini() -> Config:
-    """personalive-mini, not trained yet: the same structure in 7.3 M parameters, 128 px."""
+    """personalive-mini, not trained yet: the same structure in 7.4 M parameters, 128 px.
+
+    Its schedule ends where Stable Diffusion's own does. At the noisiest level an error of the predicted noise is then
+    15 times as large an error of the picture, not 67 times: a network that begins from nothing learns little of such.
+    """
     return Config(
         image_size=128,
         chunk_frames=4,
         timesteps=(0, 333, 666, 999),
-        betas=(0.00085, 0.02),
+        betas=(0.00085, 0.012),
         unet=UnetConfig(
             channels=(24, 32, 48, 56),
             num_heads=4,
@@ -200,7 +204,7 @@ def mini() -> Config:
         motion=MotionSizes(
             extractor_size=128, extractor_channels=(24, 48, 64, 96), pose_channels=(8, 16, 24, 32)
         ),
-        vae=VaeConfig(channels=(16, 24, 32, 48), layers_per_block=1, norm_groups=8),
+        vae=VaeConfig(channels=(24, 32, 48, 48), layers_per_block=1, norm_groups=8),
         tiny_decoder=None,
         image_encoder=ImageEncoderConfig(
             image_size=64, patch_size=16, width=64, hidden=128, num_layers=2, num_heads=4

@@ -2,6 +2,9 @@
 
 Item k is a whole micro-batch and a pure function of (seed, rank, k), so a resumed run sees the same data. `draws` are
 numbers that all processes share: what they must do alike. Legend: B batch, T frames, S picture side.
+
+Numbers that steer the program, such as `phase`, travel as the length of an empty tensor: a tensor's value would have
+to come back from the device, for which the program would wait until all work before it is done.
 """
 
 from __future__ import annotations
@@ -18,16 +21,28 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vivant.errors import InputError
-from vivant.studio.talking import read_clip
+from vivant.ops.constants import constant
+from vivant.studio.talking import count_frames, read_clip
 from vivant.training.data.portraits import Portraits
 
-NUM_DRAWS = 4
 NUM_LANDMARKS = 68
+DRAW_STEPS = 10_000
 
 
-def shared_draws(seed: int, index: int) -> Tensor:
-    """(NUM_DRAWS,) uniform numbers that do not depend on the process."""
-    return torch.from_numpy(np.random.default_rng([seed, index, 41]).random(NUM_DRAWS))
+def told(number: int) -> Tensor:
+    """A number that the program needs, not the device; read it with `len`."""
+    return torch.empty(number, 0)
+
+
+def shared_draws(seed: int, index: int) -> dict[str, Tensor]:
+    """Two uniform numbers that do not depend on the process; read them with `share`."""
+    numbers = np.random.default_rng([seed, index, 41]).integers(DRAW_STEPS, size=2).tolist()
+    return {"draw_reference": told(numbers[0]), "draw_depth": told(numbers[1])}
+
+
+def share(draw: Tensor) -> float:
+    """0 to 1."""
+    return len(draw) / DRAW_STEPS
 
 
 class Pairs(Dataset[dict[str, Tensor]]):
@@ -42,7 +57,7 @@ class Pairs(Dataset[dict[str, Tensor]]):
             "reference": batch["source"],
             "driving": batch["driving"][:, None],
             "points": batch["driving_points"][:, None, :NUM_LANDMARKS],
-            "draws": shared_draws(self.portraits.settings.seed, index),
+            **shared_draws(self.portraits.settings.seed, index),
         }
 
 
@@ -61,42 +76,59 @@ class ClipSettings:
     """How many items in a row show the same clip."""
 
 
-class Clips(Dataset[dict[str, Tensor]]):
-    """As Pairs, with T driving frames, and `phase`: which of a clip's updates this is."""
+class ClipCuts(Dataset[dict[str, Tensor]]):
+    """Which frames of which clips: `clip` and `reference` (B,), `rows` (B, T), and `phase`: which update on them."""
 
     def __init__(self, paths: Sequence[Path], settings: ClipSettings, rank: int = 0):
         self.paths, self.settings, self.rank = paths, settings, rank
+        self.lengths = [count_frames(path) for path in paths]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         settings = self.settings
         clip, phase = divmod(index, settings.updates_per_clip)
         rng = np.random.default_rng([settings.seed, self.rank, clip, 43])
-        items = [self._clip(rng) for _ in range(settings.batch_size)]
+        items = [self._cut(rng) for _ in range(settings.batch_size)]
         made = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
-        return made | {"draws": shared_draws(settings.seed, index), "phase": torch.tensor(phase)}
+        return self.shown(made) | shared_draws(settings.seed, index) | {"phase": told(phase)}
 
-    def _clip(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def shown(self, cuts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Only the numbers: what is gathered on the device."""
+        return cuts
+
+    def _cut(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         settings = self.settings
-        path = self.paths[int(rng.integers(len(self.paths)))]
-        clip = read_clip(path)
-        length, wanted = len(clip.frames), settings.num_frames
+        clip = int(rng.integers(len(self.paths)))
+        length, wanted = self.lengths[clip], settings.num_frames
         if length < wanted:
-            raise InputError(f"{path} has {length} frames, {wanted} are needed; render longer clips.")
+            raise InputError(
+                f"{self.paths[clip]} has {length} frames, {wanted} are needed; render longer clips."
+            )
         stride = max(1, min(settings.stride, (length - 1) // (wanted - 1)))
         start = int(rng.integers(length - stride * (wanted - 1)))
         rows = start + stride * np.arange(wanted)
-        reference = int(rng.integers(length))
-        side = clip.frames.shape[1]
-        frames = [self._fitted(clip.frames[row]) for row in (reference, *rows)]
-        points = (clip.landmarks[rows] * (2 / side) - 1).astype(np.float32)
-        return {"reference": frames[0], "driving": np.stack(frames[1:]), "points": points}
+        return {"clip": np.array(clip), "reference": np.array(rng.integers(length)), "rows": rows}
 
-    def _fitted(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 at the size of training, smoothed where it gets smaller."""
-        size = (self.settings.size_px, self.settings.size_px)
-        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
-        fitted = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
-        return fitted[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+
+class Clips(ClipCuts):
+    """As Pairs, with T driving frames, and `phase`."""
+
+    def shown(self, cuts: dict[str, Tensor]) -> dict[str, Tensor]:
+        numbers = zip(*(cuts[name].tolist() for name in ("clip", "reference", "rows")), strict=True)
+        items = [self._pictures(*each) for each in numbers]
+        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+    def _pictures(self, number: int, reference: int, rows: list[int]) -> dict[str, Tensor]:
+        clip = read_clip(self.paths[number])
+        frames = fitted(torch.from_numpy(clip.frames[[reference, *rows]]), self.settings.size_px)
+        points = torch.from_numpy(clip.landmarks[rows]) * (2 / clip.frames.shape[1]) - 1
+        return {"reference": frames[0], "driving": frames[1:], "points": points}
+
+
+def fitted(frames: Tensor, size_px: int) -> Tensor:
+    """(T, H, W, 3) uint8 at the size of training, smoothed where they get smaller."""
+    pixels, size = frames.movedim(-1, 1).float(), (size_px, size_px)
+    smaller = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return smaller.movedim(1, -1).round().clamp(0, 255).byte()
 
 
 def spoiled_faces(faces: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -132,7 +164,7 @@ def spoiled_faces(faces: Tensor, generator: torch.Generator | None = None) -> Te
 
 def _hue(angles: Tensor) -> Tensor:
     """Turns of colour about the grey axis by angles (B,): (B, 3, 3)."""
-    axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=angles.device)
+    axis = constant(((0.0, -1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 1.0, 0.0)), angles.device)
     third = torch.full((3, 3), 1 / 3, device=angles.device)
     cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
     return cos * torch.eye(3, device=angles.device) + (1 - cos) * third + sin * axis / math.sqrt(3)

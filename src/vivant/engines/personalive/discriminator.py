@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vivant.ops.constants import constant
+
 TIME_CHANNELS = 512
 SLOPE, GAIN = 0.2, math.sqrt(2.0)
 
@@ -38,7 +40,7 @@ def activated(x: Tensor) -> Tensor:
 
 def halved(x: Tensor) -> Tensor:
     """Half the size after a blur of 1 3 3 1."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device, dtype=x.dtype) / 8
+    taps = constant((0.125, 0.375, 0.375, 0.125), x.device, x.dtype)
     kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(F.pad(x, (1, 1, 1, 1)), kernel, stride=2, groups=x.shape[1])
 

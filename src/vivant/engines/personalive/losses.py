@@ -15,15 +15,15 @@ from torch import Tensor
 Features = Callable[[Tensor], Sequence[Tensor]]
 """A frozen network: pictures (B, 3, H, W) in [0, 1] -> feature maps."""
 
-FACE = range(68)
-EYES_AND_MOUTH = (range(36, 42), range(42, 48), range(48, 68))
+FACE = slice(68)
+EYES_AND_MOUTH = (slice(36, 42), slice(42, 48), slice(48, 68))
 """Of the 68 landmarks."""
 
 
 def region_mask(points: Tensor, height: int, width: int) -> Tensor:
     """(B, 1, H, W): 1 in the face's box, 2 in those of eyes and mouth, else 0. points (B, 68, 2) crop units."""
-    mask = _box(points[:, list(FACE)], height, width, 0.0)
-    details = [_box(points[:, list(region)], height, width, 0.04) for region in EYES_AND_MOUTH]
+    mask = _box(points[:, FACE], height, width, 0.0)
+    details = [_box(points[:, region], height, width, 0.04) for region in EYES_AND_MOUTH]
     return mask + torch.stack(details).amax(0)
 
 

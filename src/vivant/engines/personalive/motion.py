@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivant.face.motion_extractor import HeadOutputs
+from vivant.ops.constants import constant
 from vivant.ops.rotation import degrees_from_bins, rotation_from_degrees
 from vivant.ops.rows import FrameRows
 
@@ -136,9 +137,10 @@ def lead_in(
 
 def pixels(keypoints: Tensor, height: int, width: int) -> Tensor:
     """(T, K, 3) in crop units -> the drawn ones, (T, 7, 2): column and row, truncated."""
-    # Numbers and no small tensors, here and below: a device would wait for each, and a CUDA graph can hold none.
-    points = torch.stack([keypoints[:, k, :2] for k in DRAWN_KEYPOINTS], 1) * 0.5 + 0.5
-    return torch.stack([points[..., 0] * width, points[..., 1] * height], -1).trunc()
+    drawn = constant(DRAWN_KEYPOINTS, keypoints.device, torch.long)
+    points = keypoints.index_select(1, drawn)[..., :2] * 0.5 + 0.5
+    size = constant((width, height), points.device)
+    return (points * size).trunc()
 
 
 def draw(keypoints: Tensor, height: int, width: int) -> Tensor:
@@ -149,11 +151,8 @@ def draw(keypoints: Tensor, height: int, width: int) -> Tensor:
     across = (columns - points[..., :1]) ** 2
     down = (rows - points[..., 1:]) ** 2
     discs = (across[..., None, :] + down[..., None] <= DISC_RADIUS_PX**2).float()
-    channels = [
-        torch.stack([discs[:, k] * (colour[c] / 255) for k, colour in enumerate(COLOURS) if colour[c]]).sum(0)
-        for c in range(3)
-    ]
-    return torch.stack(channels, 1).clamp(max=1)
+    colours = constant(COLOURS, points.device) / 255
+    return torch.einsum("tphw,pc->tchw", discs, colours).clamp(max=1)
 
 
 def face_boxes(keypoints: Tensor, height: int, width: int) -> Tensor:
@@ -162,9 +161,11 @@ def face_boxes(keypoints: Tensor, height: int, width: int) -> Tensor:
     middle = points.mean(1)
     side = 2 * (middle[:, 1] - points[..., 1].amin(1)) * FACE_SIDE
     near, far = (0.5 - FACE_SHIFT) * side, (0.5 + FACE_SHIFT) * side
-    columns = [(middle[:, 0] + shift).clamp(0, width - 1) for shift in (-near, far)]
-    rows = [(middle[:, 1] + shift).clamp(0, height - 1) for shift in (-near, far)]
-    return torch.stack([columns[0], rows[0], columns[1], rows[1]], -1).trunc()
+    edges = torch.stack(
+        [middle[:, 0] - near, middle[:, 1] - near, middle[:, 0] + far, middle[:, 1] + far], -1
+    )
+    limits = constant((width - 1, height - 1, width - 1, height - 1), edges.device)
+    return edges.clamp(min=torch.zeros_like(limits), max=limits).trunc()
 
 
 def cut_faces(frames: Tensor, boxes: Tensor, size: int) -> Tensor:

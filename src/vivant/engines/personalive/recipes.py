@@ -2,7 +2,8 @@
 
 At published size `published_stage1` to `published_stage3`, from the published weights or from nothing; small, in this
 order, each from the export of the one before (`vivant train NAME --init FOLDER`): `mini_vae`, `mini_pose`,
-`mini_stage1`, `mini_stage2`, `mini_stage3`. None has been run at its full length.
+`mini_stage1`, `mini_stage2`, `mini_stage3`. None has been run at its full length. The same names with `_gpu` are for
+minutes on one GPU; there VAE and pose network may learn side by side, see `merge.py`.
 """
 
 from __future__ import annotations
@@ -13,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from vivant import checkpoint
 from vivant.engines.personalive.config import Config, mini, published, tiny
 from vivant.engines.personalive.networks import Networks
-from vivant.engines.personalive.stages import (
-    Diffusion,
-    DistillationStage,
-    HybridMotionStage,
-    TemporalStage,
-)
+from vivant.engines.personalive.stages import Diffusion, HybridMotionStage
+from vivant.engines.personalive.stages_judged import DistillationStage, TemporalStage
 from vivant.engines.personalive.stages_start import PoseStage, VaeStage
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
@@ -65,10 +63,19 @@ class Recipe:
     ) -> Diffusion:
         """The stage; its networks start from the checkpoint `init`, or at random."""
         networks = Networks(self.config)
-        if init is not None:
+        if init is None:
+            _rest_temporal_modules(networks)
+        else:
             loaded = checkpoint.load_same(init, self.config, Networks, self.train.name)
             networks.load_state_dict(loaded.state_dict())
         return self.stage(self.config, networks, self.train, data, backgrounds)
+
+
+def _rest_temporal_modules(networks: Networks) -> None:
+    """Let them add nothing until stage 3 teaches them: what stages 1 and 2 export is then whole."""
+    for name, parameter in networks.denoiser.named_parameters():
+        if ".temporal_modules." in name and ".proj_out." in name:
+            nn.init.zeros_(parameter)
 
 
 def _published(
@@ -188,6 +195,80 @@ def mini_stage3() -> Recipe:
     return Recipe(_mini("mini_stage3", 20_000, 2, groups, extra), mini(), TemporalStage)
 
 
+def _mini_gpu(
+    name: str,
+    num_images: int,
+    batch_size: int,
+    groups: tuple[ParameterGroup, ...],
+    extra: Mapping[str, Any] | None = None,
+    ema_decay: float = 0.998,
+) -> TrainConfig:
+    """For a GPU that waits for its next kernel most of the time: large batches of pictures that stay on it.
+
+    float32, which there is TensorFloat-32 in convolutions: casts would be a third as many kernels again, and bfloat16
+    is too coarse for the noise of the noisiest level, whose errors count 15 times. Short runs: conditions are dropped
+    rarely, because no guidance needs it, and the judge is heard late and little.
+    """
+    return TrainConfig(
+        name=name,
+        num_images=num_images,
+        batch_size=batch_size,
+        groups=groups,
+        precision="fp32",
+        warmup_images=num_images // 30,
+        ema_decay=ema_decay,
+        extra={"size_px": 128, "resident": True, "drops": 0.2, **(extra or {})},
+    )
+
+
+def mini_vae_gpu() -> Recipe:
+    """Autoencoder of personalive-mini, with faces in focus."""
+    groups = (ParameterGroup(modules=("networks.vae",), learning_rate=1.5e-3),)
+    return Recipe(_mini_gpu("mini_vae_gpu", 320_000, 64, groups, {"face_weight": 2.0}), mini(), VaeStage)
+
+
+def mini_pose_gpu() -> Recipe:
+    """Pose network of personalive-mini."""
+    groups = (ParameterGroup(modules=("networks.motion_extractor",), learning_rate=2e-3),)
+    return Recipe(_mini_gpu("mini_pose_gpu", 640_000, 192, groups), mini(), PoseStage)
+
+
+def mini_stage1_gpu() -> Recipe:
+    """Hybrid motion at 128 px; no error of the noise counts much more than at the second of the four levels."""
+    extra = {"most_gain": 10.0, "contrast": 0.5}
+    train = _mini_gpu("mini_stage1_gpu", 800_000, 192, _all(8e-4), extra)
+    return Recipe(train, mini(), HybridMotionStage)
+
+
+def mini_stage2_gpu() -> Recipe:
+    """Distillation at 128 px."""
+    extra = {
+        "channel_base": 2048,
+        "judge_from": 0.5,
+        "judged_from": 0.7,
+        "adversarial": 0.002,
+        "perceptual": 0.5,
+        "contrast": 0.5,
+    }
+    train = _mini_gpu("mini_stage2_gpu", 130_000, 64, _judged(_TRAINED, 4e-4, 4e-4), extra, 0.995)
+    return Recipe(train, mini(), DistillationStage)
+
+
+def mini_stage3_gpu() -> Recipe:
+    """Sliding windows at 128 px, on talking clips."""
+    clips = {"num_frames": 40, "stride": 2}
+    extra = {
+        "channel_base": 2048,
+        "judge_from": 0.5,
+        "judged_from": 0.7,
+        "adversarial": 0.002,
+        "perceptual": 0.5,
+        **clips,
+    }
+    train = _mini_gpu("mini_stage3_gpu", 9_600, 8, _judged(_TEMPORAL, 6e-4, 4e-4), extra, 0.99)
+    return Recipe(train, mini(), TemporalStage)
+
+
 def _debug(
     name: str,
     num_images: int,
@@ -247,6 +328,11 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         mini_stage1,
         mini_stage2,
         mini_stage3,
+        mini_vae_gpu,
+        mini_pose_gpu,
+        mini_stage1_gpu,
+        mini_stage2_gpu,
+        mini_stage3_gpu,
         debug_vae,
         debug_pose,
         debug_stage1,

@@ -4,33 +4,33 @@
     stage 2  distillation       single frames, from noise in 1 to N steps, pixels  (the same; Algorithm 1)
     stage 3  temporal           clips, sliding window                              (temporal modules; Algorithm 2)
 
-arXiv 2512.11253, supplement; what it leaves open is filled from the published program (README.md). Legend: B batch,
-F frames, S picture side, h w latent cells.
+arXiv 2512.11253, supplement; what it leaves open is filled from the published program (README.md). Here is
+what all have in common, and stage 1; stages 2 and 3 are in `stages_judged.py`. Legend: B batch, F frames, S picture
+side, h w latent cells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint as recomputed
 from torch.utils.data import Dataset
 
 from vivant import checkpoint
 from vivant.diffusion import ddim
 from vivant.engines.personalive import losses
 from vivant.engines.personalive.config import NUM_TRAINING_STEPS, Config
-from vivant.engines.personalive.data import Clips, ClipSettings, Pairs, spoiled_faces
+from vivant.engines.personalive.data import Pairs, share, spoiled_faces
 from vivant.engines.personalive.discriminator import Discriminator
 from vivant.engines.personalive.motion import cut_faces, draw, face_boxes, pose_of
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.networks.layers import KeysValues
 from vivant.engines.personalive.networks.unet import Conditions
+from vivant.engines.personalive.resident import ResidentClips, ResidentFrames, Shots
+from vivant.ops.constants import constant
 from vivant.studio.dataset import Session
 from vivant.training.config import TrainConfig
 from vivant.training.data.portraits import Portraits, PortraitSettings
@@ -42,7 +42,8 @@ DROPPED_POSE = 0.1
 DROPPED_MOTION = 0.1
 DROPPED_TOKENS = 0.3
 """Of reference tokens, per attention and step."""
-PERCEPTUAL_WEIGHT, ADVERSARIAL_WEIGHT = 2.0, 0.05
+NUM_DRAWN = 8
+"""Rows in `pictures.png`."""
 
 
 class TrainedNetworks(nn.Module):
@@ -65,7 +66,15 @@ class TrainedNetworks(nn.Module):
 
 
 class Diffusion:
-    """What the three stages share."""
+    """What the three stages share.
+
+    Settings a recipe may make: `resident`, pictures stay on the device; `drops`, of the published shares of dropped
+    conditions, this part; `adversarial` and `perceptual`, instead of the published weights; `most_gain`, see
+    `HybridMotionStage`.
+    """
+
+    pairs = True
+    """Whether an item is two pictures of one person."""
 
     def __init__(
         self,
@@ -79,6 +88,8 @@ class Diffusion:
         self.data, self.backgrounds = data, backgrounds
         self.schedule = ddim.scaled_linear(*config.betas, NUM_TRAINING_STEPS)
         self.recompute = bool(settings.extra.get("recompute", False))
+        self.drops = float(settings.extra.get("drops", 1.0))
+        self.on_device: ResidentFrames | ResidentClips | None = None
         self.network: nn.Module = self._trained(networks)
 
     def _trained(self, networks: Networks) -> TrainedNetworks:
@@ -89,15 +100,52 @@ class Diffusion:
         return _networks(self.network)
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
-        settings = PortraitSettings(
-            size_px=int(config.extra["size_px"]), batch_size=config.batch_size, seed=config.seed
+        settings = self.portrait_settings(config)
+        if config.extra.get("resident"):
+            return Shots(self.sessions, settings, len(self.backgrounds), rank)
+        portraits = Portraits(self.sessions, settings, self.backgrounds, rank)
+        return Pairs(portraits) if self.pairs else portraits
+
+    def portrait_settings(self, config: TrainConfig) -> PortraitSettings:
+        """How pictures are cut."""
+        return PortraitSettings(
+            size_px=int(config.extra["size_px"]),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            pairs=self.pairs,
+            contrast=float(config.extra.get("contrast", 0.0)),
         )
-        sessions = [item for item in self.data if isinstance(item, Session)]
-        return Pairs(Portraits(sessions, settings, self.backgrounds, rank))
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The data, of a stage that learns from single frames."""
+        return [item for item in self.data if isinstance(item, Session)]
 
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """The stage's terms."""
-        return self.network(lambda: self.terms(batch, progress))
+        shown = self.shown(batch)
+        return self.network(lambda: self.terms(shown, progress))
+
+    def shown(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The pictures of an item: itself, or what its numbers mean."""
+        device = next(iter(batch.values())).device
+        if self.schedule.alphas_cumprod.device != device:
+            self.schedule = ddim.Schedule(self.schedule.alphas_cumprod.to(device))
+        if not self.settings.extra.get("resident"):
+            return batch
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            if self.on_device is None:
+                self.on_device = self.resident(device)
+            return self.on_device.batch(batch)
+
+    def resident(self, device: torch.device) -> ResidentFrames | ResidentClips:
+        """All that the stage learns from."""
+        settings = self.portrait_settings(self.settings)
+        return ResidentFrames.of(self.sessions, settings, self.backgrounds, device)
+
+    def levels(self, device: torch.device) -> Tensor:
+        """(N,): the config's steps, the oldest first."""
+        return constant(self.config.timesteps, device, torch.long)
 
     def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """What `losses` is made of."""
@@ -111,7 +159,7 @@ class Diffusion:
             token = networks.identity_token(reference)
         tokens = networks.reference_unet(latents, token, recompute=self.recompute)
         if drops:
-            tokens = [_thinned(seen) for seen in tokens]
+            tokens = [_thinned(seen, self.drops * DROPPED_TOKENS) for seen in tokens]
         return token, networks.denoiser.project_references(tokens)
 
     def signals(self, driving: Tensor, *, drops: bool) -> tuple[Tensor, Tensor]:
@@ -130,14 +178,21 @@ class Diffusion:
         motion = networks.motion_tokens(faces.flatten(0, 1)).unflatten(0, shape)
         pose = networks.pose_features(drawing).unflatten(0, shape)
         if drops:
-            motion, pose = _some_rows(motion, DROPPED_MOTION), _some_rows(pose, DROPPED_POSE)
+            motion, pose = self.dropped(motion, pose)
         return motion, pose
+
+    def dropped(self, motion: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Some rows are all zeros."""
+        return (
+            _some_rows(motion, self.drops * DROPPED_MOTION),
+            _some_rows(pose, self.drops * DROPPED_POSE),
+        )
 
     def conditions(self, batch: dict[str, Tensor], *, drops: bool, temporal: bool) -> Conditions:
         """What the denoiser looks at for a whole batch."""
-        token, references = self.references(_pictures(batch["reference"]), drops=drops)
-        motion, pose = self.signals(_pictures(batch["driving"]), drops=drops)
-        skips = drops and float(batch["draws"][0]) < DROPPED_REFERENCE
+        token, references = self.references(as_pictures(batch["reference"]), drops=drops)
+        motion, pose = self.signals(as_pictures(batch["driving"]), drops=drops)
+        skips = drops and share(batch["draw_reference"]) < self.drops * DROPPED_REFERENCE
         return Conditions(
             identity=self.networks.denoiser.embed_identity(token),
             references=None if skips else references,
@@ -160,9 +215,11 @@ class Diffusion:
         """Reference, driving, drawn from noise in all steps: one row per picture."""
         trained, self.network = self.network, network
         try:
+            batch = {name: rows[:NUM_DRAWN] for name, rows in self.shown(batch).items()}
+            batch["driving"] = batch["driving"][:, :1]
             conditions = self.conditions(batch, drops=False, temporal=False)
-            levels = torch.tensor(self.config.timesteps, device=batch["draws"].device)
-            driving = _pictures(batch["driving"])
+            driving = as_pictures(batch["driving"])
+            levels = self.levels(driving.device)
             latents = torch.randn(self._latent_shape(driving), device=driving.device)
             for level in reversed(range(len(levels))):
                 clean = self.drawn(latents, levels[level : level + 1], conditions)
@@ -171,7 +228,7 @@ class Diffusion:
             drawn = self.networks.decode(clean[:, 0])
         finally:
             self.network = trained
-        rows = zip(_pictures(batch["reference"]), driving[:, 0], drawn.float(), strict=True)
+        rows = zip(as_pictures(batch["reference"]), driving[:, 0], drawn.float(), strict=True)
         return [torch.cat(row, 2) for row in rows]
 
     def again(self, clean: Tensor, steps: Tensor) -> Tensor:
@@ -184,10 +241,14 @@ class Diffusion:
 
 
 class HybridMotionStage(Diffusion):
-    """Stage 1. Single frames at a random noise level; the loss is on clean latents, twice in the face."""
+    """Stage 1. Single frames at a random noise level; the loss is on clean latents, twice in the face.
+
+    An error of the predicted noise is an error of clean latents times the square root of (1 - a) / a: at the noisiest
+    levels so large that they hide all others. With `most_gain` no error of the noise counts more than that often.
+    """
 
     def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
-        driving = _pictures(batch["driving"])
+        driving = as_pictures(batch["driving"])
         conditions = self.conditions(batch, drops=True, temporal=False)
         with torch.no_grad():
             target = self.networks.encode(driving[:, 0]).float()
@@ -199,159 +260,12 @@ class HybridMotionStage(Diffusion):
         epsilon = self.networks.denoise(latents.transpose(0, 1), steps[:, None], conditions).float()
         clean = ddim.clean(self.schedule, latents, epsilon.transpose(0, 1), steps)[0]
         mask = losses.region_mask(batch["points"][:, 0], *target.shape[2:])
+        gain = self.settings.extra.get("most_gain")
+        if gain is not None:
+            alpha = self.schedule.at(steps, latents)[0]
+            weight = (gain * alpha / (1 - alpha)).clamp(max=1).sqrt()
+            clean, target = weight * clean, weight * target
         return {"latent": losses.masked_mse(clean, target, mask)}
-
-
-class Judged(Diffusion):
-    """Stages 2 and 3: pictures are compared and judged."""
-
-    def _trained(self, networks: Networks) -> TrainedNetworks:
-        extra = self.settings.extra
-        return TrainedNetworks(networks, Discriminator(int(extra["size_px"]), int(extra["channel_base"])))
-
-    def features(self, pictures: Tensor) -> Sequence[Tensor]:
-        """Maps of the frozen VAE's encoder, which stand where the paper has VGG's."""
-        encoder = self.networks.vae.encoder
-        x = encoder.conv_in(pictures * 2 - 1)
-        maps = []
-        for block in encoder.down_blocks:
-            x = block(x)
-            maps.append(x)
-        return maps
-
-    def compared(
-        self, clean: Tensor, steps: Tensor, target: Tensor, points: Tensor, progress: float
-    ) -> dict[str, Tensor]:
-        """Terms of latents (B, F, 4, h, w) drawn from steps (F,) against pictures (B, F, 3, S, S) in [0, 1].
-
-        Errors count in [-1, 1]; points (B, F, 68, 2).
-        """
-        flat = clean.flatten(0, 1)
-        chunks = flat.split(int(self.settings.extra.get("decode_frames", len(flat))))
-        drawn = torch.cat([recomputed(self.networks.decode, chunk, use_reentrant=False) for chunk in chunks])
-        drawn, target = drawn.float(), target.flatten(0, 1)
-        mask = losses.region_mask(points.flatten(0, 1), *target.shape[2:])
-        terms = {
-            "pixels": losses.masked_mse(drawn * 2, target * 2, mask),
-            "perceptual": PERCEPTUAL_WEIGHT * losses.perceptual(self.features, drawn, target),
-        }
-        times = steps.expand(len(clean), -1).flatten()
-        return terms | self._judged(drawn * 2 - 1, target * 2 - 1, times, progress)
-
-    def _judged(self, drawn: Tensor, target: Tensor, steps: Tensor, progress: float) -> dict[str, Tensor]:
-        """Both sides at once: the judge sees detached pictures, the networks a frozen judge."""
-        trained = self.network
-        assert isinstance(trained, TrainedNetworks)
-        judge = trained.discriminator
-        assert judge is not None
-        extra, terms = self.settings.extra, {}
-        if progress >= extra["judge_from"]:
-            terms["judge"] = losses.discriminator_loss(judge(target, steps), judge(drawn.detach(), steps))
-        if progress >= extra["judged_from"]:
-            frozen = {name: value.detach() for name, value in judge.named_parameters()}
-            score = functional_call(judge, frozen, (drawn, steps))
-            terms["judged"] = ADVERSARIAL_WEIGHT * losses.generator_loss(score)
-        return terms
-
-
-class DistillationStage(Judged):
-    """Stage 2, Algorithm 1: from pure noise, n steps of which the last has a gradient."""
-
-    def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
-        driving = _pictures(batch["driving"])
-        conditions = self.conditions(batch, drops=True, temporal=False)
-        levels = torch.tensor(self.config.timesteps, device=driving.device)
-        num_steps = 1 + int(float(batch["draws"][1]) * len(levels))
-        latents = torch.randn(self._latent_shape(driving), device=driving.device)
-        last = len(levels) - num_steps
-        with torch.no_grad():
-            for level in range(len(levels) - 1, last, -1):
-                clean = self.drawn(latents, levels[level : level + 1], conditions)
-                latents = self.again(clean, levels[level - 1 : level])
-        steps = levels[last : last + 1]
-        clean = self.drawn(latents, steps, conditions)
-        return self.compared(clean, steps, driving, batch["points"], progress)
-
-
-class TemporalStage(Judged):
-    """Stage 3, Algorithm 2: the window slides over a clip; every N - 1 slides there is an update on all of it.
-
-    The algorithm makes several updates on one clip. Here each is one step of the trainer, and the window waits in a
-    buffer between them.
-    """
-
-    def _trained(self, networks: Networks) -> TrainedNetworks:
-        trained = super()._trained(networks)
-        config, settings = self.config, self.settings
-        side = int(settings.extra["size_px"]) // 8
-        shape = (settings.batch_size, config.delay_frames, 4, side, side)
-        return TrainedNetworks(networks, trained.discriminator, torch.zeros(shape))
-
-    def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
-        settings = ClipSettings(
-            size_px=int(config.extra["size_px"]),
-            batch_size=config.batch_size,
-            seed=config.seed,
-            num_frames=int(config.extra["num_frames"]),
-            stride=int(config.extra["stride"]),
-            updates_per_clip=self.updates_per_clip,
-        )
-        return Clips([item for item in self.data if isinstance(item, Path)], settings, rank)
-
-    @property
-    def updates_per_clip(self) -> int:
-        """Windows of a clip that have a gradient: the first, and every (N - 1)-th after it."""
-        config = self.config
-        slides = int(self.settings.extra["num_frames"]) // config.chunk_frames - config.num_chunks
-        return slides // max(1, config.num_chunks - 1) + 1
-
-    def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
-        trained, networks = self.network, self.networks
-        assert isinstance(trained, TrainedNetworks)
-        networks.eval()  # only temporal modules train; batch norm stays as it was learned
-        driving, phase = _pictures(batch["driving"]), int(batch["phase"])
-        length, apart = self.config.chunk_frames, max(1, self.config.num_chunks - 1)
-        steps = torch.tensor(self.config.timesteps, device=driving.device).repeat_interleave(length)
-        with torch.no_grad():
-            token, references = self.references(_pictures(batch["reference"]), drops=True)
-            fixed = {"identity": networks.denoiser.embed_identity(token), "references": references}
-            if phase == 0:
-                first = driving[:, : self.config.delay_frames]
-                clean = networks.encode(first.flatten(0, 1)).float().unflatten(0, first.shape[:2])
-                window = self.again(clean, steps[: self.config.delay_frames])
-            else:
-                window = trained.window.clone()
-                for slide in range(apart * (phase - 1) + 1, apart * phase):
-                    latents, conditions = self._entered(window, driving, slide, fixed)
-                    window = self._slid(self.drawn(latents, steps, conditions), steps)
-            latents, conditions = self._entered(window, driving, apart * phase, fixed)
-        clean = self.drawn(latents, steps, conditions)
-        start = apart * phase * length
-        seen = slice(start, start + self.config.window_frames)
-        terms = self.compared(clean, steps, driving[:, seen], batch["points"][:, seen], progress)
-        trained.window.copy_(self._slid(clean.detach(), steps))
-        return terms
-
-    def _entered(
-        self, window: Tensor, driving: Tensor, slide: int, fixed: dict[str, Any]
-    ) -> tuple[Tensor, Conditions]:
-        """The window with a chunk of pure noise at its end, and what drives it."""
-        start = slide * self.config.chunk_frames
-        motion, pose = self.signals(driving[:, start : start + self.config.window_frames], drops=False)
-        motion, pose = _some_rows(motion, DROPPED_MOTION), _some_rows(pose, DROPPED_POSE)
-        noise = torch.randn(len(driving), self.config.chunk_frames, *window.shape[2:], device=driving.device)
-        conditions = Conditions(motion=motion, pose=pose, recompute=self.recompute, **fixed)
-        return torch.cat([window, noise], 1), conditions
-
-    def _slid(self, clean: Tensor, steps: Tensor) -> Tensor:
-        """All chunks but the first, one level down, with fresh noise."""
-        length = self.config.chunk_frames
-        return self.again(clean[:, length:], steps[:-length])
-
-    @torch.no_grad()
-    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
-        one = {**batch, "driving": batch["driving"][:, :1]}
-        return super().pictures(network, one)
 
 
 def _networks(network: nn.Module) -> Networks:
@@ -359,16 +273,16 @@ def _networks(network: nn.Module) -> Networks:
     return network.networks
 
 
-def _pictures(pixels: Tensor) -> Tensor:
+def as_pictures(pixels: Tensor) -> Tensor:
     """uint8 (..., S, S, 3) -> float (..., 3, S, S) in [0, 1]."""
     return pixels.movedim(-1, -3).float() / 255
 
 
-def _thinned(tokens: Tensor) -> Tensor:
-    """(B, L, C) without DROPPED_TOKENS of L."""
+def _thinned(tokens: Tensor, dropped: float) -> Tensor:
+    """(B, L, C) without a share of L."""
     count = tokens.shape[1]
-    kept = torch.randperm(count, device=tokens.device)[: max(1, round(count * (1 - DROPPED_TOKENS)))]
-    return tokens[:, kept]
+    kept = torch.randperm(count, device=tokens.device)[: max(1, round(count * (1 - dropped)))]
+    return tokens.index_select(1, kept)
 
 
 def _some_rows(x: Tensor, dropped: float) -> Tensor:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from vivant.engines.personalive.networks.pose_guider import PoseGuider
 from vivant.engines.personalive.networks.stock import build_image_encoder, build_tiny_decoder, build_vae
 from vivant.engines.personalive.networks.unet import Conditions, Denoiser, ReferenceUnet
 from vivant.face.motion_extractor import HeadOutputs, MotionExtractor
+from vivant.ops.constants import constant
 
 LATENT_SCALE = 0.18215
 """Of Stable Diffusion: what the VAE's latents are multiplied with."""
@@ -80,7 +80,7 @@ class Networks(nn.Module):
 
     def square_token(self, square: Tensor) -> Tensor:
         """(B, 3, S, S) in [0, 1], of the image encoder's size -> (B, 1, D)."""
-        mean, std = (torch.tensor(v, device=square.device).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+        mean, std = (constant(v, square.device).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
         return self.image_encoder(pixel_values=(square - mean) / std).image_embeds[:, None]
 
     def references(self, latents: Tensor, identity_token: Tensor) -> list[KeysValues]:
