@@ -70,8 +70,8 @@ class Config:
     distilled: bool
     """Whether the weights were distilled to few steps, which then fall on times of their own."""
     alignment: Alignment
-    """Which face is brought into place before it is looked at: each (published: how a head leans and where it is are not
-    seen), or first, where later ones are seen move."""
+    """Which face is brought into place before it is looked at: each (published: where a head is and how it leans are
+    not seen), or first, where later ones are seen move."""
     transformer: TransformerConfig
     portrait_encoder: PortraitEncoderConfig
     face_features: FaceFeaturesConfig

@@ -27,15 +27,23 @@ from vivant.training.data.masks import hull
 FACE, LIP = 1, 2
 """Bits of Kept.parts."""
 READ_TOGETHER = 32
-MIRRORED = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
+MIRRORED = np.concatenate(
+    [
+        np.arange(16, -1, -1),
+        np.arange(26, 16, -1),
+        np.arange(27, 31),
+        np.arange(35, 30, -1),
+        [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40],
+        np.arange(54, 47, -1),
+        np.arange(59, 54, -1),
+        np.arange(64, 59, -1),
+        np.arange(67, 64, -1),
+    ]
 )
 """Which of the 68 points is where each of them is in a mirror."""
 WOBBLE = (0.03, 0.03, 0.015, 0.015)
-"""Spread of what alignments are changed by: scale, angle, and x, y in sides. The mesh that aligns a driver's face is not
-exactly on the studio's points."""
+"""Spread of what alignments are changed by: scale, angle, and x, y in sides. The mesh that aligns a driver's face is
+not exactly on the studio's points."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +56,8 @@ class CutSettings:
 
 
 class Cuts(Dataset[dict[str, Tensor]]):
-    """What to cut, (B,) each: `clip`, `first` and, another one of the clip, `reference` frame, `mirrored`; (B, 2) `corner`,
-    0 to 1 of what room there is, and (B, 4) `wobble`, standard normal.
+    """What to cut: `clip`, `first` frame, another one of the clip as `reference`, and whether `mirrored`, all (B,);
+    `corner` (B, 2), 0 to 1 of what room there is, and `wobble` (B, 4), standard normal.
 
     Item k is a whole micro-batch and a pure function of (seed, rank, k).
     """
@@ -83,7 +91,9 @@ class Kept:
     parts: Tensor
     """(N, n, n) uint8: FACE inside the face, LIP inside the lips."""
     points: Tensor
-    """(N, 68, 2) in pixels, 0 at the middle of the first."""
+    """(2, N, 68, 2) in pixels, 0 at the middle of the first: as they are, and as they are in a mirror."""
+    alignments: Tensor
+    """(2, N, 2, 3): pixels to sides of the aligned face."""
     expression: Tensor
     """(N, E): weights of blendshapes."""
     starts: Tensor
@@ -108,13 +118,6 @@ class Kept:
         columns = torch.where(mirrored[:, None], self.side - 1 - columns, columns)
         return x[rows[:, :, None, None], lines[:, None, :, None], columns[:, None, None, :]]
 
-    def points_at(self, rows: Tensor, mirrored: Tensor) -> Tensor:
-        """(B, 68, 2) of the frames `rows` (B,), as their pictures are seen: in a mirror or not."""
-        points = self.points[rows]
-        other = points[:, torch.from_numpy(MIRRORED).to(points.device, non_blocking=True)]
-        other = torch.stack([self.side - 1 - other[..., 0], other[..., 1]], -1)
-        return torch.where(mirrored[:, None, None], other, points)
-
 
 def keep(paths: Sequence[Path], size_px: int, device: torch.device) -> Kept:
     """Read, fit and mask all clips. Threads read and draw; the device fits."""
@@ -136,10 +139,12 @@ def keep(paths: Sequence[Path], size_px: int, device: torch.device) -> Kept:
                 points.append(own - 0.5)
                 expression.append(clip.expression)
                 first = place.stop
+    where = mirrored_too(torch.from_numpy(np.concatenate(points)).float(), size_px)
     return Kept(
         frames=frames,
         parts=parts,
-        points=torch.from_numpy(np.concatenate(points)).float().to(device),
+        points=where.to(device),
+        alignments=alignments(where.flatten(0, 1)).unflatten(0, (2, -1)).to(device),
         expression=torch.from_numpy(np.concatenate(expression)).float().to(device),
         starts=starts.to(device),
         lengths=lengths.to(device),
@@ -163,8 +168,14 @@ def fitted(pictures: Tensor, size_px: int) -> Tensor:
     return small.permute(0, 2, 3, 1).round().clamp(0, 255).byte()
 
 
+def mirrored_too(points: Tensor, side: int) -> Tensor:
+    """Points (N, 68, 2) -> (2, N, 68, 2): as they are, and as they are in a mirror."""
+    other = points[:, torch.from_numpy(MIRRORED)]
+    return torch.stack([points, torch.stack([side - 1 - other[..., 0], other[..., 1]], -1)])
+
+
 def alignments(points: Tensor) -> Tensor:
-    """Points (N, 68, 2) -> (N, 2, 3): the similarity that brings eyes, nose and mouth where an aligned face has them."""
+    """Points (N, 68, 2) -> (N, 2, 3): the similarity that brings eyes, nose and mouth to their places."""
     eyes = [points[:, list(eye)].mean(1) for eye in EYES]
     five = torch.stack([*eyes, points[:, NOSE_TIP], *(points[:, corner] for corner in MOUTH_CORNERS)], 1)
     targets = torch.from_numpy(ALIGNED_POINTS).to(five)
@@ -179,7 +190,7 @@ def alignments(points: Tensor) -> Tensor:
 
 
 def wobbled(matrices: Tensor, wobble: Tensor) -> Tensor:
-    """Alignments (B, 2, 3) changed by standard normal (B, 4): scaled and turned about the face's middle, and shifted."""
+    """Alignments (B, 2, 3) changed by standard normal (B, 4): scaled and turned about the middle, and shifted."""
     scale, angle, *shifts = (own * spread for own, spread in zip(wobble.unbind(1), WOBBLE, strict=True))
     scale = 1 + scale
     cosine, sine = scale * angle.cos(), scale * angle.sin()

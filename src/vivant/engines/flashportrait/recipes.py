@@ -7,7 +7,7 @@ Published: every attention of the transformer and the portrait encoder learn. fl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,12 @@ def medium_1b() -> Recipe:
 
 
 def _mini(
-    name: str, num_images: int, batch_size: int, modules: tuple[str, ...], rate: float, ema_decay: float = 0.998
+    name: str,
+    num_images: int,
+    batch_size: int,
+    modules: tuple[str, ...],
+    rate: float,
+    ema_decay: float = 0.998,
 ) -> TrainConfig:
     return TrainConfig(
         name=name,
@@ -168,6 +173,11 @@ def debug_face() -> Recipe:
     return Recipe(_debug("debug_face", 80, groups, 5e-3), tiny(), stage=FaceStage)
 
 
+def debug_flow() -> Recipe:
+    train = _debug("debug_flow", 120, ("transformer", "portrait_encoder"), 5e-3)
+    return Recipe(train, replace(tiny(), alignment="first"), stage=TalkingFlowStage)
+
+
 def _debug(name: str, num_images: int, modules: tuple[str, ...], rate: float) -> TrainConfig:
     return TrainConfig(
         name=name,
@@ -202,5 +212,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         debug,
         debug_vae,
         debug_face,
+        debug_flow,
     )
 }

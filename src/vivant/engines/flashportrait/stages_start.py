@@ -19,7 +19,6 @@ from vivant.engines.flashportrait.kept import (
     Cuts,
     CutSettings,
     aligned_faces,
-    alignments,
     placed,
     wobbled,
 )
@@ -40,9 +39,9 @@ EDGE_WEIGHT = 1.0
 """Of errors of differences between neighbouring pixels: a blurred mouth errs little in its pixels."""
 VAE_CROP = 0.75
 """Of the side of pictures: the VAE learns on squares of them, where its work is nearly half."""
-RIGID = (*range(17), *range(27, 31))
-"""Points of jaw and nose bridge, of the 68: where they are in an aligned face says how the head is turned."""
-EYE_POINTS, MOUTH_POINTS = tuple(range(36, 48)), tuple(range(48, 68))
+JAW, NOSE_BRIDGE = slice(17), slice(27, 31)
+"""Of the 68 points: where they are in an aligned face says how the head is turned."""
+EYE_POINTS, MOUTH_POINTS = slice(36, 48), slice(48, 68)
 NUM_BLENDSHAPES = 53
 
 
@@ -54,7 +53,9 @@ class VaeStage(TalkingStage):
         return 9
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
-        return Cuts(self.paths, CutSettings(num_frames=9, batch_size=config.batch_size, seed=config.seed), rank)
+        return Cuts(
+            self.paths, CutSettings(num_frames=9, batch_size=config.batch_size, seed=config.seed), rank
+        )
 
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         vae = self._networks.vae
@@ -96,7 +97,7 @@ class Read(nn.Module):
         super().__init__()
         self.networks = networks
         self.sizes = [HEAD_POSE_CHANNELS, EYE_CHANNELS, EMOTION_CHANNELS, mouth_channels]
-        wanted = [2 * len(RIGID), 2 * len(EYE_POINTS), NUM_BLENDSHAPES, 2 * len(MOUTH_POINTS)]
+        wanted = [2 * (17 + 4), 2 * 12, NUM_BLENDSHAPES, 2 * 20]
         self.readers = nn.ModuleList(
             nn.Linear(size, count) for size, count in zip(self.sizes, wanted, strict=True)
         )
@@ -119,7 +120,9 @@ class FaceStage(TalkingStage):
         return self
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
-        return Cuts(self.paths, CutSettings(num_frames=1, batch_size=config.batch_size, seed=config.seed), rank)
+        return Cuts(
+            self.paths, CutSettings(num_frames=1, batch_size=config.batch_size, seed=config.seed), rank
+        )
 
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         read = self.network
@@ -130,9 +133,9 @@ class FaceStage(TalkingStage):
         # Blendshapes of the left are those of the right in a mirror; the others' suffice.
         as_they_are = (~batch["mirrored"])[:, None]
         return {
-            "pose": (pose - points[:, list(RIGID)].flatten(1)).abs().mean(),
-            "eyes": (eyes - points[:, list(EYE_POINTS)].flatten(1)).abs().mean(),
-            "mouth": (mouth - points[:, list(MOUTH_POINTS)].flatten(1)).abs().mean(),
+            "pose": (pose - torch.cat([points[:, JAW], points[:, NOSE_BRIDGE]], 1).flatten(1)).abs().mean(),
+            "eyes": (eyes - points[:, EYE_POINTS].flatten(1)).abs().mean(),
+            "mouth": (mouth - points[:, MOUTH_POINTS].flatten(1)).abs().mean(),
             "emotion": (as_they_are * (emotion - expression).square()).mean(),
         }
 
@@ -144,9 +147,10 @@ class FaceStage(TalkingStage):
         from_rows = (
             rows if self.config.alignment == "each" else kept.rows(batch["clip"], batch["reference"], 1)
         )
-        matrices = wobbled(alignments(kept.points_at(from_rows[:, 0], mirrored)), batch["wobble"])
+        sides = mirrored.long()
+        matrices = wobbled(kept.alignments[sides, from_rows[:, 0]], batch["wobble"])
         pictures = kept.cut(kept.frames, rows, mirrored, None, kept.side)[:, 0]
-        points = placed(kept.points_at(rows[:, 0], mirrored), matrices, size)
+        points = placed(kept.points[sides, rows[:, 0]], matrices, size)
         return aligned_faces(pictures, matrices, size), points, kept.expression[rows[:, 0]]
 
     def export(self, network: nn.Module, folder: Path) -> None:

@@ -133,5 +133,9 @@ def start_expression(networks: nn.Module) -> None:
     Their output is brought to the spread of the others: from zero the first steps' gradients would be without bound.
     """
     for name, weight in networks.named_parameters():
-        if name.endswith(("emo_k_proj.weight", "emo_v_proj.weight")) and not weight.is_meta and not weight.any():
+        if (
+            name.endswith(("emo_k_proj.weight", "emo_v_proj.weight"))
+            and not weight.is_meta
+            and not weight.any()
+        ):
             nn.init.xavier_uniform_(weight, generator=torch.Generator().manual_seed(sum(weight.shape)))

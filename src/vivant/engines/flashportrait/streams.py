@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vivant.engines.flashportrait.config import SPACE_FACTOR, TIME_FACTOR, Config
-from vivant.engines.flashportrait.kept import FACE, LIP, Kept, aligned_faces, alignments, wobbled
+from vivant.engines.flashportrait.kept import FACE, LIP, Kept, aligned_faces, wobbled
 from vivant.studio.talking import count_frames
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def encode_streams(networks: Networks, config: Config, kept: Kept, plan: Plan) -
     order = np.argsort(plan.num_latents, kind="stable")
     for begin in range(0, len(order), ENCODED_TOGETHER):
         some = order[begin : begin + ENCODED_TOGETHER]
-        _encode(networks, config, streams, some, plan.num_latents[some], wobble)
+        _encode(networks, config, streams, plan, some, wobble)
     return streams
 
 
@@ -188,15 +188,16 @@ def _encode(
     networks: Networks,
     config: Config,
     streams: Streams,
+    plan: Plan,
     some: np.ndarray,
-    lengths: np.ndarray,
     wobble: Tensor,
 ) -> None:
-    """Fill in the streams `some`, of these numbers of latents."""
+    """Fill in the streams `some`."""
+    starts, lengths = plan.starts[some].tolist(), plan.num_latents[some].tolist()
     kept, device = streams.kept, wobble.device
     chosen = torch.from_numpy(some).to(device)
     mirrored = streams.mirrored[chosen]
-    longest = int(lengths.max())
+    longest = max(lengths)
     num_frames = TIME_FACTOR * (longest - 1) + 1
     rows = kept.rows(streams.clip[chosen], streams.first[chosen], num_frames)
     pictures = kept.cut(kept.frames, rows, mirrored, None, kept.side)
@@ -207,11 +208,11 @@ def _encode(
     parts = kept.cut(kept.parts, rows, mirrored, None, kept.side)
     shares = torch.stack([_share(parts & bit) for bit in (FACE, LIP)], 2)
     features = _features(networks, config, kept, pictures, rows, mirrored, wobble[chosen])
-    for row, (stream, length) in enumerate(zip(some, lengths, strict=True)):
-        start, count = int(streams.starts[stream]), TIME_FACTOR * (int(length) - 1) + 1
-        streams.latents[start : start + int(length)] = latents[row, : int(length)]
-        streams.parts[start : start + int(length)] = shares[row, : int(length)]
-        streams.features[TIME_FACTOR * start : TIME_FACTOR * start + count] = features[row, :count]
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        frames = slice(TIME_FACTOR * start, TIME_FACTOR * (start + length) - 3)
+        streams.latents[start : start + length] = latents[row, :length]
+        streams.parts[start : start + length] = shares[row, :length]
+        streams.features[frames] = features[row, : frames.stop - frames.start]
 
 
 def _features(
@@ -226,8 +227,8 @@ def _features(
     """(B, T, C) of pictures (B, T, n, n, 3), aligned as the engine would align them."""
     count, num_frames = rows.shape
     seen = rows if config.alignment == "each" else rows[:, :1].expand(-1, num_frames)
-    points = kept.points_at(seen.flatten(), mirrored.repeat_interleave(num_frames))
-    matrices = wobbled(alignments(points), wobble.repeat_interleave(num_frames, 0))
+    sides = mirrored.long()[:, None].expand(-1, num_frames)
+    matrices = wobbled(kept.alignments[sides, seen].flatten(0, 1), wobble.repeat_interleave(num_frames, 0))
     faces = aligned_faces(pictures.flatten(0, 1), matrices, config.face_features.image_size)
     return networks.face_features(faces).unflatten(0, (count, num_frames)).float()
 

@@ -59,8 +59,8 @@ class VideoVae(AutoencoderKLWan):
         return (mode - self.latent_mean) / self.latent_std
 
     def encode_clips(self, frames: Tensor) -> Tensor:
-        """Whole clips (B, 3, 1 + 4 k, H, W) -> latents (B, Z, 1 + k, h, w): as piece by piece, in two steps and with the
-        memory for all frames at once. For training."""
+        """Whole clips (B, 3, 1 + 4 k, H, W) -> latents (B, Z, 1 + k, h, w): as piece by piece, in two steps and with
+        the memory for all frames at once. For training."""
         cache = VaeCache()
         parts = [part for part in (frames[:, :, :1], frames[:, :, 1:]) if part.shape[2]]
         moments = [self.quant_conv(_step(self.encoder, part, cache)) for part in parts]
