@@ -1,7 +1,8 @@
 """Training runs of the family. None but `debug` ones has been run: they wait for GPUs, `published_14b` for weights.
 
 Published: every attention of the transformer and the portrait encoder learn. flashportrait-mini is `mini_vae`,
-`mini_face`, `mini_flow`, each from the export of the one before (`--init`), on the clips of `vivant studio talk`.
+`mini_face`, `mini_flow`, each from the export of the one before (`--init`), on the clips of `vivant studio talk`;
+`mini_vae` and `mini_face` may learn at the same time (benchmarks/gpu/join_flashportrait.py).
 """
 
 from __future__ import annotations
