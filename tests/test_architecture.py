@@ -55,6 +55,7 @@ LEVEL = {package: level for level, rung in enumerate(RUNGS) for package in rung}
 
 # Rooms of a family that belong to training; inference code never imports them.
 TRAINING_ROOMS = (
+    "kept",
     "losses",
     "encoded",
     "recipes",
@@ -67,6 +68,8 @@ TRAINING_ROOMS = (
     "stages_retargeting",
     "stages_start",
     "stages_student",
+    "stages_talking",
+    "streams",
     "voice_training",
     "data",
     "discriminator",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from flash_engine import motions, tiny_engine
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from vivant.engines.flashportrait.config import Options, tiny
 from vivant.engines.flashportrait.engine import FlashPortrait
-from vivant.engines.flashportrait.motion import Motion
+from vivant.engines.flashportrait.motion import Motion, seen_through
 from vivant.errors import InputError
 from vivant.session import Session
 
@@ -124,3 +125,34 @@ def test_a_face_is_aligned_and_remembered(engine: FlashPortrait, portrait: Any) 
     again = state.alignment.clone()
     engine.encode_motion(state, torch.zeros(1, 3, 300, 300))
     assert torch.equal(state.alignment, again), "where no face is seen the last alignment holds"
+
+
+def test_a_window_that_moved_is_seen_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the first face aligned, a shifted window that shows the same gives the same, and a new shot begins anew."""
+    from vivant.engines.flashportrait import engine as module
+
+    alignment = np.array([[1.9, -0.2, 3.0], [0.2, 1.9, -4.0]])
+    place = (1.3, 0.2, -0.1)
+    moved = seen_through(alignment, place, 64)
+    where = np.array([10.0, 20.0])
+    in_first = place[0] * ((2 * where + 1) / 64 - 1) + np.array(place[1:])
+    expected = alignment[:, :2] @ ((in_first + 1) * 32 - 0.5) + alignment[:, 2]
+    np.testing.assert_allclose(moved[:, :2] @ where + moved[:, 2], expected)
+    config = replace(tiny(), alignment="first")
+    engine = FlashPortrait(config, FlashPortrait.build_networks(config))
+    state = engine.start(engine.prepare(torch.rand(3, 32, 32), face=None))
+    calls: list[int] = []
+
+    def found(picture: np.ndarray, size_px: int) -> np.ndarray:
+        calls.append(size_px)
+        return alignment
+
+    monkeypatch.setattr(module, "alignment_of", found)
+    picture = torch.rand(1, 3, 64, 64)
+    first = engine.see(state, picture, torch.tensor([[1.0, 0.0, 0.0]]))
+    again = engine.encode_motion(state, picture)
+    assert torch.equal(first.features, again.features)
+    assert len(calls) == 1, "looked for once"
+    engine.restart(state)
+    engine.encode_motion(state, picture)
+    assert len(calls) == 2

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import vivant
 from vivant.engines.flashportrait import losses
+from vivant.engines.flashportrait.caches import VaeCache
 from vivant.engines.flashportrait.config import tiny
 from vivant.engines.flashportrait.data import (
     EYES,
@@ -24,10 +25,19 @@ from vivant.engines.flashportrait.data import (
     SharpPictures,
 )
 from vivant.engines.flashportrait.engine import FlashPortrait
+from vivant.engines.flashportrait.kept import (
+    MIRRORED,
+    aligned_faces,
+    keep,
+    placed,
+    wobbled,
+)
 from vivant.engines.flashportrait.motion import ALIGNED_POINTS
 from vivant.engines.flashportrait.recipes import RECIPES, debug, published_14b
 from vivant.engines.flashportrait.stages import FlowStage
+from vivant.engines.flashportrait.stages_talking import TalkingFlowStage
 from vivant.errors import InputError
+from vivant.face.align import similarity, warped
 from vivant.studio.dataset import Session
 from vivant.training.data.sessions import find_talking_clips
 from vivant.training.trainer import Trainer
@@ -173,12 +183,11 @@ def test_dry_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "part"), [("debug_vae", "vae"), ("debug_face", "face_features"), ("mini_chain", "transformer")]
+    ("name", "part"), [("debug_vae", "vae"), ("debug_face", "face_features"), ("debug_flow", "transformer")]
 )
 def test_what_comes_before_learns_from_talking_clips(name: str, part: str, tmp_path: Path) -> None:
     """Each its own part, and hands on networks that the next recipe and an engine take."""
-    recipe = RECIPES["debug"]() if name == "mini_chain" else RECIPES[name]()
-    recipe = replace(recipe, talks=True)
+    recipe = RECIPES[name]()
     clips = recipe.find_data(write_clips(tmp_path / "clips", range(12, 14)))
     torch.manual_seed(0)
     stage = recipe.build(clips, np.zeros((1, 32, 32, 3), np.uint8))
@@ -194,11 +203,96 @@ def test_what_comes_before_learns_from_talking_clips(name: str, part: str, tmp_p
 
 
 def test_points_of_a_clip_lie_in_its_aligned_faces(tmp_path: Path) -> None:
-    clips = find_talking_clips(write_clips(tmp_path, range(12, 13)))
-    batch = Clips(clips, np.zeros((1, 32, 32, 3), np.uint8), SETTINGS)[0]
-    assert batch["expression"].shape == (2, 13, 53)
-    five = [batch["points"][0, 0, list(eye)].mean(0) for eye in EYES]
-    five += [batch["points"][0, 0, index] for index in (NOSE_TIP, *MOUTH_CORNERS)]
+    kept = keep(find_talking_clips(write_clips(tmp_path, range(12, 13))), 32, torch.device("cpu"))
+    matrices = kept.alignments[0, :2]
+    points = placed(kept.points[0, :2], matrices, 64)
+    five = [points[0, list(eye)].mean(0) for eye in EYES]
+    five += [points[0, index] for index in (NOSE_TIP, *MOUTH_CORNERS)]
     wanted = torch.from_numpy(ALIGNED_POINTS).float() * 2 - 1
     near = (torch.stack(five) - wanted - 1 / 64).abs().mean()
     assert near < 0.3, "as near as a similarity brings these made-up points"
+    one = kept.points[0, 0].numpy()
+    own = np.stack([*(one[list(eye)].mean(0) for eye in EYES), *one[[NOSE_TIP, *MOUTH_CORNERS]]])
+    matrix = similarity(own, ALIGNED_POINTS * 64)
+    np.testing.assert_allclose(matrices[0] * 64, matrix, atol=1e-4)
+    face = warped(kept.frames[0].numpy(), matrix, 64) / 127.5 - 1
+    ours = aligned_faces(kept.frames[:2], matrices, 64)[0].permute(1, 2, 0)
+    assert float((ours - torch.from_numpy(face)).abs().mean()) < 0.01
+
+
+def test_a_mirror_has_points_where_they_belong(tmp_path: Path) -> None:
+    kept = keep(find_talking_clips(write_clips(tmp_path, range(12, 13))), 32, torch.device("cpu"))
+    rows, both = torch.tensor([0, 0]), torch.tensor([False, True])
+    plain, mirrored = kept.points[:, 0]
+    assert sorted(MIRRORED.tolist()) == list(range(68))
+    assert (MIRRORED[MIRRORED] == np.arange(68)).all()
+    assert torch.allclose(mirrored[36, 0], 31 - plain[45, 0])
+    pictures = kept.cut(kept.frames, rows[:, None], both, None, 32)[:, 0]
+    assert torch.equal(pictures[0], kept.frames[0])
+    assert torch.equal(pictures[1], kept.frames[0].flip(1))
+    corner = torch.tensor([[0.99, 0.0], [0.99, 0.0]])
+    cut = kept.cut(kept.frames, rows[:, None], both, corner, 24)[:, 0]
+    assert torch.equal(cut[0], kept.frames[0, :24, 8:])
+    assert torch.equal(cut[1], kept.frames[0].flip(1)[:24, 8:])
+
+
+def test_windows_are_cut_from_streams(tmp_path: Path) -> None:
+    recipe = RECIPES["debug_flow"]()
+    clips = recipe.find_data(write_clips(tmp_path, range(12, 14), num_frames=26))
+    torch.manual_seed(0)
+    stage = recipe.build(clips, np.zeros(0))
+    assert isinstance(stage, TalkingFlowStage)
+    first, again = (stage.dataset(recipe.train, 0, 1) for _ in range(2))
+    for name, value in first[4].items():
+        assert torch.equal(value, again[4][name]), name
+    networks, streams, plan = stage.network.eval(), stage.streams(torch.device("cpu")), stage.plan
+    assert plan.num_latents.max() == 7
+    assert plan.num_latents.min() >= 4
+    index = int(plan.num_latents.argmax())
+    assert plan.first[index] == 0
+    assert not plan.mirrored[index]
+    window = streams.window({"stream": torch.tensor([index]), "latent": torch.tensor([2])})
+    kept = stage.kept(torch.device("cpu"))
+    start = int(kept.starts[plan.clip[index]])
+    video = kept.frames[None, start : start + 25].permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    with torch.no_grad():
+        latents = networks.vae.encode_piece(video, VaeCache())  # type: ignore[operator, union-attr]
+        torch.testing.assert_close(window.latents, latents[:, :, 2:6], atol=1e-4, rtol=1e-4)
+        assert window.features.shape == (1, 13, 42 + tiny().face_features.mouth_channels)
+        matrix = wobbled(kept.alignments[:1, start], torch.from_numpy(plan.wobble[index])[None])
+        # The window's first latent is told of its last frame.
+        face = aligned_faces(kept.frames[start + 8][None], matrix, tiny().face_features.image_size)
+        torch.testing.assert_close(
+            window.features[:, 0],
+            networks.face_features(face),
+            atol=1e-4,
+            rtol=1e-4,  # type: ignore[operator]
+        )
+    assert torch.equal(window.references[0], kept.frames[start].permute(2, 0, 1).float() / 255)
+    assert torch.equal(window.last[0], kept.frames[start + 20].permute(2, 0, 1).float() / 255)
+    assert 0 < float(window.lips.sum()) < float(window.face.sum())
+
+
+def test_parts_count_as_much_as_their_shares() -> None:
+    face, lips = torch.zeros(2, 1, 2, 8, 8), torch.zeros(2, 1, 2, 8, 8)
+    face[..., 2:6, 2:6], lips[..., 5:6, 3:5] = 1, 1
+    weights = losses.shared_weights(face, lips)
+    assert float(weights.mean()) == pytest.approx(1, abs=1e-5)
+    assert float((weights * lips).mean()) > losses.SHARES["lips"]
+
+
+def test_a_run_on_streams_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    recipe = RECIPES["debug_flow"]()
+    train = replace(recipe.train, num_images=24)
+    clips = recipe.find_data(write_clips(tmp_path / "clips", range(12, 14)))
+
+    def run(folder: Path, stop: bool) -> Tensor:
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        stage = recipe.build(clips, np.zeros(0))
+        assert Trainer(stage, train, folder, torch.device("cpu")).run(0.0 if stop else None) is not stop
+        return torch.cat([value.detach().flatten() for value in stage.network.parameters()])
+
+    whole = run(tmp_path / "whole", False)
+    run(tmp_path / "parts", True)
+    torch.testing.assert_close(run(tmp_path / "parts", False), whole)

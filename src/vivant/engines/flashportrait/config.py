@@ -49,6 +49,7 @@ NEGATIVE_PROMPT = "blurred, distorted face, deformed hands, still picture, subti
 Fusion = Literal["causal", "published"]
 Prediction = Literal["none", "taylor", "adaptive", "newton", "threshold", "controlled"]
 Sampler = Literal["euler", "dpm", "unipc"]
+Alignment = Literal["each", "first"]
 Level = Literal["velocity", "hidden", "module"]
 
 
@@ -68,6 +69,9 @@ class Config:
     """Above 1: more of the steps near the noise; 5 published."""
     distilled: bool
     """Whether the weights were distilled to few steps, which then fall on times of their own."""
+    alignment: Alignment
+    """Which face is brought into place before it is looked at: each (published: where a head is and how it leans are
+    not seen), or first, where later ones are seen move."""
     transformer: TransformerConfig
     portrait_encoder: PortraitEncoderConfig
     face_features: FaceFeaturesConfig
@@ -180,6 +184,7 @@ def published() -> Config:
         num_steps=30,
         step_shift=5.0,
         distilled=False,
+        alignment="each",
         transformer=wan_14b(),
         portrait_encoder=published_portrait_encoder(),
         face_features=published_face_features(),
@@ -203,6 +208,7 @@ def mini() -> Config:
         num_steps=20,
         step_shift=3.0,
         distilled=False,
+        alignment="first",
         transformer=mini_transformer(),
         portrait_encoder=mini_portrait_encoder(),
         face_features=mini_face_features(),
@@ -221,6 +227,7 @@ def tiny() -> Config:
         num_steps=3,
         step_shift=5.0,
         distilled=False,
+        alignment="each",
         transformer=tiny_transformer(),
         portrait_encoder=tiny_portrait_encoder(),
         face_features=tiny_face_features(),

@@ -1,4 +1,4 @@
-"""Clips of studio people for training: frames, aligned faces, and where face and lips are.
+"""Sessions of studio people for training: frames, aligned faces, and where face and lips are.
 
 Item k is a whole micro-batch and a pure function of (seed, rank, k): a resumed run sees the same data. Sessions that a
 filter refuses are left out. Letters: B clips, T frames, n side of the pictures, s side of the aligned faces.
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -20,7 +18,6 @@ from vivant.engines.flashportrait.motion import ALIGNED_POINTS
 from vivant.errors import InputError
 from vivant.face.align import similarity, warped
 from vivant.studio.dataset import Session
-from vivant.studio.talking import TalkingClip, read_clip
 from vivant.training.data.compose import NEUTRAL, Window, compose, random_grade
 from vivant.training.data.masks import hull, sharpness
 from vivant.training.data.portraits import NUM_LANDMARKS, PortraitSettings, crop_window
@@ -66,25 +63,23 @@ class ClipSettings:
 
 
 class Clips(Dataset[dict[str, Tensor]]):
-    """Map-style dataset of whole micro-batches, from sessions or from talking clips."""
+    """Map-style dataset of whole micro-batches."""
 
     def __init__(
         self,
-        data: Sequence[Session] | Sequence[Path],
+        data: Sequence[Session],
         backgrounds: np.ndarray,
         settings: ClipSettings,
         rank: int = 0,
     ):
-        self.data = [
-            item for item in data if isinstance(item, Path) or all(f(item) for f in settings.filters)
-        ]
+        self.data = [item for item in data if all(f(item) for f in settings.filters)]
         if not self.data:
             raise InputError(f"none of the {len(data)} sessions passes the filters of this recipe")
         self.backgrounds, self.settings, self.rank = backgrounds, settings, rank
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """frames (B, T, n, n, 3), faces (B, T, s, s, 3), face and lips (B, T, n, n), all uint8; points (B, T, 68, 2) in
-        the aligned face, [-1, 1]; of talking clips also expression (B, T, E): weights of blendshapes."""
+        the aligned face, [-1, 1]."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.rank, index])
         items = [self._clip(rng) for _ in range(settings.batch_size)]
@@ -93,16 +88,10 @@ class Clips(Dataset[dict[str, Tensor]]):
     def _clip(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         settings = self.settings
         item = self.data[int(rng.integers(len(self.data)))]
-        clip = read_clip(item) if isinstance(item, Path) else None
-        length = len(item.rgba) if isinstance(item, Session) else len(clip.frames)  # type: ignore[union-attr]
+        length = len(item.rgba)
         first = int(rng.integers(max(length - settings.num_frames, 0) + 1))
         # Where there is less than a clip it stands still at its end.
         frames = np.minimum(np.arange(first, first + settings.num_frames), length - 1)
-        if clip is not None:
-            made = [self._labelled(self._fitted(clip.frames[i]), self._scaled(clip, i)) for i in frames]
-            stacked = {name: np.stack([row[name] for row in made]) for name in made[0]}
-            return stacked | {"expression": clip.expression[frames].astype(np.float32)}
-        assert isinstance(item, Session)
         cut = PortraitSettings(size_px=settings.size_px, batch_size=1, seed=settings.seed)
         window = crop_window(item.keypoint_xy[first, :NUM_LANDMARKS], cut, item.info.size, rng)
         grade = random_grade(rng) if rng.random() < 0.5 else NEUTRAL
@@ -117,16 +106,6 @@ class Clips(Dataset[dict[str, Tensor]]):
         picture, _ = compose(session.rgba[frame], background, window, grade, rng)
         points = (window.to_crop(session.keypoint_xy[frame, :NUM_LANDMARKS]) + 1) / 2 * self.settings.size_px
         return self._labelled(picture, points)
-
-    def _fitted(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 at the size of training, smoothed where it gets smaller."""
-        size = (self.settings.size_px, self.settings.size_px)
-        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
-        fitted = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
-        return fitted[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
-
-    def _scaled(self, clip: TalkingClip, frame: int) -> np.ndarray:
-        return np.asarray(clip.landmarks[frame]) * (self.settings.size_px / clip.frames.shape[1])
 
     def _labelled(self, picture: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
         """A picture, and what its points (68, 2), in pixels, say."""

@@ -38,7 +38,13 @@ from vivant.engines.flashportrait.config import (
     tiny,
 )
 from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings
-from vivant.engines.flashportrait.motion import Motion, aligned_face, alignment_of, middle_alignment
+from vivant.engines.flashportrait.motion import (
+    Motion,
+    aligned_face,
+    alignment_of,
+    middle_alignment,
+    seen_through,
+)
 from vivant.engines.flashportrait.sampling import Guidance, sampler_times, stepped
 from vivant.engines.flashportrait.tiles import Tiling, in_tiles
 from vivant.engines.flashportrait.windows import (
@@ -89,7 +95,8 @@ class FlashPortraitState(State):
     tile_px: int | None
     """Side of the tiles that it decodes, fixed as well; None: whole pictures."""
     alignment: Tensor | None
-    """(2, 3): how the last face that was seen is aligned; None before the first."""
+    """(2, 3): how the last face that was seen is aligned, or with Config.alignment "first" the first one of a shot, in
+    the window of that time; None before the first."""
     features: Tensor
     """(n, 42 + mouth): of the frames that windows will still read, from frame `first_frame` on."""
     first_frame: int
@@ -201,15 +208,28 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
             tiny_vae=[TinyVaeCache() for _ in range(num_tiles)],
         )
 
-    @torch.no_grad()
     def encode_motion(self, state: FlashPortraitState, driving: Tensor) -> Motion:
+        return self.see(state, driving)
+
+    @torch.no_grad()
+    def see(
+        self,
+        state: FlashPortraitState,
+        driving: Tensor,
+        windows: Tensor | None = None,
+        openness: Tensor | None = None,
+    ) -> Motion:
         size = self.config.face_features.image_size
+        places: list[Any] = [(1.0, 0.0, 0.0)] * len(driving) if windows is None else windows.tolist()
         faces = []
-        for frame in driving:
+        for frame, place in zip(driving, places, strict=True):
             pixels = (frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-            matrix = self._alignment(state, pixels, size)
-            faces.append(aligned_face(pixels, matrix, size))
+            faces.append(aligned_face(pixels, self._alignment(state, pixels, size, place), size))
         return Motion(self._networks.face_features(torch.cat(faces).to(self.device)))
+
+    def restart(self, state: FlashPortraitState) -> None:
+        if self.config.alignment == "first":
+            state.alignment = None
 
     @torch.no_grad()
     def render(self, state: FlashPortraitState, motion: Motion) -> Tensor:
@@ -302,7 +322,12 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         frames = video[0].movedim(1, 0)[1 if starts else 0 :].float()
         return (frames / 2 + 0.5).clamp(0, 1)
 
-    def _alignment(self, state: FlashPortraitState, pixels: np.ndarray, size: int) -> np.ndarray:
+    def _alignment(
+        self, state: FlashPortraitState, pixels: np.ndarray, size: int, place: tuple[float, float, float]
+    ) -> np.ndarray:
+        """place: scale and shift from the window of these pixels to the shot's first."""
+        if self.config.alignment == "first":
+            return self._first_alignment(state, pixels, size, place)
         found = alignment_of(pixels, size)
         if found is not None:
             state.alignment = torch.from_numpy(found)
@@ -310,6 +335,17 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         if state.alignment is not None:
             return state.alignment.cpu().numpy()
         return middle_alignment(min(pixels.shape[:2]), size)
+
+    def _first_alignment(
+        self, state: FlashPortraitState, pixels: np.ndarray, size: int, place: tuple[float, float, float]
+    ) -> np.ndarray:
+        side = min(pixels.shape[:2])
+        if state.alignment is None:
+            found = alignment_of(pixels, size)
+            if found is None:
+                return middle_alignment(side, size)
+            state.alignment = torch.from_numpy(found)
+        return seen_through(state.alignment.cpu().numpy(), place, side)
 
     def _nothing(self, state: FlashPortraitState) -> Tensor:
         return torch.zeros(0, 3, *self.frame_size(state.portrait), device=self.device)

@@ -18,13 +18,20 @@ SHARES: dict[Focus, float] = {"whole": 0.5, "face": 0.2, "lips": 0.3}
 """How often each part of a clip is what counts, as published."""
 TEMPORAL_SHARE = 0.25
 """Of the loss: error of differences between neighbouring latents. In the code, not in the paper."""
+SMALLEST_PART = 1e-3
+"""Of the cells: a part of less does not count as much as its share."""
 EXPRESSION_DROPOUT = 0.1
 """How often the driver is left out, so that guidance has something to compare with."""
 
 
-def training_times(count: int, shift: float, generator: torch.Generator | None = None) -> Tensor:
+def training_times(
+    count: int,
+    shift: float,
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
     """Times (count,) in (0, 1]: uniform over the table of 1000 times, which is shifted towards the noise."""
-    device = generator.device if generator is not None else None
+    device = generator.device if generator is not None else device
     even = torch.randint(1, NUM_TRAINING_TIMES + 1, (count,), generator=generator, device=device)
     even = even / NUM_TRAINING_TIMES
     return shift * even / (1 + (shift - 1) * even)
@@ -50,6 +57,15 @@ def loss_weights(face: Tensor, lips: Tensor, focus: Focus) -> Tensor:
     if focus == "whole":
         return 1 + face + lips
     return face if focus == "face" else lips
+
+
+def shared_weights(face: Tensor, lips: Tensor) -> Tensor:
+    """All of SHARES at once: what counts on average, where each part counts as much as its share whatever its size."""
+    parts: dict[Focus, Tensor] = {"whole": 1 + face + lips, "face": face, "lips": lips}
+    total = torch.zeros_like(face)
+    for focus, part in parts.items():
+        total = total + SHARES[focus] * part / part.mean().clamp(min=SMALLEST_PART)
+    return total
 
 
 def flow_matching(predicted: Tensor, target: Tensor, weights: Tensor) -> dict[str, Tensor]:

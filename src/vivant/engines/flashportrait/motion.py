@@ -47,6 +47,15 @@ def middle_alignment(side_px: int, size_px: int) -> np.ndarray:
     return similarity(POINTS_IN_CROP * side_px, ALIGNED_POINTS * size_px)
 
 
+def seen_through(alignment: np.ndarray, window: tuple[float, float, float], side_px: int) -> np.ndarray:
+    """The matrix for a picture whose window moved: scale and x, y shift to the window that `alignment` is of."""
+    scale, *shift = window
+    # Windows count from -1 to 1, pixels from 0.5 before the first one's middle.
+    offset = scale / 2 - 0.5 + side_px / 2 * (1 - scale + np.asarray(shift))
+    turned = alignment[:, :2]
+    return np.concatenate([scale * turned, (turned @ offset + alignment[:, 2])[:, None]], 1)
+
+
 def aligned_face(picture: np.ndarray, alignment: np.ndarray, size_px: int) -> Tensor:
     """What the feature network sees: (1, 3, size, size) RGB in [-1, 1]."""
     face = warped(picture, alignment, size_px)

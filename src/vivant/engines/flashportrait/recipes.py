@@ -1,13 +1,14 @@
 """Training runs of the family. None but `debug` ones has been run: they wait for GPUs, `published_14b` for weights.
 
 Published: every attention of the transformer and the portrait encoder learn. flashportrait-mini is `mini_vae`,
-`mini_face`, `mini_flow`, each from the export of the one before (`--init`), on the clips of `vivant studio talk`.
+`mini_face`, `mini_flow`, each from the export of the one before (`--init`), on the clips of `vivant studio talk`;
+`mini_vae` and `mini_face` may learn at the same time (benchmarks/gpu/join_flashportrait.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vivant.engines.flashportrait.data import Filter, LargeFaces, SharpPictures
 from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.engines.flashportrait.stages import FlowStage
 from vivant.engines.flashportrait.stages_start import FaceStage, VaeStage
+from vivant.engines.flashportrait.stages_talking import TalkingFlowStage
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig, count_parameters
 from vivant.training.data.sessions import FromSessions, find_talking_clips
@@ -35,11 +37,9 @@ class Recipe(FromSessions):
     checkpointing: bool = False
     """Compute blocks again in the backward pass instead of keeping what they made."""
     stage: type[FlowStage] = FlowStage
-    talks: bool = False
-    """Learn from talking clips instead of sessions."""
 
     def find_data(self, folder: Path) -> Sequence[Any]:
-        return find_talking_clips(folder) if self.talks else super().find_data(folder)
+        return find_talking_clips(folder) if self.stage.talks else super().find_data(folder)
 
     def build(
         self,
@@ -108,43 +108,75 @@ def medium_1b() -> Recipe:
     return Recipe(train, medium(), (LargeFaces(96), SharpPictures(50)), checkpointing=True)
 
 
-def _mini(name: str, num_images: int, batch_size: int, modules: tuple[str, ...], rate: float) -> TrainConfig:
+def _mini(
+    name: str,
+    num_images: int,
+    batch_size: int,
+    modules: tuple[str, ...],
+    rate: float,
+    ema_decay: float = 0.998,
+) -> TrainConfig:
     return TrainConfig(
         name=name,
         num_images=num_images,
         batch_size=batch_size,
         groups=(ParameterGroup(modules=modules, learning_rate=rate),),
-        warmup_images=num_images // 100,
-        num_workers=2,
+        warmup_images=num_images // 50,
+        ema_decay=ema_decay,
+        # Nothing is made by the loader: the clips lie where the networks are.
+        num_workers=0,
         extra={"size_px": mini().image_size},
     )
 
 
+_FACE = ("networks.face_features", "readers")
+_FLOW = ("transformer", "portrait_encoder", "image_encoder")
+
+
 def mini_vae() -> Recipe:
-    """The video VAE of flashportrait-mini on clips of 9 frames at 128 px."""
-    return Recipe(_mini("mini_vae", 200_000, 8, ("vae",), 1e-3), mini(), stage=VaeStage, talks=True)
+    """The video VAE of flashportrait-mini on squares of clips of 9 frames at 128 px."""
+    return Recipe(_mini("mini_vae", 200_000, 8, ("vae",), 1e-3), mini(), stage=VaeStage)
 
 
 def mini_face() -> Recipe:
     """What flashportrait-mini sees in a driver's face, on single frames."""
-    groups = ("networks.face_features", "readers")
-    return Recipe(_mini("mini_face", 400_000, 32, groups, 1e-3), mini(), stage=FaceStage, talks=True)
+    return Recipe(_mini("mini_face", 400_000, 32, _FACE, 1e-3), mini(), stage=FaceStage)
 
 
 def mini_flow() -> Recipe:
     """Flow matching at 128 px, 33 frames at once, on the frozen VAE and face features of its --init."""
-    groups = ("transformer", "portrait_encoder", "image_encoder")
-    return Recipe(_mini("mini_flow", 400_000, 8, groups, 5e-4), mini(), talks=True)
+    return Recipe(_mini("mini_flow", 400_000, 8, _FLOW, 5e-4), mini(), stage=TalkingFlowStage)
+
+
+def mini_vae_gpu() -> Recipe:
+    """The same in minutes of one GPU, which it keeps busy with its memory; --images by what it does in a second."""
+    return Recipe(_mini("mini_vae_gpu", 64_000, 16, ("vae",), 1.5e-3), mini(), stage=VaeStage)
+
+
+def mini_face_gpu() -> Recipe:
+    """The same in minutes of one GPU."""
+    return Recipe(_mini("mini_face_gpu", 768_000, 256, _FACE, 2e-3), mini(), stage=FaceStage)
+
+
+def mini_flow_gpu() -> Recipe:
+    """The same in minutes of one GPU."""
+    config = _mini("mini_flow_gpu", 768_000, 64, _FLOW, 1e-3, ema_decay=0.999)
+    return Recipe(config, mini(), stage=TalkingFlowStage)
 
 
 def debug_vae() -> Recipe:
     """Seconds on a CPU; the loss goes down. For tests, as all debug recipes."""
-    return Recipe(_debug("debug_vae", 40, ("vae",), 5e-3), tiny(), stage=VaeStage, talks=True)
+    return Recipe(_debug("debug_vae", 40, ("vae",), 5e-3), tiny(), stage=VaeStage)
 
 
 def debug_face() -> Recipe:
     groups = ("networks.face_features", "readers")
-    return Recipe(_debug("debug_face", 80, groups, 5e-3), tiny(), stage=FaceStage, talks=True)
+    return Recipe(_debug("debug_face", 80, groups, 5e-3), tiny(), stage=FaceStage)
+
+
+def debug_flow() -> Recipe:
+    train = _debug("debug_flow", 120, ("transformer", "portrait_encoder"), 5e-3)
+    return Recipe(train, replace(tiny(), alignment="first"), stage=TalkingFlowStage)
 
 
 def _debug(name: str, num_images: int, modules: tuple[str, ...], rate: float) -> TrainConfig:
@@ -175,8 +207,12 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         mini_vae,
         mini_face,
         mini_flow,
+        mini_vae_gpu,
+        mini_face_gpu,
+        mini_flow_gpu,
         debug,
         debug_vae,
         debug_face,
+        debug_flow,
     )
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 class FlowStage:
     """Flow matching on clips of window_latents latents."""
+
+    talks: ClassVar[bool] = False
+    """Whether the data are talking clips."""
 
     def __init__(
         self,
@@ -57,12 +60,12 @@ class FlowStage:
             seed=config.seed,
             filters=self.filters,
         )
-        return Clips(self.data, self.backgrounds, settings, rank)
+        return Clips(cast("Sequence[Session]", self.data), self.backgrounds, settings, rank)
 
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         latents, conditioning, conditions = self.prepared(batch)
         noise = torch.randn_like(latents)
-        times = losses.training_times(len(latents), self.config.step_shift).to(latents.device)
+        times = losses.training_times(len(latents), self.config.step_shift, device=latents.device)
         x = torch.cat([noised(latents, noise, times), conditioning], 1)
         predicted = self._networks.transformer(x, times * NUM_TRAINING_TIMES, conditions)
         size = (latents.shape[2], (latents.shape[3], latents.shape[4]))
@@ -96,9 +99,10 @@ class FlowStage:
 
     def _expression(self, features: Tensor) -> Tensor:
         """Tokens (B, F, P, E) of the clips' features; now and then of none."""
-        from vivant.engines.flashportrait.networks.portrait_encoder import group_by_latent
+        from vivant.engines.flashportrait.networks.portrait_encoder import group_windows
 
-        tokens = torch.stack([group_by_latent(self._networks.portrait_encoder(clip)) for clip in features])
+        tokens = self._networks.portrait_encoder(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        tokens = group_windows(tokens)
         kept = torch.rand(len(tokens), device=tokens.device) >= losses.EXPRESSION_DROPOUT
         return tokens * kept.view(-1, 1, 1, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.clip.configuration_clip import CLIPVisionConfig
@@ -15,6 +16,9 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 class ImageEncoder(nn.Module):
     """A picture, squashed to a square, to tokens."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: ImageEncoderConfig):
         super().__init__()
@@ -31,10 +35,11 @@ class ImageEncoder(nn.Module):
             )
         )
         self.tower.post_layernorm = nn.Identity()
+        for name, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """(1, 3, H, W) in [0, 1] -> (1, tokens, width). Not antialiased, as published."""
+        """(B, 3, H, W) in [0, 1] -> (B, tokens, width). Not antialiased, as published."""
         size = (self.image_size, self.image_size)
         small = F.interpolate(picture, size=size, mode="bicubic", align_corners=False)
-        mean, std = (small.new_tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
-        return self.tower(pixel_values=(small - mean) / std).last_hidden_state
+        return self.tower(pixel_values=(small - self.mean) / self.std).last_hidden_state

@@ -126,12 +126,16 @@ def group_by_latent(tokens: Tensor) -> Tensor:
     latent also sees the last token of the frame before it: an off-by-one of the published code that its weights
     were trained with.
     """
-    num_frames, per_frame, channels = tokens.shape
-    flat = tokens.reshape(-1, channels)
-    first = flat.new_zeros(1, tokens_per_latent(per_frame), channels)
-    first[0, :per_frame] = flat[:per_frame]
+    return group_windows(tokens[None])[0]
+
+
+def group_windows(tokens: Tensor) -> Tensor:
+    """The same for windows of B clips at once: (B, 4 (L - 1) + 1, n, E) -> (B, L, 4 n + 1, E)."""
+    count, num_frames, per_frame, channels = tokens.shape
+    size = tokens_per_latent(per_frame)
+    flat = tokens.flatten(1, 2)
+    first = torch.cat([flat[:, :per_frame], flat.new_zeros(count, size - per_frame, channels)], 1)[:, None]
     if num_frames == 1:
         return first
-    size = tokens_per_latent(per_frame)
-    rest = flat[per_frame - 1 :].unfold(0, size, TIME_FACTOR * per_frame).movedim(-1, 1)
-    return torch.cat([first, rest])
+    rest = flat[:, per_frame - 1 :].unfold(1, size, TIME_FACTOR * per_frame).movedim(-1, 2)
+    return torch.cat([first, rest], 1)

@@ -20,7 +20,7 @@ _REPEAT = "Rep"
 
 
 class CausalConv3d(WanCausalConv3d):
-    """diffusers', with a CPU's fast kernel for one clip."""
+    """diffusers', with a CPU's fast kernel for one clip, and a GPU's for few channels."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.stride == (1, 1, 1):
@@ -58,15 +58,27 @@ class VideoVae(AutoencoderKLWan):
         mode = torch.cat(moments, 2).chunk(2, dim=1)[0].float()
         return (mode - self.latent_mean) / self.latent_std
 
+    def encode_clips(self, frames: Tensor) -> Tensor:
+        """Whole clips (B, 3, 1 + 4 k, H, W) -> latents (B, Z, 1 + k, h, w): as piece by piece, in two steps and with
+        the memory for all frames at once. For training."""
+        cache = VaeCache()
+        parts = [part for part in (frames[:, :, :1], frames[:, :, 1:]) if part.shape[2]]
+        moments = [self.quant_conv(_step(self.encoder, part, cache)) for part in parts]
+        mode = torch.cat(moments, 2).chunk(2, dim=1)[0].float()
+        return (mode - self.latent_mean) / self.latent_std
+
+    def decode_clips(self, latents: Tensor) -> Tensor:
+        """Whole clips (B, Z, L, h, w) -> frames (B, 3, 4 L - 3, H, W), beyond [-1, 1] too, so that gradients pass."""
+        wide, cache = latents.float() * self.latent_std + self.latent_mean, VaeCache()
+        parts = [part for part in (wide[:, :, :1], wide[:, :, 1:]) if part.shape[2]]
+        pieces = [_step(self.decoder, self.post_quant_conv(part), cache) for part in parts]
+        return torch.cat(pieces, 2).float()
+
     def decode_piece(self, latents: Tensor, cache: VaeCache) -> Tensor:
         """The next latents (1, Z, L, h, w) -> frames (1, 3, T, H, W); T = 4 L, at the start of a stream 3 fewer."""
-        return self.decode_unbounded(latents, cache).clamp(-1, 1)
-
-    def decode_unbounded(self, latents: Tensor, cache: VaeCache) -> Tensor:
-        """The same, beyond [-1, 1] too: for training, where a clamp would stop gradients."""
         wide = latents.float() * self.latent_std + self.latent_mean
         pieces = [_step(self.decoder, self.post_quant_conv(latent), cache) for latent in wide.split(1, dim=2)]
-        return torch.cat(pieces, 2).float()
+        return torch.cat(pieces, 2).float().clamp(-1, 1)
 
 
 def _step(network: nn.Module, x: Tensor, cache: VaeCache) -> Tensor:

@@ -1,0 +1,145 @@
+"""Does FlashPortrait follow its driver? Held-out people who talk, drawn from their first frame, next to copying it.
+
+    python benchmarks/flashportrait_people.py CHECKPOINT FOLDER [--device cuda] [--people 12] [--frames 120]
+    python benchmarks/flashportrait_people.py CHECKPOINT FOLDER --people 2 --frames 1900 --drift
+
+FOLDER: talking clips of `vivant studio talk`; people below 12 are held out. Pictures are compared at the side of the
+checkpoint; landmarks are those of the face mesh, in drawn and true frames alike, at twice that side; `found` is the
+share of drawn faces that the mesh finds. --drift: the clip is played to and fro, and the same driving frames are
+compared around frame 100 and around frame 1800.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+import vivant
+from vivant.engines.flashportrait.config import Options
+from vivant.engines.flashportrait.kept import fitted
+from vivant.evaluation import metrics
+from vivant.evaluation.faces import FaceFinder
+from vivant.studio.talking import list_clips, read_clip
+from vivant.training.data.sessions import NUM_HELD_OUT
+
+EARLY, LATE, SPAN = 100, 1800, 50
+
+
+def to_and_fro(length: int, count: int) -> np.ndarray:
+    """Numbers (count,) of frames: 0 to length - 1, back to 0, and so on."""
+    along = np.arange(count) % max(1, 2 * (length - 1))
+    return np.minimum(along, 2 * (length - 1) - along) if length > 1 else along
+
+
+def as_frames(pictures: Tensor) -> Tensor:
+    """(T, n, n, 3) uint8 -> (T, 3, n, n) in [0, 1]."""
+    return pictures.permute(0, 3, 1, 2).float() / 255
+
+
+def meshes(finder: FaceFinder, frames: Tensor) -> tuple[np.ndarray, float]:
+    """(T, 468, 2) and the eye distance of the first, both in pixels of the enlarged pictures."""
+    pictures = (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    found = finder.faces([cv2.resize(p, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for p in pictures])
+    return found.meshes, float(found.eye_distance[0])
+
+
+def mean_distance(ours: np.ndarray, truth: np.ndarray, eyes: float) -> float:
+    distances = np.linalg.norm(ours - truth, axis=-1)
+    return float(np.nanmean(distances) / eyes) if np.isfinite(distances).any() else float("nan")
+
+
+@torch.no_grad()
+def measured(engine: Any, clip: Path, arguments: argparse.Namespace, finder: FaceFinder) -> dict[str, float]:
+    """One person."""
+    own = fitted(torch.from_numpy(read_clip(clip).frames), engine.config.image_size)
+    order = to_and_fro(len(own), arguments.frames if arguments.drift else min(arguments.frames, len(own)))
+    truth = as_frames(own)
+    options = Options(
+        expression_guidance=arguments.guidance,
+        num_steps=arguments.steps,
+        prediction=arguments.prediction,
+        prediction_horizon=arguments.horizon,
+    )
+    state = engine.start(engine.encode_reference(truth[:1].to(engine.device)), options, seed=0)
+    began = time.perf_counter()
+    drawn = [
+        engine.render(state, engine.encode_motion(state, truth[[i]].to(engine.device))).cpu() for i in order
+    ]
+    frames = torch.cat([*drawn, engine.flush(state).cpu()])[: len(order)]
+    seconds = time.perf_counter() - began
+    numbers = {"seconds_per_frame": seconds / len(order)}
+    spans = {"": np.arange(len(order))[:: arguments.every]}
+    if arguments.drift:
+        # As many frames later the driver is where it was.
+        later = EARLY + round((LATE - EARLY) / (2 * (len(own) - 1))) * 2 * (len(own) - 1)
+        spans = {" early": np.arange(EARLY, EARLY + SPAN), " late": np.arange(later, later + SPAN)}
+    for name, rows in spans.items():
+        wanted, got = truth[order[rows]], frames[rows]
+        at, _ = meshes(finder, wanted)
+        source, eyes = meshes(finder, truth[:1])
+        seen, _ = meshes(finder, got)
+        ours = mean_distance(seen, at, eyes)
+        copied = mean_distance(np.broadcast_to(source, at.shape), at, eyes)
+        numbers |= {
+            f"found{name}": float(np.isfinite(seen[:, 0, 0]).mean()),
+            f"landmarks{name}": ours,
+            f"landmarks of a copy{name}": copied,
+            f"psnr{name}": float(metrics.psnr(got, wanted).mean()),
+            f"psnr of a copy{name}": float(metrics.psnr(truth[:1].expand_as(wanted), wanted).mean()),
+        }
+    length = 4 * ((min(len(own), 33) - 1) // 4) + 1
+    video = (truth[:length] * 2 - 1).movedim(0, 1)[None].to(engine.device)
+    again = engine.networks.vae.decode_clips(engine.networks.vae.encode_clips(video)).clamp(-1, 1)
+    numbers["vae psnr"] = float(metrics.psnr(again[0].movedim(1, 0).cpu() / 2 + 0.5, truth[:length]).mean())
+    if arguments.pictures is not None:
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
+        some = np.linspace(0, len(order) - 1, 6).astype(int)
+        sheet = torch.cat([torch.cat([*truth[order[some]]], 2), torch.cat([*frames[some]], 2)], 1)
+        pixels = (sheet.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        cv2.imwrite(str(arguments.pictures / f"{clip.name.split('.')[0]}.png"), pixels[..., ::-1])
+    return numbers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--people", type=int, default=NUM_HELD_OUT)
+    parser.add_argument("--frames", type=int, default=120)
+    parser.add_argument("--every", type=int, default=4, help="each how manieth frame is compared")
+    parser.add_argument("--drift", action="store_true")
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--prediction", default="none")
+    parser.add_argument("--horizon", type=int, default=5)
+    parser.add_argument("--pictures", type=Path, help="folder for sheets: true frames above drawn ones")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    engine, finder = vivant.load(arguments.checkpoint, arguments.device, "float32"), FaceFinder()
+    held_out = [p for p in list_clips(arguments.folder) if int(p.name.split(".")[0]) < NUM_HELD_OUT]
+    rows = []
+    for clip in held_out[: arguments.people]:
+        rows.append(measured(engine, clip, arguments, finder))
+        print(clip.name, {name: round(value, 4) for name, value in rows[-1].items()}, flush=True)
+    means = {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+    for name in ("", " early", " late"):
+        if f"landmarks{name}" in means:
+            means[f"landmark ratio{name}"] = means[f"landmarks{name}"] / max(
+                1e-9, means[f"landmarks of a copy{name}"]
+            )
+    print(json.dumps(means, indent=1))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"means": means, "people": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Flow matching on talking clips, which are kept where the networks are: see kept.py and streams.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from vivant.diffusion.flow_match import noised, velocity
+from vivant.engines.flashportrait import losses
+from vivant.engines.flashportrait.caches import VaeCache
+from vivant.engines.flashportrait.config import Config
+from vivant.engines.flashportrait.data import Filter
+from vivant.engines.flashportrait.kept import Kept, keep
+from vivant.engines.flashportrait.sampling import NUM_TRAINING_TIMES
+from vivant.engines.flashportrait.stages import FlowStage
+from vivant.engines.flashportrait.streams import Streams, Window, Windows, encode_streams, plan_streams
+from vivant.studio.dataset import Session
+from vivant.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from vivant.engines.flashportrait.networks.stream import Conditions
+
+STREAMS_SEED = 0
+NUM_PICTURES = 8
+
+
+class TalkingStage(FlowStage):
+    """What the stages that learn from talking clips share: the clips."""
+
+    talks = True
+
+    def __init__(
+        self,
+        config: Config,
+        data: Sequence[Session] | Sequence[Path],
+        backgrounds: np.ndarray,
+        networks: nn.Module,
+        filters: tuple[Filter, ...] = (),
+    ):
+        super().__init__(config, data, backgrounds, networks, filters)
+        self.paths = cast("Sequence[Path]", data)
+        self._kept: Kept | None = None
+
+    def kept(self, device: torch.device) -> Kept:
+        """The clips, read when they are first asked for."""
+        if self._kept is None:
+            self._kept = keep(self.paths, self.config.image_size, device)
+        return self._kept
+
+
+class TalkingFlowStage(TalkingStage):
+    """Flow matching on windows of encoded streams."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: Sequence[Session] | Sequence[Path],
+        backgrounds: np.ndarray,
+        networks: nn.Module,
+        filters: tuple[Filter, ...] = (),
+    ):
+        super().__init__(config, data, backgrounds, networks, filters)
+        self.plan = plan_streams(self.paths, config.window_latents, STREAMS_SEED)
+        self._streams: Streams | None = None
+        start_expression(networks)
+
+    def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
+        return Windows(self.plan, self.config.window_latents, config.batch_size, config.seed, rank)
+
+    def streams(self, device: torch.device) -> Streams:
+        """All streams, encoded when they are first asked for."""
+        if self._streams is None:
+            self._streams = encode_streams(self._networks, self.config, self.kept(device), self.plan)
+        return self._streams
+
+    def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        window = self.streams(batch["stream"].device).window(batch)
+        latents = window.latents
+        noise = torch.randn_like(latents)
+        times = losses.training_times(len(latents), self.config.step_shift, device=latents.device)
+        x = torch.cat([noised(latents, noise, times), window.conditioning], 1)
+        told = torch.rand(len(latents), device=latents.device) >= losses.EXPRESSION_DROPOUT
+        conditions = self._conditions(window, told.float())
+        predicted = self._networks.transformer(x, times * NUM_TRAINING_TIMES, conditions)
+        weights = losses.shared_weights(window.face, window.lips)
+        return losses.flow_matching(predicted, velocity(latents, noise), weights)
+
+    def _conditions(self, window: Window, scale: Tensor) -> Conditions:
+        """What is told of the windows; scale (B,): 0 where nothing of the driver, as the engine asks without it."""
+        from vivant.engines.flashportrait.networks.portrait_encoder import group_windows
+        from vivant.engines.flashportrait.networks.stream import Conditions
+
+        networks, count = self._networks, len(window.features)
+        tokens = networks.portrait_encoder(window.features.flatten(0, 1)).unflatten(0, (count, -1))
+        return Conditions(
+            # The first scene: talking.
+            text=networks.prompts[:1].expand(count, -1, -1),
+            image=networks.image_encoder(window.references),
+            expression=group_windows(tokens),
+            expression_scale=scale,
+        )
+
+    @torch.no_grad()
+    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        """Some windows' last frames: as they are, and as one step from half noise draws them."""
+        trained, self.network = self.network, network
+        try:
+            networks = self._networks
+            chosen = {name: item[:NUM_PICTURES] for name, item in batch.items()}
+            window = self.streams(chosen["stream"].device).window(chosen)
+            half = torch.full((len(window.latents),), 0.5, device=window.latents.device)
+            x = noised(window.latents, torch.randn_like(window.latents), half)
+            conditions = self._conditions(window, torch.ones_like(half))
+            inputs = torch.cat([x, window.conditioning], 1)
+            said = networks.transformer(inputs, half * NUM_TRAINING_TIMES, conditions)
+            # Of some windows the stream's past is missing here, so that their first frames are not what they will be.
+            drawn = networks.vae.decode_piece(x - 0.5 * said, VaeCache())[:, :, -1] / 2 + 0.5
+        finally:
+            self.network = trained
+        return [torch.cat(pair, 2) for pair in zip(window.last, drawn, strict=True)]
+
+
+@torch.no_grad()
+def start_expression(networks: nn.Module) -> None:
+    """Give expression matrices that are all zero, so that training starts from Wan, numbers where there is no Wan.
+
+    Their output is brought to the spread of the others: from zero the first steps' gradients would be without bound.
+    """
+    for name, weight in networks.named_parameters():
+        if (
+            name.endswith(("emo_k_proj.weight", "emo_v_proj.weight"))
+            and not weight.is_meta
+            and not weight.any()
+        ):
+            nn.init.xavier_uniform_(weight, generator=torch.Generator().manual_seed(sum(weight.shape)))
