@@ -1,16 +1,23 @@
 #!/usr/bin/env bash
-# refvae-mini from nothing: talking clips, VAE on 1, 5, 17 and 41 frames, lip-sync expert, generator, decoder, four-step student. Run it again to go on.
-# Usage: train_refvae.sh DATA_FOLDER RUN_FOLDER [IDENTITIES]
+# refvae-mini in MINUTES: VAE, generator, four-step student. Run it again to go on.
+# Usage: train_refvae.sh DATA RUNS [MINUTES] [INIT]; DATA is of render_people.sh. INIT: a checkpoint to go on from; without
+# one the VAE begins with a start that is solved.
 set -euo pipefail
-data=$1
+data=(--data "$1/calm" --device cuda)
 runs=$2
-identities=${3:-1500}
-vivant studio talk "$data" --identities "0-$((identities - 1))" --seconds 6 --size 144 --turn-degrees 5 --view-cm 26 --workers "$(nproc)"
-init=()
-for stage in vae_1 vae_5 vae_17 vae_41 sync generator decoder student; do
-    vivant train "refvae/mini_$stage" --data "$data" --out "$runs/$stage" --device cuda "${init[@]}"
-    init=(--init "$runs/$stage/export")
-done
-echo "look at $runs/vae_41/pictures.png; speak with --preset $runs/decoder/export"
+minutes=${3:-17}
+init=(${4:+--init "$4"})
+share() { awk "BEGIN { print ${minutes} * $1 }"; }
+command -v vivant >/dev/null || vivant() { python3 -m vivant "$@"; }
+if [ -z "${4:-}" ]; then
+    vivant train refvae/mini_vae_1_gpu --out "$runs/vae_1" "${data[@]}" --fit-minutes "$(share 0.08)"
+    init=(--init "$runs/vae_1/export")
+fi
+vivant train refvae/mini_vae_9_gpu --out "$runs/vae" "${data[@]}" --fit-minutes "$(share 0.36)" "${init[@]}"
+vivant train refvae/mini_generator_gpu --out "$runs/generator" "${data[@]}" --fit-minutes "$(share 0.46)" \
+    --init "$runs/vae/export"
+vivant train refvae/mini_student_gpu --out "$runs/student" "${data[@]}" --fit-minutes "$(share 0.1)" \
+    --init "$runs/generator/export"
+echo "look at $runs/vae/pictures.png; speak with --preset $runs/generator/export"
 echo "or in four steps: --preset $runs/student/export --num-steps 4 --audio-guidance 1 --reference-guidance 1"
-echo "measure: python benchmarks/refvae_voice.py --data $data --preset $runs/decoder/export (--guidance, --minute)"
+echo "measure: python benchmarks/refvae_voice.py --data $1/calm --preset $runs/generator/export (--guidance, --minute)"

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The people that the three minis of `all_minis.sh` learn from, on all cores: pictures, clips, and calm clips seen near.
+# Usage: render_people.sh DATA [FIRST] [LAST] [CORES]. What exists is kept, so run it again for more people.
+set -euo pipefail
+data=$1
+people=${2:-0}-${3:-399}
+cores=${4:-$(nproc)}
+command -v vivant >/dev/null || vivant() { python3 -m vivant "$@"; }
+vivant studio render "$data/people" --identities "$people" --looks 1 --frames 8 --size 160 --workers "$cores"
+vivant studio talk "$data/calm" --identities "$people" --size 144 --turn-degrees 5 --view-cm 26 --workers "$cores"
+vivant studio talk "$data/clips" --identities "$people" --size 128 --workers "$cores"
