@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vivant.engines.personalive.data import shared_draws
 from vivant.training.config import TrainConfig
 from vivant.training.launch import find_recipe
 from vivant.training.trainer import Trainer
@@ -36,8 +37,7 @@ class Noise(Dataset[dict[str, Tensor]]):
         if self.family == "liveportrait":
             return {"source": first, "driving": second}
         points = torch.rand(self.batch_size, 1, 68, 2, generator=generator) - 0.5
-        draws = torch.rand(4, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
-        return {"reference": first, "driving": second[:, None], "points": points, "draws": draws}
+        return {"reference": first, "driving": second[:, None], "points": points} | shared_draws(0, index)
 
 
 def noise(family: str, config: TrainConfig, rank: int, world_size: int) -> Noise:
