@@ -20,12 +20,13 @@ from pathlib import Path
 import torch
 import torch._dynamo
 from report import Report
-from timing import Call, backend, graphed, milliseconds, tuned
+from timing import Call, backend, milliseconds, tuned
 from torch import Tensor
 
 from vivant.engines.liveportrait.config import published, tiny_published
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.runtime import precision
+from vivant.runtime.graphs import recorded
 
 GFLOP_PER_FRAME = 1245.3
 BYTES_PER_FRAME = 747e6 * 2
@@ -90,7 +91,7 @@ def measure(batch: int, way: Way, size: str, device: torch.device) -> tuple[floa
             return networks.generate(appearance, points[:1], points + 0 * seen)
 
         pictures = frame().float().cpu()
-        call: Call = graphed(frame) if way.graphs and device.type == "cuda" else frame
+        call: Call = recorded(frame) if way.graphs and device.type == "cuda" else frame
         return milliseconds(call, device) / batch, pictures
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch._dynamo
 from report import Report
-from timing import backend, compile_parts, forget_compiled, graphed, milliseconds, tuned
+from timing import backend, compile_parts, forget_compiled, milliseconds, tuned
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -36,6 +36,7 @@ from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.networks.layers import ResnetBlock, SpatialTransformer, TokenTransformer
 from vivant.engines.personalive.networks.unet import Conditions, joined
 from vivant.runtime import precision
+from vivant.runtime.graphs import recorded
 
 Part = Callable[[], Tensor]
 COMPILED_PARTS = (ResnetBlock, SpatialTransformer, TokenTransformer)
@@ -140,7 +141,7 @@ def measure(
             got = part().float()
             wanted.setdefault(name, got)
             errors[name] = float((got - wanted[name]).norm() / wanted[name].norm())
-            call = graphed(part) if way.graphs and device.type == "cuda" else part
+            call = recorded(part) if way.graphs and device.type == "cuda" else part
             times[name] = milliseconds(call, device)
             print(f"    {name}: {times[name]:.2f} ms", flush=True)
     return times, errors

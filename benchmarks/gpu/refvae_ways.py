@@ -1,16 +1,12 @@
 """Ways to draw the blocks of a refvae stream; for refvae_speed.py, which times and compares them.
 
-    plain       every step computes sound, positions and AdaLN anew and joins past and present keys and values
-    tables      what `vivant` does: computed once, keys and values written in place
-    graphs      all steps and the remembering of a block as one CUDA graph; decoding as another
-    compiled    the same with a compiled decoder and compiled blocks: all before attention and all behind it
-    flat        the same, convolutions over time as ones of pictures with as many times the channels
-    overlapped  as compiled, block i being decoded on a second CUDA stream while block i + 1 is drawn
-    overlapped_flat   as flat, likewise
-
-The store of keys and values stays where it is and is read up to where it is filled, so each number of blocks in the
-window needs a graph of its own: 1 to 7 over and over at full size, and an eighth for the first block of a stream. Only
-one of them runs at a time, so they share a pool of memory.
+plain       every step computes sound, positions and AdaLN anew and joins past and present keys and values
+tables      what `vivant` does: computed once, keys and values written in place
+graphs      all steps and the remembering of a block as one CUDA graph, as with `--runtime graphs`; decoding as another
+compiled    the same with a compiled decoder and compiled blocks: all before attention and all behind it
+flat        the same, convolutions over time as ones of pictures with as many times the channels
+overlapped  as compiled, block i being decoded on a second CUDA stream while block i + 1 is drawn
+overlapped_flat   as flat, likewise
 """
 
 from __future__ import annotations
@@ -22,11 +18,13 @@ import torch
 import torch._dynamo
 import torch.nn.functional as F
 from refvae_parts import Stream, draw_plainly
-from timing import Call, backend, graphed, tuned
+from timing import Call, backend, tuned
 from torch import Tensor, nn
 
-from vivant.engines.refvae.drawing import Conditions, conditions_of, remember_block, walk_down
+from vivant.engines.refvae.drawing import conditions_of, remember_block, walk_down
 from vivant.engines.refvae.layers import CausalConv3d
+from vivant.engines.refvae.recordings import Recordings
+from vivant.runtime.graphs import recorded
 
 
 class Plain:
@@ -83,42 +81,13 @@ class Graphs(Plain):
         super().__init__(stream)
         self.undoing = ExitStack()
         self.undoing.enter_context(tuned())
-        self.noise, self.latents = torch.empty_like(stream.noise), torch.empty_like(stream.noise)
-        self.conditions: Conditions | None = None
-        self.drawing: dict[int, Call] = {}
+        self.recordings = Recordings(stream.walk, stream.memory, stream.guidance, stream.noise)
         self.decoding: Call | None = None
         self.video: Tensor | None = None
-        self.pool = torch.cuda.graph_pool_handle()
 
     def draw(self, noise: Tensor, mel: Tensor) -> Tensor:
-        walk, memory = self.stream.walk, self.stream.memory
-        conditions = conditions_of(walk, memory, self.heard(mel), self.stream.guidance)
-        held = self.conditions = self.conditions or conditions  # graphs read these, wherever they were made
-        held.beside.copy_(conditions.beside)
-        self.noise.copy_(noise)
-
-        def work() -> None:
-            latents = walk_down(walk, memory, self.noise, held)
-            remember_block(walk, memory, latents)
-            self.latents.copy_(latents)
-
-        num_blocks, num_drawn = memory.num_blocks, memory.num_drawn
-        if num_blocks not in self.drawing:
-            # At the end of a window trying it out writes where the present one is still looked at.
-            keys, values = memory.keys.clone(), memory.values.clone()
-
-            def undo() -> None:
-                memory.num_blocks, memory.num_drawn = num_blocks, num_drawn
-                memory.keys.copy_(keys)
-                memory.values.copy_(values)
-
-            self.drawing[num_blocks] = graphed(work, undo, self.pool)
-        self.drawing[num_blocks]()
-        # What `remember_block` counts; a replay does not run it.
-        window = walk.network.config.window_blocks
-        memory.num_blocks = 1 if num_blocks + 1 == window else num_blocks + 1
-        memory.num_drawn = num_drawn + 1
-        return self.latents
+        stream = self.stream
+        return self.recordings.draw_block(stream.memory, noise, self.heard(mel), stream.guidance)
 
     def decode(self, latents: Tensor) -> Tensor:
         cache = self.stream.decoder
@@ -134,7 +103,7 @@ class Graphs(Plain):
                 for tail, before in zip(cache.tails, tails, strict=True):
                     tail.copy_(before)
 
-            self.decoding = graphed(work, undo)
+            self.decoding = recorded(work, undo)
         self.decoding()
         assert self.video is not None
         return self.video

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from time import perf_counter
-from typing import Any
 
 import torch
 import torch._dynamo
@@ -85,23 +84,3 @@ def forget_compiled(network: nn.Module) -> None:
     """Back to plain calls."""
     for module in network.modules():
         module._compiled_call_impl = None
-
-
-def graphed(call: Call, undo: Call = lambda: None, pool: Any = None) -> Call:
-    """The call, captured once and replayed.
-
-    undo: takes back what trying and capturing the call changed, in Python or on the device; pool: of memory, shared by
-    graphs of which one runs at a time.
-    """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-            undo()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        call()
-    undo()
-    return graph.replay

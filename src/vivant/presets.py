@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vivant.errors import CheckpointError, InputError
 from vivant.store import embedded_weights, store_folder
@@ -116,11 +116,14 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+Runtime = Literal["eager", "compile", "graphs", "onnx"]
+
+
 def load(
     name_or_path: str | Path,
     device: str = "auto",
     dtype: str = "auto",
-    runtime: Literal["eager", "compile", "onnx"] = "eager",
+    runtime: Runtime = "eager",
     memory: str = "full",
 ) -> Any:
     """An Engine, ready to animate.
@@ -130,8 +133,9 @@ def load(
             `vivant export` wrote.
         device: "auto" (CUDA, else CPU), or anything torch.device takes.
         dtype: "auto" (bfloat16 where the device computes it fast), "float32", "bfloat16" or "float16".
-        runtime: "eager", "compile" for torch.compile (slow first frame, then faster on a GPU), or "onnx" for
-            onnxruntime on the CPU in float32 (a checkpoint is exported into the user's store the first time).
+        runtime: "eager", "compile" for torch.compile (slow first frame, then faster on a GPU), "graphs" for CUDA graphs
+            (of refvae: slow first 5 s of a stream, then faster), or "onnx" for onnxruntime on the CPU in float32 (a
+            checkpoint is exported into the user's store the first time).
         memory: "full", or for models larger than the device's memory "fp8" (half as much, a little coarser), "model"
             (one network there at a time) or "sequential" (one layer at a time); see vivant.runtime.offload.
 
@@ -144,8 +148,8 @@ def load(
     from vivant.runtime import offload, precision
     from vivant.runtime.compile import compile_methods
 
-    if runtime not in ("eager", "compile", "onnx"):
-        raise InputError(f"{runtime!r} is not a runtime; there are eager, compile and onnx")
+    if runtime not in get_args(Runtime):
+        raise InputError(f"{runtime!r} is not a runtime; there are {', '.join(get_args(Runtime))}")
     preset = PRESETS.get(str(name_or_path))
     folder = find_checkpoint(name_or_path)
     if runtime == "onnx":
@@ -155,6 +159,8 @@ def load(
     target = precision.choose_device(device)
     way = offload.choose_memory(memory)
     family = engine_class(checkpoint.read_config(folder)["family"])
+    if runtime == "graphs":
+        _check_graphs(family, target, way)
     config, networks = checkpoint.load(
         folder,
         family.config_type,
@@ -168,7 +174,17 @@ def load(
     offload.rest(networks, way, target)
     if runtime == "compile":
         compile_methods(networks, family.network_methods)
-    return family(config, networks, chosen)
+    engine = family(config, networks, chosen)
+    engine.records = runtime == "graphs"
+    return engine
+
+
+def _check_graphs(family: Any, device: Any, memory: str) -> None:
+    if not (family.can_record and device.type == "cuda" and memory == "full"):
+        raise InputError(
+            f"the runtime graphs is for refvae on a CUDA device that holds all of it, not for {family.family} on "
+            f"{device} with the memory {memory}; leave the runtime out"
+        )
 
 
 def _load_onnx(folder: Path, preset: Preset | None, device: str, dtype: str) -> Any:

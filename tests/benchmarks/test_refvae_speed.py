@@ -50,12 +50,13 @@ def test_graphs_are_replayed_where_they_belong(monkeypatch: pytest.MonkeyPatch) 
     import refvae_speed
     import refvae_ways
 
+    from vivant.engines.refvae import recordings
     from vivant.engines.refvae.config import tiny
     from vivant.engines.refvae.networks import Networks
 
     captured: list[Any] = []
 
-    def graphed(call: Callable[[], None], undo: Callable[[], None], pool: Any = None) -> Callable[[], None]:
+    def recorded(call: Callable[[], None], undo: Callable[[], None], pool: Any = None) -> Callable[[], None]:
         for _ in range(4):  # three to warm up, one to capture
             call()
             undo()
@@ -69,7 +70,8 @@ def test_graphs_are_replayed_where_they_belong(monkeypatch: pytest.MonkeyPatch) 
 
         return replay
 
-    monkeypatch.setattr(refvae_ways, "graphed", graphed)
+    monkeypatch.setattr(refvae_ways, "recorded", recorded)
+    monkeypatch.setattr(recordings, "recorded", recorded)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     torch.manual_seed(0)
     networks = Networks(tiny()).eval().requires_grad_(False)

@@ -87,7 +87,7 @@ def new_walk(network: Generator, times: Sequence[float], height: int, width: int
     return Walk(network=network, times=tuple(times), modulations=modulations, turn=turn)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Memory:
     """Keys and values of one stream: references, then the blocks of the present window. Made once, filled in place."""
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,7 @@ from vivant.engines.refvae.drawing import (
 from vivant.engines.refvae.layers import TemporalCache
 from vivant.engines.refvae.motion import Hearing, Motion, hear, new_hearing, windows
 from vivant.engines.refvae.networks import Networks
+from vivant.engines.refvae.recordings import Recordings
 from vivant.engines.refvae.vae import References
 from vivant.errors import InputError
 from vivant.runtime import precision
@@ -91,6 +93,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
     options_type = Options
     state_type = RefVaeState
     network_methods = ("decode",)
+    can_record = True
     stream = StreamSpec(
         driving="audio",
         chunk_frames=CHUNK_FRAMES,
@@ -103,6 +106,8 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         super().__init__(config, networks, dtype)
         # Follows from weights and options alone, so it is no part of any stream's state.
         self._walk: Callable[[int, float], Walk] = lru_cache(WALKS_KEPT)(self._new_walk)
+        # As long as their stream; a state that is restored or copied records anew.
+        self._recordings: WeakKeyDictionary[Memory, Recordings] = WeakKeyDictionary()
 
     @staticmethod
     def build_networks(config: Config) -> nn.Module:
@@ -168,9 +173,17 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         with precision.computing(self.device, self.dtype):
             sound = self._networks.generator.embed_audio(motion.features[None], starts=starts)
             walk = self._walk(options.num_steps, options.step_shift)
-            latents = draw_block(walk, state.memory, noise, sound.float(), guidance)
+            latents = self._drawn(walk, state.memory, noise, sound.float(), guidance)
             video = self._networks.decode(latents, state.portrait.details, state.decoder)
         return (video[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
+
+    def _drawn(self, walk: Walk, memory: Memory, noise: Tensor, sound: Tensor, guidance: Guidance) -> Tensor:
+        if not self.records:
+            return draw_block(walk, memory, noise, sound, guidance)
+        kept = self._recordings.get(memory)
+        if kept is None or not kept.fit(walk, memory, guidance):
+            kept = self._recordings[memory] = Recordings(walk, memory, guidance, noise)
+        return kept.draw_block(memory, noise, sound, guidance)
 
     def flush(self, state: RefVaeState) -> Tensor:
         """The last three frames: silence follows the sound."""
