@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from time import perf_counter
+from typing import Any
 
 import torch
 import torch._dynamo
