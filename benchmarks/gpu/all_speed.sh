@@ -12,9 +12,8 @@ export HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 PYTHONPATH="$here/../../src${PYTHONPA
 export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-/tmp/inductor} TORCHINDUCTOR_COMPILE_THREADS=${TORCHINDUCTOR_COMPILE_THREADS:-16}
 export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:False}
 size=()
-refvae=(--cycles 6 --ways plain graphs compiled flat overlapped overlapped_flat)
-personalive=(--sets 1 --ways "bf16 eager" "bf16 graph" "bf16 graph, cudnn attention" "bf16 compiled graph"
-    "bf16 compiled graph, cudnn attention")
+refvae=(--cycles 3 --kernels --ways plain graphs flat overlapped compiled overlapped_compiled)
+personalive=(--sets 1 --kernels --ways "bf16 eager" "bf16 graph" "bf16 compiled graph")
 prediction=(--size full --device cuda --blocks 6 --num-steps 20)
 if [ "$dry" = --dry ]; then
     size=(--size tiny --device cpu)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch._dynamo
 from report import Report
-from timing import backend, compile_parts, forget_compiled, milliseconds, tuned
+from timing import backend, compile_parts, forget_compiled, kernels, milliseconds, tuned
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -171,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, help="Of frames, in pixels; a multiple of 64. Published: 512.")
     parser.add_argument("--sets", type=int, nargs="+", default=[1, 4], help="Numbers of reference sets.")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--kernels", action="store_true", help="Say what takes the time of the first way.")
     parser.add_argument("--tflops", type=float, default=Peak.tflops)
     parser.add_argument("--tbytes-per-s", type=float, default=Peak.tbytes_per_s)
     arguments = parser.parse_args(argv)
@@ -209,6 +210,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             row |= {"ms": times, **rates(times, config, eager, floor_ms), "differs_by": errors}
         if device.type == "cuda":
             torch.cuda.empty_cache()
+    if arguments.kernels:
+        with report.attempt(what="kernels") as row, made(networks, WAYS[arguments.ways[0]], device):
+            parts = parts_of(networks, config, device, [1])
+            row |= {name: kernels(part, device) for name, part in parts.items()}
     report.finish()
 
 

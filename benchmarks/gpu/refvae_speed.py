@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from timing import Stopwatch
+from timing import Stopwatch, kernels
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -161,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--references", type=int, default=1, help="Pictures of the person.")
     parser.add_argument("--cycles", type=int, default=30, help="Of a window; 7 blocks each at full size.")
     parser.add_argument("--ways", nargs="+", choices=WAYS, help="All that the device can do.")
+    parser.add_argument("--kernels", action="store_true", help="Say what takes the time of decoding.")
     parser.add_argument("--tflops", type=float, default=Peak.tflops)
     parser.add_argument("--tbytes-per-s", type=float, default=Peak.tbytes_per_s)
     parser.add_argument("--json", type=Path)
@@ -194,6 +195,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         floor_at=str(peak),
     )
     measure(bench, names, dtype, peak, report)
+    if arguments.kernels:
+        with report.attempt(way="kernels") as row, precision.computing(device, dtype), torch.no_grad():
+            way = WAYS[names[0]](bench.stream())
+            drawn(bench, way)
+            row["decoding"] = kernels(lambda: way.decode(way.stream.noise), device)
     report.finish()
 
 

@@ -3,10 +3,10 @@
 plain       every step computes sound, positions and AdaLN anew and joins past and present keys and values
 tables      what `vivant` does: computed once, keys and values written in place
 graphs      all steps and the remembering of a block as one CUDA graph, as with `--runtime graphs`; decoding as another
-compiled    the same with a compiled decoder and compiled blocks: all before attention and all behind it
 flat        the same, convolutions over time as ones of pictures with as many times the channels
-overlapped  as compiled, block i being decoded on a second CUDA stream while block i + 1 is drawn
-overlapped_flat   as flat, likewise
+overlapped  as flat, block i being decoded on a second CUDA stream while block i + 1 is drawn
+compiled    as flat, with a compiled decoder and compiled blocks: all before attention and all behind it; takes minutes
+overlapped_compiled   likewise, overlapped
 """
 
 from __future__ import annotations
@@ -117,26 +117,6 @@ class Graphs(Plain):
         setattr(module, name, new)
 
 
-class Compiled(Graphs):
-    """Graphs, of compiled parts. Attention itself and the store are left out: their sizes change with the window."""
-
-    def __init__(self, stream: Stream):
-        super().__init__(stream)
-        torch._dynamo.config.recompile_limit = 64
-        for block in stream.networks.generator.blocks:
-            for name in ("asked", "answered"):
-                compiled = torch.compile(
-                    getattr(block, name),
-                    dynamic=False,
-                    fullgraph=True,
-                    backend=backend(stream.noise.device),
-                )
-                self._replace(block, name, compiled)
-        stream.decode_network = torch.compile(
-            stream.networks.decode, dynamic=False, backend=backend(stream.noise.device)
-        )
-
-
 class FlatConvolution(nn.Module):
     """A convolution over time as one of pictures: of each frame, beside it those before it as more channels."""
 
@@ -156,8 +136,8 @@ class FlatConvolution(nn.Module):
         return y.unflatten(0, (-1, count)).movedim(1, 2)
 
 
-class Flat(Compiled):
-    """Compiled, of flat convolutions: kernels for pictures are better looked after than those for volumes."""
+class Flat(Graphs):
+    """Graphs, of flat convolutions: kernels for pictures are better looked after than those for volumes."""
 
     def __init__(self, stream: Stream):
         super().__init__(stream)
@@ -166,6 +146,26 @@ class Flat(Compiled):
             for module in network.modules():
                 if isinstance(module, CausalConv3d):
                     self._replace(module, "conv", FlatConvolution(module.conv))
+
+
+class Compiled(Flat):
+    """Graphs, of compiled parts and flat convolutions. Attention itself and the store are left out: their sizes change with the window."""
+
+    def __init__(self, stream: Stream):
+        super().__init__(stream)
+        torch._dynamo.config.recompile_limit = 64
+        for block in stream.networks.generator.blocks:
+            for name in ("asked", "answered"):
+                compiled = torch.compile(
+                    getattr(block, name),
+                    dynamic=False,
+                    fullgraph=True,
+                    backend=backend(stream.noise.device),
+                )
+                self._replace(block, name, compiled)
+        stream.decode_network = torch.compile(
+            stream.networks.decode, dynamic=False, backend=backend(stream.noise.device)
+        )
 
 
 class Beside(Graphs):
@@ -196,21 +196,21 @@ class Beside(Graphs):
         torch.cuda.current_stream().wait_stream(self.side)
 
 
-class Overlapped(Beside, Compiled):
-    """Compiled parts."""
-
-
-class OverlappedFlat(Beside, Flat):
+class Overlapped(Beside, Flat):
     """Flat convolutions."""
+
+
+class OverlappedCompiled(Beside, Compiled):
+    """Compiled parts."""
 
 
 WAYS: dict[str, Any] = {
     "plain": Plain,
     "tables": Tables,
     "graphs": Graphs,
-    "compiled": Compiled,
     "flat": Flat,
     "overlapped": Overlapped,
-    "overlapped_flat": OverlappedFlat,
+    "compiled": Compiled,
+    "overlapped_compiled": OverlappedCompiled,
 }
 CPU_WAYS = ("plain", "tables")

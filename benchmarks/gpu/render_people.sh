@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The people that the three minis of `all_minis.sh` learn from, on all cores: pictures, clips, and calm clips seen near.
+# The people that the three minis learn from, on all cores: pictures, clips, and calm clips seen near.
 # Usage: render_people.sh DATA [FIRST] [LAST] [CORES]. What exists is kept, so run it again for more people.
 set -euo pipefail
 data=$1

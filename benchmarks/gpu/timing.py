@@ -56,6 +56,22 @@ def milliseconds(
     return statistics.median(times)
 
 
+def kernels(call: Call, device: torch.device, count: int = 12) -> dict[str, float]:
+    """Milliseconds of what takes most of the device's time in one call, by name."""
+    cuda = device.type == "cuda"
+    kinds = [torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU]
+    call()
+    with torch.profiler.profile(activities=kinds) as profile:
+        call()
+        if cuda:
+            torch.cuda.synchronize()
+    took = {
+        event.key: (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1000
+        for event in profile.key_averages()
+    }
+    return dict(sorted(took.items(), key=lambda item: -item[1])[:count])
+
+
 @contextmanager
 def tuned() -> Iterator[None]:
     """Convolutions try out their kernels when they first see a shape."""
