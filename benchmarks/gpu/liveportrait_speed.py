@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 import torch._dynamo
 from report import Report
-from timing import Call, backend, milliseconds, tuned
+from timing import backend, milliseconds, tuned
 from torch import Tensor
 
 from vivant.engines.liveportrait.config import published, tiny_published
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.runtime import precision
-from vivant.runtime.graphs import recorded
+from vivant.runtime.graphs import record_methods
 
 GFLOP_PER_FRAME = 1245.3
 BYTES_PER_FRAME = 747e6 * 2
@@ -90,9 +90,10 @@ def measure(batch: int, way: Way, size: str, device: torch.device) -> tuple[floa
             seen = networks.motion(image).canonical
             return networks.generate(appearance, points[:1], points + 0 * seen)
 
+        if way.graphs and device.type == "cuda":
+            record_methods(networks, ("motion", "generate"))  # as `--runtime graphs`
         pictures = frame().float().cpu()
-        call: Call = recorded(frame) if way.graphs and device.type == "cuda" else frame
-        return milliseconds(call, device) / batch, pictures
+        return milliseconds(frame, device) / batch, pictures
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -149,7 +149,10 @@ class Flat(Graphs):
 
 
 class Compiled(Flat):
-    """Graphs, of compiled parts and flat convolutions. Attention itself and the store are left out: their sizes change with the window."""
+    """Graphs, of compiled parts and flat convolutions.
+
+    Attention itself and the store are left out: their sizes change with the window.
+    """
 
     def __init__(self, stream: Stream):
         super().__init__(stream)

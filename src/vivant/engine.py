@@ -149,9 +149,7 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     network_methods: ClassVar[tuple[str, ...]]
     """Methods of the networks that run per frame: what `runtime="compile"` compiles."""
     can_record: ClassVar[bool] = False
-    """Whether `runtime="graphs"` is offered."""
-    records: bool = False
-    """Draw with CUDA graphs: set before the first stream begins, on a CUDA device only."""
+    """Whether there is `record()`, after which streams are drawn with CUDA graphs: what `runtime="graphs"` calls."""
     draws_apart: ClassVar[bool] = False
     """Whether `begin_render` leaves the drawing to the call that it returns."""
     stream: StreamSpec

@@ -134,8 +134,8 @@ def load(
         device: "auto" (CUDA, else CPU), or anything torch.device takes.
         dtype: "auto" (bfloat16 where the device computes it fast), "float32", "bfloat16" or "float16".
         runtime: "eager", "compile" for torch.compile (slow first frame, then faster on a GPU), "graphs" for CUDA graphs
-            (of refvae: slow first 5 s of a stream, then faster), or "onnx" for onnxruntime on the CPU in float32 (a
-            checkpoint is exported into the user's store the first time).
+            (liveportrait and refvae; likewise), or "onnx" for onnxruntime on the CPU in float32 (a checkpoint is
+            exported into the user's store the first time).
         memory: "full", or for models larger than the device's memory "fp8" (half as much, a little coarser), "model"
             (one network there at a time) or "sequential" (one layer at a time); see vivant.runtime.offload.
 
@@ -158,9 +158,9 @@ def load(
         raise InputError(f"{folder} holds ONNX files; they need the runtime onnx")
     target = precision.choose_device(device)
     way = offload.choose_memory(memory)
-    family = engine_class(checkpoint.read_config(folder)["family"])
+    family: Any = engine_class(checkpoint.read_config(folder)["family"])
     if runtime == "graphs":
-        _check_graphs(family, target, way)
+        _check_recordable(family, target, way)
     config, networks = checkpoint.load(
         folder,
         family.config_type,
@@ -175,15 +175,16 @@ def load(
     if runtime == "compile":
         compile_methods(networks, family.network_methods)
     engine = family(config, networks, chosen)
-    engine.records = runtime == "graphs"
+    if runtime == "graphs":
+        engine.record()
     return engine
 
 
-def _check_graphs(family: Any, device: Any, memory: str) -> None:
+def _check_recordable(family: Any, device: Any, memory: str) -> None:
     if not (family.can_record and device.type == "cuda" and memory == "full"):
         raise InputError(
-            f"the runtime graphs is for refvae on a CUDA device that holds all of it, not for {family.family} on "
-            f"{device} with the memory {memory}; leave the runtime out"
+            f"the runtime graphs is for liveportrait and refvae on a CUDA device that holds all, not for "
+            f"{family.family} on {device} with the memory {memory}; leave the runtime out"
         )
 
 

@@ -79,7 +79,7 @@ def test_a_recorded_stream_is_the_same(recorded: list[Work]) -> None:
     drawn = engine()
     plain = spoken(drawn, changes)
     assert not recorded
-    drawn.records = True
+    drawn.record()
     torch.testing.assert_close(spoken(drawn, changes), plain, atol=1e-5, rtol=0)
     # A window holds three blocks: drawn behind none, one, two, then behind one and two over and over.
     assert len(recorded) == 3 + 2 + 1
@@ -89,6 +89,7 @@ def test_graphs_need_a_gpu_and_the_family_that_has_them(tmp_path: Path) -> None:
     made = engine()
     checkpoint.save(tmp_path, "refvae", made.config, made.networks)
     with pytest.raises(
-        InputError, match="is for refvae on a CUDA device that holds all of it, not for refvae on cpu"
+        InputError,
+        match="is for liveportrait and refvae on a CUDA device that holds all, not for refvae on cpu",
     ):
         vivant.load(tmp_path, device="cpu", runtime="graphs")

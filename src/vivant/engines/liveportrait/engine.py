@@ -51,6 +51,7 @@ from vivant.face.choose import FaceChoice
 from vivant.face.framing import Framing
 from vivant.face.points import eye_openness, lip_openness, to_68
 from vivant.runtime import precision
+from vivant.runtime.graphs import record_methods
 
 
 class Networks(RetargetingNetworks, Protocol):
@@ -121,8 +122,12 @@ class LivePortrait(Engine[Config, Options, Motion, LivePortraitPortrait, LivePor
     state_type = LivePortraitState
     motion_type = Motion
     network_methods = ("motion", "generate")
+    can_record = True
     stream = StreamSpec(driving="video", chunk_frames=1, delay_frames=0, frame_rate_hz=None)
     draws_apart: ClassVar[bool] = True
+
+    def record(self) -> None:
+        record_methods(self.networks, self.network_methods)
 
     @staticmethod
     def build_networks(config: Config) -> nn.Module:

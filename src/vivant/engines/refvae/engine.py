@@ -106,8 +106,12 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         super().__init__(config, networks, dtype)
         # Follows from weights and options alone, so it is no part of any stream's state.
         self._walk: Callable[[int, float], Walk] = lru_cache(WALKS_KEPT)(self._new_walk)
+        self._records = False
         # As long as their stream; a state that is restored or copied records anew.
         self._recordings: WeakKeyDictionary[Memory, Recordings] = WeakKeyDictionary()
+
+    def record(self) -> None:
+        self._records = True
 
     @staticmethod
     def build_networks(config: Config) -> nn.Module:
@@ -178,7 +182,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         return (video[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
 
     def _drawn(self, walk: Walk, memory: Memory, noise: Tensor, sound: Tensor, guidance: Guidance) -> Tensor:
-        if not self.records:
+        if not self._records:
             return draw_block(walk, memory, noise, sound, guidance)
         kept = self._recordings.get(memory)
         if kept is None or not kept.fit(walk, memory, guidance):
