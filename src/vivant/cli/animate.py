@@ -18,10 +18,7 @@ def animate(
     options: Mapping[str, Any],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    runtime: Annotated[
-        str,
-        typer.Option(help="eager, compile, graphs (CUDA), or onnx for onnxruntime."),
-    ] = "eager",
+    runtime: Annotated[str, typer.Option(help="eager, compile, graphs (on CUDA), or onnx.")] = "eager",
     memory: Annotated[
         str, typer.Option(help="How weights lie: full, fp8, model or sequential, from fast to small.")
     ] = "full",
