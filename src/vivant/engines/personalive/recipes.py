@@ -240,31 +240,26 @@ def mini_stage1_gpu() -> Recipe:
     return Recipe(train, mini(), HybridMotionStage)
 
 
+_JUDGED_LATE = {
+    "channel_base": 2048,
+    "judge_from": 0.5,
+    "judged_from": 0.7,
+    "adversarial": 0.002,
+    "perceptual": 0.5,
+}
+"""In a short run a judge that is heard from the start would break what is not there yet."""
+
+
 def mini_stage2_gpu() -> Recipe:
     """Distillation at 128 px."""
-    extra = {
-        "channel_base": 2048,
-        "judge_from": 0.5,
-        "judged_from": 0.7,
-        "adversarial": 0.002,
-        "perceptual": 0.5,
-        "contrast": 0.5,
-    }
+    extra = {**_JUDGED_LATE, "contrast": 0.5}
     train = _mini_gpu("mini_stage2_gpu", 130_000, 64, _judged(_TRAINED, 4e-4, 4e-4), extra, 0.995)
     return Recipe(train, mini(), DistillationStage)
 
 
 def mini_stage3_gpu() -> Recipe:
     """Sliding windows at 128 px, on talking clips."""
-    clips = {"num_frames": 40, "stride": 2}
-    extra = {
-        "channel_base": 2048,
-        "judge_from": 0.5,
-        "judged_from": 0.7,
-        "adversarial": 0.002,
-        "perceptual": 0.5,
-        **clips,
-    }
+    extra = {**_JUDGED_LATE, "num_frames": 40, "stride": 2}
     train = _mini_gpu("mini_stage3_gpu", 9_600, 8, _judged(_TEMPORAL, 6e-4, 4e-4), extra, 0.99)
     return Recipe(train, mini(), TemporalStage)
 
