@@ -215,6 +215,17 @@ def test_windows_show_one_face(data: Path) -> None:
         find_talking_clips(data / "nothing")
 
 
+def test_few_clips_are_kept_and_all_are_read(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, whose name the meta device bears here: what is kept, and that nothing is kept beyond the room."""
+    paths = find_talking_clips(data)
+    footage, meta = Footage(paths, SIZE), torch.device("meta")
+    footage._room = 1
+    rows = torch.arange(3)
+    assert footage._taken(0, rows, meta).shape == (3, SIZE, SIZE, 3)
+    assert footage._taken(1, rows, meta).shape == (3, SIZE, SIZE, 3)
+    assert list(footage._kept) == [0], "one clip fills the room"
+
+
 def test_cuts_keep_latents_and_sounds_together(data: Path) -> None:
     paths, networks = find_talking_clips(data), Networks(tiny())
     settings = CutSettings(

@@ -34,6 +34,8 @@ JITTER = 0.3
 """Of the variation of crops that other families learn from: a portrait's crop is placed, not found by chance."""
 MIRRORED = 0.5
 """Share of windows and moments that are seen in a mirror, for there are few people."""
+KEPT_BYTES = 16 * 2**30
+"""Of a GPU's memory, for clips."""
 TAIL_SAMPLES = 4 * 640
 """Silence after a clip: its last frames hear a little beyond its end, as at the end of a stream."""
 
@@ -175,12 +177,15 @@ def _landmarks(path: Path) -> tuple[np.ndarray, int]:
 
 
 class Footage:
-    """The pictures of windows. A GPU keeps every clip it has seen, 7 MB each for 5 s at 144 px; a CPU reads what it
-    needs, for the system keeps what was read."""
+    """The pictures of windows. A GPU keeps the clips it has seen, 7 MB each for 5 s at 144 px, as far as `KEPT_BYTES` go.
+
+    Of others, and for a CPU, only what is needed is read, for the system keeps what was read.
+    """
 
     def __init__(self, paths: Sequence[Path], size_px: int):
         self.paths, self.size_px = paths, size_px
         self._kept: dict[int, Tensor] = {}
+        self._room = KEPT_BYTES
 
     def pictures(self, windows: dict[str, Tensor], num_frames: int) -> tuple[Tensor, Tensor]:
         """Frames (B, T, S, S, 3) and references (B, M, S, S, 3), uint8, where the windows are."""
@@ -195,11 +200,14 @@ class Footage:
 
     def _taken(self, clip: int, rows: Tensor, device: torch.device) -> Tensor:
         """(N, H, W, 3) uint8."""
-        if device.type == "cpu":
-            return torch.from_numpy(read_frames(self.paths[clip], rows.tolist()))
-        if clip not in self._kept:
-            self._kept[clip] = torch.from_numpy(read_clip(self.paths[clip]).frames).to(device)
-        return self._kept[clip][rows]
+        if clip in self._kept:
+            return self._kept[clip][rows]
+        if device.type == "cpu" or self._room <= 0:
+            return torch.from_numpy(read_frames(self.paths[clip], rows.tolist())).to(device)
+        frames = torch.from_numpy(read_clip(self.paths[clip]).frames).to(device)
+        self._kept[clip] = frames
+        self._room -= frames.nbytes
+        return frames[rows]
 
 
 @dataclass(frozen=True, kw_only=True)
