@@ -177,7 +177,7 @@ def _landmarks(path: Path) -> tuple[np.ndarray, int]:
 
 
 class Footage:
-    """The pictures of windows. A GPU keeps the clips it has seen, 7 MB each for 5 s at 144 px, as far as `KEPT_BYTES` go.
+    """The pictures of windows. A GPU keeps clips that it has seen (7 MB for 5 s at 144 px) as far as `KEPT_BYTES` go.
 
     Of others, and for a CPU, only what is needed is read, for the system keeps what was read.
     """
