@@ -147,7 +147,7 @@ def test_train(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "liveportrait/mini_motion",
         Path("d"),
         Path("o"),
-        {"init": Path("i"), "minutes": None, "images": None, "device": "cpu"},
+        {"init": Path("i"), "minutes": None, "images": None, "fit_minutes": None, "device": "cpu"},
     )
     assert "the same command goes on" in run(*line, "--minutes", "1").out
 
