@@ -24,10 +24,10 @@ from torch import Tensor
 
 import vivant
 from vivant.engines.flashportrait.config import Options
-from vivant.engines.flashportrait.kept import fitted
 from vivant.evaluation import metrics
 from vivant.evaluation.faces import FaceFinder
 from vivant.studio.talking import list_clips, read_clip
+from vivant.training.data.fit import fitted
 from vivant.training.data.sessions import NUM_HELD_OUT
 
 EARLY, LATE, SPAN = 100, 1800, 50

@@ -84,14 +84,15 @@ class _Recorded:
             for place, tensor in zip(places, now, strict=True):
                 place.copy_(tensor)
             play()
-            return _put_together(results[-1], iter([tensor.clone() for tensor in _tensors(results[-1])]))
+            return _put_together(results[0], iter([tensor.clone() for tensor in _tensors(results[0])]))
 
     def _record(self, given: Any, now: list[Tensor]) -> tuple[list[Tensor], list[Any], Work]:
-        places, results = [tensor.clone() for tensor in now], []
+        places = [tensor.clone() for tensor in now]
+        results: list[Any] = []
         args, named = _put_together(given, iter(places))
 
         def work() -> None:
-            results.append(self.method(*args, **dict(named)))
+            results[:] = [self.method(*args, **dict(named))]  # those of warming up are let go
 
         return places, results, recorded(work)
 

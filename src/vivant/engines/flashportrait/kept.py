@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from vivant.engines.flashportrait.data import EYES, LIPS, MOUTH_CORNERS, NOSE_TIP
 from vivant.engines.flashportrait.motion import ALIGNED_POINTS
 from vivant.studio.talking import TalkingClip, count_frames, read_clip
+from vivant.training.data.fit import fitted
 from vivant.training.data.masks import hull
 
 FACE, LIP = 1, 2
@@ -157,15 +158,6 @@ def _read(path: Path, size_px: int) -> tuple[TalkingClip, np.ndarray, np.ndarray
     points = np.asarray(clip.landmarks) * (size_px / clip.frames.shape[1])
     masks = [FACE * hull(own, size_px) + LIP * hull(own[list(LIPS)], size_px) for own in points]
     return clip, points, np.stack(masks)
-
-
-def fitted(pictures: Tensor, size_px: int) -> Tensor:
-    """(T, H, W, 3) uint8 at the size of training, smoothed where it gets smaller."""
-    if pictures.shape[1] == size_px:
-        return pictures
-    pixels, size = pictures.permute(0, 3, 1, 2).float(), (size_px, size_px)
-    small = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
-    return small.permute(0, 2, 3, 1).round().clamp(0, 255).byte()
 
 
 def mirrored_too(points: Tensor, side: int) -> Tensor:

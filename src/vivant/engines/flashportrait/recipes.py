@@ -1,4 +1,4 @@
-"""Training runs of the family. None but `debug` ones has been run: they wait for GPUs, `published_14b` for weights.
+"""Training runs of the family. Run: `debug` ones, and `mini_*_gpu` for minutes; `published_14b` waits for weights.
 
 Published: every attention of the transformer and the portrait encoder learn. flashportrait-mini is `mini_vae`,
 `mini_face`, `mini_flow`, each from the export of the one before (`--init`), on the clips of `vivant studio talk`;

@@ -97,7 +97,10 @@ class Read(nn.Module):
         super().__init__()
         self.networks = networks
         self.sizes = [HEAD_POSE_CHANNELS, EYE_CHANNELS, EMOTION_CHANNELS, mouth_channels]
-        wanted = [2 * (17 + 4), 2 * 12, NUM_BLENDSHAPES, 2 * 20]
+        jaw, nose, eyes, mouth = (
+            2 * len(range(68)[part]) for part in (JAW, NOSE_BRIDGE, EYE_POINTS, MOUTH_POINTS)
+        )
+        wanted = [jaw + nose, eyes, NUM_BLENDSHAPES, mouth]
         self.readers = nn.ModuleList(
             nn.Linear(size, count) for size, count in zip(self.sizes, wanted, strict=True)
         )

@@ -35,17 +35,12 @@ class TalkingStage(FlowStage):
 
     talks = True
 
-    def __init__(
-        self,
-        config: Config,
-        data: Sequence[Session] | Sequence[Path],
-        backgrounds: np.ndarray,
-        networks: nn.Module,
-        filters: tuple[Filter, ...] = (),
-    ):
-        super().__init__(config, data, backgrounds, networks, filters)
-        self.paths = cast("Sequence[Path]", data)
-        self._kept: Kept | None = None
+    _kept: Kept | None = None
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The clips' files."""
+        return cast("Sequence[Path]", self.data)
 
     def kept(self, device: torch.device) -> Kept:
         """The clips, read when they are first asked for."""

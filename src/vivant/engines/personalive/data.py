@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from vivant.errors import InputError
 from vivant.ops.constants import constant
 from vivant.studio.talking import count_frames, read_clip
+from vivant.training.data.fit import fitted
 from vivant.training.data.portraits import Portraits
 
 NUM_LANDMARKS = 68
@@ -122,13 +123,6 @@ class Clips(ClipCuts):
         frames = fitted(torch.from_numpy(clip.frames[[reference, *rows]]), self.settings.size_px)
         points = torch.from_numpy(clip.landmarks[rows]) * (2 / clip.frames.shape[1]) - 1
         return {"reference": frames[0], "driving": frames[1:], "points": points}
-
-
-def fitted(frames: Tensor, size_px: int) -> Tensor:
-    """(T, H, W, 3) uint8 at the size of training, smoothed where they get smaller."""
-    pixels, size = frames.movedim(-1, 1).float(), (size_px, size_px)
-    smaller = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
-    return smaller.movedim(1, -1).round().clamp(0, 255).byte()
 
 
 def spoiled_faces(faces: Tensor, generator: torch.Generator | None = None) -> Tensor:

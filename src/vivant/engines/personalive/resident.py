@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vivant.engines.personalive.data import NUM_LANDMARKS, fitted, shared_draws
+from vivant.engines.personalive.data import NUM_LANDMARKS, shared_draws
 from vivant.errors import InputError
 from vivant.ops.constants import constant
 from vivant.studio.dataset import Session
 from vivant.studio.talking import read_clip
 from vivant.training.data.compose import Window
+from vivant.training.data.fit import fitted
 from vivant.training.data.portraits import PortraitSettings, motion_labels
 
 LUMA = (0.299, 0.587, 0.114)

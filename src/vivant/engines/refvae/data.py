@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -24,6 +23,7 @@ from vivant.engines.refvae.sync_expert import FACE_FRAMES
 from vivant.errors import InputError
 from vivant.face.crop import upright_crop
 from vivant.studio.talking import TalkingClip, read_clip, read_frames, read_landmarks
+from vivant.training.data.fit import fitted
 from vivant.training.data.portraits import PortraitSettings, crop_window
 
 EXPERT_PX = 96
@@ -95,14 +95,7 @@ class Box:
     def cut(self, pixels: Tensor, size_px: int) -> Tensor:
         """Pictures (N, H, W, 3) uint8 -> (N, S, S, 3) uint8."""
         pixels = pixels[:, self.top : self.top + self.reach, self.left : self.left + self.reach]
-        fitted = F.interpolate(
-            pixels.permute(0, 3, 1, 2).float(),
-            size=(size_px, size_px),
-            mode="bilinear",
-            align_corners=False,
-            antialias=True,
-        )
-        return fitted.permute(0, 2, 3, 1).round().clamp(0, 255).byte().contiguous()
+        return fitted(pixels, size_px)
 
     def placed(self, landmarks: np.ndarray) -> np.ndarray:
         """Landmarks (..., 2) in pixels -> float32 in the box, from -1 to 1."""
