@@ -24,9 +24,10 @@ from vivant.engines.refvae.drawing import (
     remember_references,
     walk_down,
 )
-from vivant.engines.refvae.generator import Segment, places_of
+from vivant.engines.refvae.generator import Segment
 from vivant.engines.refvae.layers import TemporalCache
 from vivant.engines.refvae.networks import Networks
+from vivant.engines.refvae.places import places_of
 from vivant.engines.refvae.vae import References
 
 MEL_BANDS, MEL_COLUMNS = 80, 16

@@ -50,6 +50,9 @@ def talk(
     view_cm: Annotated[
         float | None, typer.Option(help="Width of the scene at the head; as each look has it.", min=15)
     ] = None,
+    articulation: Annotated[
+        float, typer.Option(help="How strongly mouths shape their sounds; 1.8 is clear speech.", min=0, max=3)
+    ] = 1.0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Render people who talk, with sound and ground truth, for voice-driven training."""
@@ -68,6 +71,7 @@ def talk(
             overwrite,
             turn_degrees,
             view_cm,
+            articulation,
         )
     typer.echo(f"{out}: {len(paths)} clips")
 

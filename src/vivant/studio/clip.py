@@ -41,12 +41,20 @@ def speak(text: str, voice: str) -> Speech:
 
 
 def talking_motions(
-    speech: Speech, names: Sequence[str], fps: float, rng: np.random.Generator, turn_degrees: float
+    speech: Speech,
+    names: Sequence[str],
+    fps: float,
+    rng: np.random.Generator,
+    turn_degrees: float,
+    articulation: float = 1.0,
 ) -> list[Motion]:
-    """Movement of a clip in which the speech starts after CALM_SECONDS and ends with a smile."""
+    """Movement of a clip in which the speech starts after CALM_SECONDS and ends with a smile.
+
+    articulation: how strongly mouths shape their sounds.
+    """
     num_frames = int(np.ceil((CALM_SECONDS + speech.seconds + TAIL_SECONDS) * fps))
     mouth = np.zeros((num_frames, len(names)), np.float32)
-    curves = speech_curves(speech.visemes, speech.seconds, names, fps)
+    curves = speech_curves(speech.visemes, speech.seconds, names, fps, articulation)
     first = round(CALM_SECONDS * fps)
     mouth[first : first + len(curves)] = curves[: num_frames - first]
     smile = 0.55 * fade_in(num_frames, fps, CALM_SECONDS + speech.seconds - 0.3, 0.6)

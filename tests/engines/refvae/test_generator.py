@@ -21,15 +21,8 @@ from vivant.engines.refvae.drawing import (
     remember_block,
     remember_references,
 )
-from vivant.engines.refvae.generator import (
-    Generator,
-    KeysValues,
-    Segment,
-    TeacherForcing,
-    angles_of,
-    places_of,
-    reference_places,
-)
+from vivant.engines.refvae.generator import Generator, KeysValues, Segment, TeacherForcing
+from vivant.engines.refvae.places import angles_of, places_of, reference_places
 
 EXACT = 1e-12
 SIDE = 2
@@ -228,3 +221,16 @@ def test_references_stand_before_the_window() -> None:
     places = reference_places(2, 1, 2, torch.device("cpu"))
     assert places.tolist() == [[-1, 0, 0], [-1, 0, 1], [-2, 0, 0], [-2, 0, 1]]
     assert angles_of(places, 128).shape == (4, 64)
+
+
+def test_what_is_drawn_is_a_difference_to_the_references(network: Generator) -> None:
+    references, truth = latents(1, 3), latents(2, 8)
+    drawn = network.relative(truth, references)
+    spread = network.config.difference_spread
+    assert spread is not None
+    assert ((truth - references.mean(1, keepdim=True)) / spread - drawn).abs().max() < EXACT
+    assert (network.absolute(drawn, references) - truth).abs().max() < EXACT
+    with torch.device("meta"):
+        plain = Generator(config_generator.small())
+    assert plain.relative(truth, references) is truth
+    assert plain.absolute(truth, references) is truth

@@ -51,6 +51,10 @@ class Config:
             )
         if self.generator.block_latents != BLOCK_LATENTS:
             raise ValueError(f"block_latents is {BLOCK_LATENTS}, got {self.generator.block_latents}")
+        if self.generator.learned_places not in (None, self.cells):
+            raise ValueError(
+                f"learned_places is the {self.cells} cells of a latent or None, got {self.generator.learned_places}"
+            )
         if not 2 <= self.audio_lead_frames <= 5:
             raise ValueError(f"audio_lead_frames is 2 to 5, got {self.audio_lead_frames}")
 

@@ -25,6 +25,12 @@ class GeneratorConfig:
     references_beside: bool
     """Whether each token that is drawn has the references' latents at its place laid beside it. Not in the paper: a
     transformer this narrow is slow to learn that a person stays."""
+    learned_places: int | None
+    """None: tokens know of each other only how far apart they lie (the paper's rotary embedding). A number, cells of a
+    latent each way: each cell has its own vector too, for faces fill their crops and mouths lie in the same cells."""
+    difference_spread: float | None
+    """None: latents are drawn as they are. A number: as differences to the mean of the references' latents, in units of
+    this. Not in the paper: nothing then has to be learned for a person to stay, over any length."""
 
     def __post_init__(self) -> None:
         if self.head_channels % 2 or self.head_channels < 6:
@@ -33,6 +39,8 @@ class GeneratorConfig:
             raise ValueError(
                 f"window_latents is a multiple of block_latents, got {self.window_latents} and {self.block_latents}"
             )
+        if self.difference_spread is not None and self.difference_spread <= 0:
+            raise ValueError(f"difference_spread is positive or None, got {self.difference_spread}")
 
     @property
     def width(self) -> int:
@@ -55,6 +63,8 @@ def full() -> GeneratorConfig:
         block_latents=4,
         window_latents=32,
         references_beside=False,
+        learned_places=None,
+        difference_spread=None,
     )
 
 
@@ -70,6 +80,8 @@ def small() -> GeneratorConfig:
         block_latents=4,
         window_latents=32,
         references_beside=False,
+        learned_places=None,
+        difference_spread=None,
     )
 
 
@@ -85,6 +97,8 @@ def mini() -> GeneratorConfig:
         block_latents=4,
         window_latents=16,
         references_beside=True,
+        learned_places=4,
+        difference_spread=0.5,
     )
 
 
@@ -100,4 +114,6 @@ def tiny() -> GeneratorConfig:
         block_latents=4,
         window_latents=12,
         references_beside=True,
+        learned_places=1,
+        difference_spread=0.5,
     )

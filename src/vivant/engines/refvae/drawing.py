@@ -17,16 +17,8 @@ import torch
 from torch import Tensor
 
 from vivant.diffusion.flow_match import euler_step
-from vivant.engines.refvae.generator import (
-    Generator,
-    KeysValues,
-    Modulation,
-    Room,
-    Segment,
-    angles_of,
-    places_of,
-    reference_places,
-)
+from vivant.engines.refvae.generator import Generator, KeysValues, Modulation, Room, Segment
+from vivant.engines.refvae.places import angles_of, places_of, reference_places
 from vivant.ops.rotary import Turn, turn_of
 
 FULL, WITHOUT_SOUND, WITHOUT_REFERENCES = range(3)

@@ -68,6 +68,8 @@ class RefVaePortrait(Portrait):
     """What decoding looks at: keys and values per block of D_ref."""
     identity: Identity
     """What drawing looks at."""
+    latents: Tensor
+    """Of the pictures, standardised, (1, M, Z, h, w): what is drawn may be differences to them."""
 
 
 @dataclass(kw_only=True)
@@ -138,7 +140,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
             mean, _ = self._networks.vae.encode(pictures[0][:, :, None])
             latents = self._networks.standardised(mean)[:, 0][None]
             identity = remember_references(self._networks.generator, latents)
-        return RefVaePortrait(details=details, identity=identity)
+        return RefVaePortrait(details=details, identity=identity, latents=latents)
 
     def frame_size(self, portrait: RefVaePortrait) -> tuple[int, int]:
         return self.config.image_size, self.config.image_size
@@ -178,6 +180,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
             sound = self._networks.generator.embed_audio(motion.features[None], starts=starts)
             walk = self._walk(options.num_steps, options.step_shift)
             latents = self._drawn(walk, state.memory, noise, sound.float(), guidance)
+            latents = self._networks.generator.absolute(latents, state.portrait.latents)
             video = self._networks.decode(latents, state.portrait.details, state.decoder)
         return (video[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
 

@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engines.refvae.config_generator import GeneratorConfig
+from vivant.engines.refvae.places import ROPE_BASE, angles_of, places_of, reference_places
 from vivant.ops.rotary import Turn, turn_of, turned_by
 
 TIME_CHANNELS = 256
 TIME_SCALE = 1000.0
 """Times in [0, 1] are stretched to this before the sinusoids."""
-ROPE_BASE = 10000.0
 
 KeysValues = list[tuple[Tensor, Tensor]]
 """Per block: keys (after norm and rotation) and values, (B, heads, N, head channels)."""
@@ -133,31 +133,6 @@ def _normed(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
-def angles_of(places: Tensor, head_channels: int) -> Tensor:
-    """(N, 3) time, row, column -> (N, head_channels / 2): a third of the pairs each, what is left over to time."""
-    pairs = head_channels // 2
-    shares = (pairs - 2 * (pairs // 3), pairs // 3, pairs // 3)
-    parts = []
-    for axis, count in enumerate(shares):
-        rates = ROPE_BASE ** (-torch.arange(count, device=places.device, dtype=torch.float64) / count)
-        parts.append(places[:, axis, None].double() * rates)
-    return torch.cat(parts, 1)
-
-
-def places_of(times: Sequence[int], height: int, width: int, device: torch.device) -> Tensor:
-    """(len(times) * height * width, 3). References stand at times -1, -2, ..."""
-    grid = torch.cartesian_prod(
-        torch.tensor(list(times), device=device),
-        torch.arange(height, device=device),
-        torch.arange(width, device=device),
-    )
-    return grid.reshape(-1, 3)
-
-
-def reference_places(num_references: int, height: int, width: int, device: torch.device) -> Tensor:
-    return places_of([-1 - m for m in range(num_references)], height, width, device)
-
-
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """As F.scaled_dot_product_attention, whose gradients take a CPU 2.7 times as long in bfloat16."""
     if query.device.type != "cpu":
@@ -197,7 +172,11 @@ class TeacherForcing:
 
 
 class Generator(nn.Module):
-    """See the head of this file. Latents here are standardised per channel (see `Config.latent_mean`)."""
+    """See the head of this file.
+
+    Latents here are standardised per channel (`Networks.latent_mean`); those of context and block may be differences
+    to the references (`relative`).
+    """
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -209,6 +188,9 @@ class Generator(nn.Module):
         if config.references_beside:
             self.reference = nn.Linear(config.latent_channels, width, bias=False)
             nn.init.zeros_(self.reference.weight)
+        self.places: nn.Parameter | None = None
+        if (side := config.learned_places) is not None:
+            self.places = nn.Parameter(torch.zeros(side, side, width))
         self.audio_norm = nn.LayerNorm(config.audio_features)
         self.audio_first = _mlp(config.audio_features, audio)
         self.audio_shared = _mlp(4 * config.audio_features, audio)
@@ -225,6 +207,18 @@ class Generator(nn.Module):
         nn.init.zeros_(self.leave_modulation.bias)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
+
+    # --- what is drawn -------------------------------------------------------------------------------------
+
+    def relative(self, latents: Tensor, references: Tensor) -> Tensor:
+        """Latents (B, L, Z, h, w) and those of references (B, M, Z, h, w) -> what is drawn of them."""
+        spread = self.config.difference_spread
+        return latents if spread is None else (latents - references.mean(1, keepdim=True)) / spread
+
+    def absolute(self, drawn: Tensor, references: Tensor) -> Tensor:
+        """Back from `relative`."""
+        spread = self.config.difference_spread
+        return drawn if spread is None else drawn * spread + references.mean(1, keepdim=True)
 
     # --- inputs --------------------------------------------------------------------------------------------
 
@@ -247,7 +241,7 @@ class Generator(nn.Module):
 
         starts: the first latent is the first of the stream and is marked as such.
         """
-        x = self.latent(latents.movedim(2, -1))
+        x = self._placed(latents)
         return (self._marked(x) if starts else x).flatten(1, 3)
 
     def embed_noisy(self, latents: Tensor, audio: Tensor, references: Tensor, *, starts: bool) -> Tensor:
@@ -269,7 +263,11 @@ class Generator(nn.Module):
 
     def embed_beside(self, latents: Tensor, beside: Tensor) -> Tensor:
         """Latents (B or 1, L, Z, h, w), what is beside them (B, L, h or 1, w or 1, D) -> tokens (B, L h w, D)."""
-        return (self.latent(latents.movedim(2, -1)) + beside).flatten(1, 3)
+        return (self._placed(latents) + beside).flatten(1, 3)
+
+    def _placed(self, latents: Tensor) -> Tensor:
+        x = self.latent(latents.movedim(2, -1))
+        return x if self.places is None else x + self.places.to(x.dtype)
 
     def _marked(self, x: Tensor) -> Tensor:
         return torch.cat([x[:, :1] + self.first_latent.to(x.dtype), x[:, 1:]], 1)

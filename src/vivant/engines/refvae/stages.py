@@ -255,8 +255,8 @@ class GeneratorStage(RefVaeStage):
 
     @cached_property
     def reading(self) -> Tensor:
-        """What latents say of lips."""
-        return self.encoded.reading(self.networks)
+        """What that which is drawn says of lips."""
+        return self.encoded.reading(self.networks) * (self.config.generator.difference_spread or 1.0)
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
         settings = CutSettings(
@@ -273,6 +273,7 @@ class GeneratorStage(RefVaeStage):
     def terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         generator, starts = self.networks.generator, not bool(batch["first"].any())
         latents, references, features, mouths = self.encoded.batch(self.networks, batch)
+        latents = generator.relative(latents, references)
         noise, count = torch.randn_like(latents), len(latents)
         times = logit_normal_times(count).to(latents.device)
         context_times = losses.context_times(count, latents.device)

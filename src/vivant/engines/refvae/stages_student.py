@@ -19,9 +19,10 @@ from torch import Tensor
 
 from vivant.diffusion.flow_match import euler_step, shifted_times
 from vivant.engines.refvae.drawing import Guidance
-from vivant.engines.refvae.generator import Generator, Segment, places_of, reference_places
+from vivant.engines.refvae.generator import Generator, Segment
 from vivant.engines.refvae.losses import flow_matching
 from vivant.engines.refvae.networks import Networks
+from vivant.engines.refvae.places import places_of, reference_places
 from vivant.engines.refvae.stages import GeneratorStage, TrainedNetworks
 
 
