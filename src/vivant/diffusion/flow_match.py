@@ -36,7 +36,7 @@ def euler_step(x: Tensor, velocity: Tensor, time: float, next_time: float) -> Te
     return x + (next_time - time) * velocity
 
 
-def logit_normal_times(count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Training times (count,) in (0, 1): the sigmoid of a standard normal."""
+def logit_normal_times(count: int, generator: torch.Generator | None = None, mean: float = 0.0) -> Tensor:
+    """Training times (count,) in (0, 1): the sigmoid of a normal of spread 1; a mean above 0 means more noise."""
     device = generator.device if generator is not None else None
-    return torch.sigmoid(torch.randn(count, generator=generator, device=device))
+    return torch.sigmoid(mean + torch.randn(count, generator=generator, device=device))

@@ -244,7 +244,8 @@ class SyncStage(RefVaeStage):
 class GeneratorStage(RefVaeStage):
     """Flow matching on whole windows: noisy blocks, each after its own, less noisy past (Algorithm 1).
 
-    extra: `size_px`, `max_references`, `num_crops`, and optionally weights `mouth_weight` (cells) and `lips_weight`.
+    extra: `size_px`, `max_references`, `num_crops`, and optionally weights `mouth_weight` (cells) and `lips_weight`,
+    and `time_mean`, of times before the sigmoid.
     """
 
     @cached_property
@@ -275,7 +276,8 @@ class GeneratorStage(RefVaeStage):
         latents, references, features, mouths = self.encoded.batch(self.networks, batch)
         latents = generator.relative(latents, references)
         noise, count = torch.randn_like(latents), len(latents)
-        times = logit_normal_times(count).to(latents.device)
+        mean = float(self.settings.extra.get("time_mean", 0.0))
+        times = logit_normal_times(count, mean=mean).to(latents.device)
         context_times = losses.context_times(count, latents.device)
         predicted = generator(
             losses.dropped(references, generator.null_reference.view(-1, 1, 1), losses.DROPOUT),
