@@ -4,6 +4,7 @@
     ... --guidance                          # the paper's Table II: scales of sound and references
     ... --num-steps 4 --audio-guidance 1 --reference-guidance 1       # a student
     ... --minute                            # 60 s of speech in one stream: does it drift?
+    ... --live                              # 60 s of speech, 20 ms by 20 ms at their own pace: does it keep up?
 
 Reference: the first frame of each clip. Reported per person: correlation of the drawn lips' opening with the truth of
 the renderer and with the same reading of the true frames (the face mesh on pictures of 256 px; the truth's own reading
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 
 import vivant
-from vivant.engines.refvae.config import Options
+from vivant.engines.refvae.config import CHUNK_FRAMES, Options
 from vivant.engines.refvae.data import Cut, cropped
 from vivant.engines.refvae.engine import RefVae
 from vivant.evaluation.faces import FaceFinder, mouth_opening
@@ -191,6 +192,25 @@ def minute(engine: RefVae, people: list[Scene], options: Options) -> None:
         print(f"| {scene.name} | {' | '.join(cells)} |", flush=True)
 
 
+def live(engine: RefVae, people: list[Scene], options: Options) -> None:
+    """One session in real time. Late: from when the last sound of a frame was said to when the frame is there."""
+    speech = torch.cat([scene.samples for scene in people])
+    rate, late = engine.stream.sample_rate_hz or 0, []
+    speech = speech.repeat(-(-SECONDS * rate // len(speech)))[: SECONDS * rate]
+    portrait = engine.encode_reference(torch.from_numpy(people[0].frames[0])[None].permute(0, 3, 1, 2) / 255)
+    with vivant.Session(engine, portrait, options, seed=0) as session:
+        began = time.monotonic()
+        for index, piece in enumerate(speech.split(rate // 50)):
+            time.sleep(max(0.0, began + (index + 1) / 50 - time.monotonic()))
+            for _ in session.push(piece):
+                late.append(time.monotonic() - began - (len(late) + 1) / RATE_HZ)
+    p50, p95, most = (1000 * np.quantile(late, share) for share in (0.5, 0.95, 1))
+    end = 1000 * np.max(late[-CHUNK_FRAMES * 4 :])
+    print(
+        f"{len(late)} frames of {SECONDS} s; late p50 {p50:.0f} ms, p95 {p95:.0f}, most {most:.0f}, last {end:.0f}"
+    )
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--data", type=Path, required=True)
@@ -198,8 +218,9 @@ def main() -> None:
     arguments.add_argument("--people", type=int, default=4)
     arguments.add_argument("--guidance", action="store_true")
     arguments.add_argument("--minute", action="store_true")
-    arguments.add_argument("--audio-guidance", type=float, default=2.0)
-    arguments.add_argument("--reference-guidance", type=float, default=2.0)
+    arguments.add_argument("--live", action="store_true")
+    arguments.add_argument("--audio-guidance", type=float, default=3.0)
+    arguments.add_argument("--reference-guidance", type=float, default=3.0)
     arguments.add_argument("--num-steps", type=int, default=12)
     arguments.add_argument("--step-shift", type=float, default=5.0)
     arguments.add_argument("-o", "--output", type=Path)
@@ -215,6 +236,8 @@ def main() -> None:
     )
     if given.guidance:
         guidance_table(engine, people, options)
+    elif given.live:
+        live(engine, people, options)
     elif given.minute:
         minute(engine, people, options)
     else:

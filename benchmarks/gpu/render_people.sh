@@ -7,5 +7,5 @@ people=${2:-0}-${3:-399}
 cores=${4:-$(nproc)}
 command -v vivant >/dev/null || vivant() { python3 -m vivant "$@"; }
 vivant studio render "$data/people" --identities "$people" --looks 1 --frames 8 --size 160 --workers "$cores"
-vivant studio talk "$data/calm" --identities "$people" --size 144 --turn-degrees 5 --view-cm 26 --workers "$cores"
+vivant studio talk "$data/calm" --identities "$people" --seconds 4 --size 144 --turn-degrees 1.5 --view-cm 26 --articulation 1.8 --workers "$cores"
 vivant studio talk "$data/clips" --identities "$people" --size 128 --workers "$cores"

@@ -267,6 +267,8 @@ def driven(engine: Engine[Any, Any, Any, Any, Any], driving: DrivingClip, how: H
             return spoken(driving, how.rate, how.voice, how.seed, Place.in_mark(how.resume, how.voice))
         if Path(driving).suffix.lower() == SUFFIX:
             return replayed_motion(driving, how.rate, engine, Place.in_mark(how.resume))
+        if engine.stream.driving == "audio":
+            return heard(driving, how.rate, engine, Place.in_mark(how.resume))
         how = replace(how, reference="auto") if how.reference is None else how
     return seen_clip(engine, driving, how)
 
@@ -329,6 +331,22 @@ def spoken(driving: str | Path, rate: Fraction | None, voice: Voice, seed: int, 
         yield from voice.flush(place.speech)
 
     return Driven(motions(), own, None, place)
+
+
+def heard(driving: str | Path, rate: Fraction | None, engine: Engine, place: Place) -> Driven:
+    """A file's sound, frame by frame, for a family that is driven by it."""
+    stream = engine.stream
+    assert stream.frame_rate_hz is not None
+    assert stream.sample_rate_hz is not None
+    own = Fraction(stream.frame_rate_hz)
+    if rate is not None and rate != own:
+        raise InputError(f"{engine.family} draws {own} frames per second, not {rate}; say --fps {own}.")
+    sound = read_audio(driving, stream.sample_rate_hz, 1 / own)
+
+    def pieces() -> Items:
+        yield from place.rest_of(sound)
+
+    return Driven(pieces(), own, None, place)
 
 
 def replayed_motion(driving: str | Path, rate: Fraction | None, engine: Engine, place: Place) -> Driven:

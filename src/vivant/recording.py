@@ -305,6 +305,9 @@ def animated(
 
     people, driving = _people(recording, checked, engine)
     speech = [path for path in recording.inputs.values() if path.suffix.lower() in SOUND_SUFFIXES]
+    voice = None  # a family that is driven by sound needs none
+    if speech and engine.stream.driving == "video":
+        voice = load_voice(recording.preset, speech[0], recording.nod_degrees)
     return animate(
         engine,
         people,
@@ -318,7 +321,7 @@ def animated(
         paste_back=recording.paste_back,
         length=recording.length,
         allow_truncated=recording.allow_truncated,
-        voice=load_voice(recording.preset, speech[0], recording.nod_degrees) if speech else None,
+        voice=voice,
         resume=resume,
     )
 

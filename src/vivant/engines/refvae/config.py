@@ -68,10 +68,10 @@ class Config:
 class Options:
     """What a user may change between two blocks."""
 
-    audio_guidance: float = 2.0
-    """How strongly lips follow the sound; 1 as trained and faster, 2 is the paper's."""
-    reference_guidance: float = 2.0
-    """How strongly the person is kept; 1 as trained and faster, 2 is the paper's."""
+    audio_guidance: float = 3.0
+    """How strongly lips follow the sound; 1 as trained and faster, 2 is the paper's, 3 suits refvae-mini."""
+    reference_guidance: float = 3.0
+    """How strongly the person is kept; 1 as trained and faster, 2 is the paper's, 3 suits refvae-mini."""
     num_steps: int = 12
     """Steps from noise to picture."""
     step_shift: float = 5.0
