@@ -125,6 +125,7 @@ def make_plan(
     checked = check(recording)
     began = perf_counter()
     engine = load_engine()
+    checked = checked.at_rate_of(engine, recording)
     options = make_options(engine.options_type)
     with TemporaryDirectory(prefix="vivant-plan-") as folder:
         trial = _tried(_trial_of(recording, Path(folder)), checked, engine, options, _Watch(began, progress))
@@ -283,6 +284,8 @@ def _num_frames(
 ) -> int:
     """From what the files say; speech is counted through."""
     spoken = [path for path in set(recording.inputs.values()) if path.suffix.lower() in SOUND_SUFFIXES]
+    if engine.stream.driving == "audio":
+        spoken = [recording.driving]
     counts = [sum(1 for _ in read_audio(path, 16000, 1 / checked.frame_rate)) for path in spoken]
     with animated(recording, checked, engine, options, None) as animation:
         expected = animation.expected_frames(max(counts, default=None))

@@ -69,6 +69,13 @@ class Checked:
     frame_rate: Fraction
     sound: Path | None
 
+    def at_rate_of(self, engine: Engine[Any, Any, Any, Any, Any], recording: Recording) -> Checked:
+        """The same at the engine's own rate, where it has one and no other is asked for."""
+        own = engine.stream.frame_rate_hz
+        if engine.stream.driving == "video" or own is None or recording.fps is not None:
+            return self
+        return replace(self, frame_rate=Fraction(own))
+
     def shown(self, recording: Recording) -> list[Clip]:
         """What is seen beside the result, if that is wanted."""
         if not recording.compare:
@@ -98,6 +105,7 @@ def record(
     keep = True  # until it is known to be ours
     try:
         engine = load_engine()
+        checked = checked.at_rate_of(engine, recording)
         options = make_options(engine.options_type)
         # Late, so that bad input is refused before torch is imported.
         from vivant.manifest import describe

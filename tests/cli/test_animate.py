@@ -328,3 +328,26 @@ def test_wrong_words(run: Run, here: Path, media: Path, tiny: Path, words: list[
     assert says in done.err
     assert len(done.err.splitlines()) == 1
     assert left_in(here) == []
+
+
+def test_sound_drives_a_family_that_hears(run: Run, here: Path) -> None:
+    samples = (np.sin(np.arange(16_000) / 20) * 8000).astype("<i2")
+    with wave.open(str(here / "said.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(samples.tobytes())
+    portrait = Path(__file__).parents[2] / "examples" / "astronaut.png"
+    line = ("-s", portrait, "-d", "said.wav", "--preset", "refvae-mini")
+    done = run("animate", *line, "-o", "made.mp4")
+    assert done.code == 0, done.err
+    with VideoReader(here / "made.mp4") as clip:
+        assert (clip.width, clip.height, clip.frame_rate) == (512, 512, 25)
+        assert clip.has_audio
+        assert len(list(clip)) == 25
+    assert json.loads((here / "made.json").read_text())["latency"]["frames"] > 15
+    plan = run("animate", *line, "-o", "other.mp4", "--fps", "30")
+    assert (plan.code, "25 frames per second" in plan.err) == (2, True)
+    live = run("live", *line, "--to", "live.mp4")
+    assert (live.code, "not shown live yet" in live.err) == (2, True)
+    assert left_in(here) == ["made.json", "made.mp4", "said.wav"]

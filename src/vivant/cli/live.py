@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vivant.cli.options import families_options, make_options, takes_fields
+from vivant.errors import InputError
 from vivant.live.settings import Cast
 from vivant.presets import DEFAULT_PRESET
 
@@ -38,6 +39,10 @@ def live(
     before = signal.signal(signal.SIGINT, lambda *_: ended.set())
     try:
         engine = vivant.load(preset, device, dtype)
+        if engine.stream.driving == "audio":
+            raise InputError(
+                f"{preset} is driven by sound, which is not shown live yet; use vivant animate, or Session in code."
+            )
         voice = load_voice(preset, wanted.driving) if is_sound(wanted.driving) else None
         report = cast(wanted, engine, make_options(engine.options_type, options), ended.is_set, voice)
     finally:
