@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from vivant.bookmark import Bookmark
-from vivant.engine import Engine
+from vivant.engine import Engine, StreamSpec
 from vivant.errors import FaceError, InputError
 from vivant.face.choose import parse_face_choice
 from vivant.face.framing import given_square
@@ -311,13 +311,7 @@ def opened(driving: DrivingClip, how: How) -> Driven:
 
 def spoken(driving: str | Path, rate: Fraction | None, voice: Voice, seed: int, place: Place) -> Driven:
     """The Motion that a file's sound asks for."""
-    stream = voice.stream
-    assert stream.frame_rate_hz is not None
-    assert stream.sample_rate_hz is not None
-    own = Fraction(stream.frame_rate_hz)
-    if rate is not None and rate != own:
-        raise InputError(f"speech moves faces at {own} frames per second, not {rate}; leave --fps out.")
-    sound = read_audio(driving, stream.sample_rate_hz, 1 / own)
+    own, sound = _sound_for(voice.stream, driving, rate, "speech moves faces at")
 
     def motions() -> Items:
         if place.speech is None:
@@ -335,18 +329,24 @@ def spoken(driving: str | Path, rate: Fraction | None, voice: Voice, seed: int, 
 
 def heard(driving: str | Path, rate: Fraction | None, engine: Engine, place: Place) -> Driven:
     """A file's sound, frame by frame, for a family that is driven by it."""
-    stream = engine.stream
-    assert stream.frame_rate_hz is not None
-    assert stream.sample_rate_hz is not None
-    own = Fraction(stream.frame_rate_hz)
-    if rate is not None and rate != own:
-        raise InputError(f"{engine.family} draws {own} frames per second, not {rate}; say --fps {own}.")
-    sound = read_audio(driving, stream.sample_rate_hz, 1 / own)
+    own, sound = _sound_for(engine.stream, driving, rate, f"{engine.family} draws")
 
     def pieces() -> Items:
         yield from place.rest_of(sound)
 
     return Driven(pieces(), own, None, place)
+
+
+def _sound_for(
+    stream: StreamSpec, driving: str | Path, rate: Fraction | None, does: str
+) -> tuple[Fraction, Iterator[AudioChunk]]:
+    """The rate of who listens, and a file's sound in pieces of a frame. Raises InputError for another rate."""
+    assert stream.frame_rate_hz is not None
+    assert stream.sample_rate_hz is not None
+    own = Fraction(stream.frame_rate_hz)
+    if rate is not None and rate != own:
+        raise InputError(f"{does} {own} frames per second, not {rate}; leave --fps out.")
+    return own, read_audio(driving, stream.sample_rate_hz, 1 / own)
 
 
 def replayed_motion(driving: str | Path, rate: Fraction | None, engine: Engine, place: Place) -> Driven:
