@@ -267,7 +267,7 @@ def driven(engine: Engine[Any, Any, Any, Any, Any], driving: DrivingClip, how: H
             return spoken(driving, how.rate, how.voice, how.seed, Place.in_mark(how.resume, how.voice))
         if Path(driving).suffix.lower() == SUFFIX:
             return replayed_motion(driving, how.rate, engine, Place.in_mark(how.resume))
-        if engine.stream.driving == "audio":
+        if engine.hears:
             return heard(driving, how.rate, engine, Place.in_mark(how.resume))
         how = replace(how, reference="auto") if how.reference is None else how
     return seen_clip(engine, driving, how)
@@ -277,7 +277,7 @@ def seen_clip(engine: Engine[Any, Any, Any, Any, Any], driving: DrivingClip, how
     """A clip as items at the output rate, its driver's face followed. Raises InputError or FaceError."""
     clip = opened(driving, how)
     reference, place = how.reference, clip.place
-    if engine.stream.driving == "audio" or how.face is None:
+    if engine.hears or how.face is None:
         if reference not in (None, "auto", 0):
             raise InputError(f"--reference-frame {reference} needs a clip in which a face is looked for.")
         return clip

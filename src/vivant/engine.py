@@ -150,6 +150,8 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     """Methods of the networks that run per frame: what `runtime="compile"` compiles."""
     can_record: ClassVar[bool] = False
     """Whether there is `record()`, after which streams are drawn with CUDA graphs: what `runtime="graphs"` calls."""
+    hears: ClassVar[bool] = False
+    """Whether it is driven by sound. `stream`, which says so too, some families have only once they are loaded."""
     draws_apart: ClassVar[bool] = False
     """Whether `begin_render` leaves the drawing to the call that it returns."""
     stream: StreamSpec

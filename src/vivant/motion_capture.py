@@ -31,7 +31,7 @@ def record_motion(
 
     Replaying the file (`animate` with its path) draws, bit for bit, what animating from the clip draws.
     """
-    if engine.motion_type is None or engine.stream.driving != "video" or engine.stream.chunk_frames != 1:
+    if engine.motion_type is None or engine.hears or engine.stream.chunk_frames != 1:
         raise InputError(
             f"the motion of {engine.family} cannot be saved frame by frame; choose liveportrait."
         )

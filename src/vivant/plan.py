@@ -284,7 +284,7 @@ def _num_frames(
 ) -> int:
     """From what the files say; speech is counted through."""
     spoken = [path for path in set(recording.inputs.values()) if path.suffix.lower() in SOUND_SUFFIXES]
-    if engine.stream.driving == "audio":
+    if engine.hears:
         spoken = [recording.driving]
     counts = [sum(1 for _ in read_audio(path, 16000, 1 / checked.frame_rate)) for path in spoken]
     with animated(recording, checked, engine, options, None) as animation:

@@ -72,7 +72,7 @@ class Checked:
     def at_rate_of(self, engine: Engine[Any, Any, Any, Any, Any], recording: Recording) -> Checked:
         """The same at the engine's own rate, where it has one and no other is asked for."""
         own = engine.stream.frame_rate_hz
-        if engine.stream.driving == "video" or own is None or recording.fps is not None:
+        if not engine.hears or own is None or recording.fps is not None:
             return self
         return replace(self, frame_rate=Fraction(own))
 
@@ -314,7 +314,7 @@ def animated(
     people, driving = _people(recording, checked, engine)
     speech = [path for path in recording.inputs.values() if path.suffix.lower() in SOUND_SUFFIXES]
     voice = None  # a family that is driven by sound needs none
-    if speech and engine.stream.driving == "video":
+    if speech and not engine.hears:
         voice = load_voice(recording.preset, speech[0], recording.nod_degrees)
     return animate(
         engine,

@@ -349,5 +349,12 @@ def test_sound_drives_a_family_that_hears(run: Run, here: Path) -> None:
     plan = run("animate", *line, "-o", "other.mp4", "--fps", "30")
     assert (plan.code, "25 frames per second" in plan.err) == (2, True)
     live = run("live", *line, "--to", "live.mp4")
-    assert (live.code, "not shown live yet" in live.err) == (2, True)
+    assert (live.code, "720 ms after" in live.err, "--max-latency 1440" in live.err) == (2, True, True)
+    camera = run("live", *line, "-d", "0", "--to", "live.mp4")
+    assert (camera.code, "driven by sound: give a microphone" in camera.err) == (2, True)
     assert left_in(here) == ["made.json", "made.mp4", "said.wav"]
+    live = run("live", *line, "--to", "live.mp4", "--max-latency", "60000")
+    assert live.code == 0, live.err
+    with VideoReader(here / "live.mp4") as clip:
+        assert (clip.width, clip.frame_rate, clip.has_audio) == (512, 25, True)
+        assert len(list(clip)) == 25

@@ -55,11 +55,19 @@ class Viewer:
         self.socket.send_bytes(binary.packed())
         self.number += 1
 
+    def say(self, samples: np.ndarray) -> None:
+        """int16 mono (S,) at 16 kHz."""
+        self.socket.send_bytes(
+            protocol.Binary(protocol.Kind.SOUND, False, 0, 0.0, 0, 0, samples.tobytes()).packed()
+        )
+
     def picture(self) -> np.ndarray:
         while True:
             message = self.socket.receive()
             if message.get("bytes") is not None:
                 packet = protocol.parse_binary(message["bytes"])
+                if packet.kind is protocol.Kind.SOUND:
+                    continue
                 viewed = protocol.Viewed(number=packet.number, latency_ms=12)
                 self.socket.send_text(viewed.model_dump_json())
                 image = self.decoder.decode(packet.payload)

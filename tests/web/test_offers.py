@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 import vivant
+from vivant import checkpoint
+from vivant.engines.refvae.engine import RefVae
 from vivant.errors import InputError
 from vivant.marks.watermark import Marker
 from vivant.web import protocol
@@ -96,3 +101,44 @@ def test_a_job_whose_preset_or_picture_is_gone_fails_and_the_next_is_done(
     assert all('"state": "failed"' in last for last in told)
     assert "there is no picture" in told[0]
     assert "this server offers tiny, not third" in told[1]
+
+
+def test_a_family_that_hears_is_driven_by_sound_alone(
+    serving: Callable[..., Serving], tiny: Path, tmp_path: Path
+) -> None:
+    hearing, config = tmp_path / "hearing", RefVae.tiny_configs()["tiny"]
+    torch.manual_seed(0)
+    checkpoint.save(hearing, "refvae", config, RefVae.build_networks(config))
+    app, house = build(serving(preset=(str(tiny), str(hearing))))
+    sound = (np.sin(np.arange(32_000) / 9) * 9000).astype("<i2")
+    with TestClient(app, base_url=HOST) as client:
+        told = {offer["name"]: offer for offer in client.get("/v1/server").json()["presets"]}
+        assert [(told[name]["hears"], told[name]["sees"]) for name in ("tiny", "hearing")] == [
+            (False, True),
+            (True, False),
+        ]
+        name = upload(client, 1)
+        with viewer(client) as user:
+            refused = user.start(name, preset="hearing")
+            assert "driven by sound, not by pictures" in refused.message
+        with viewer(client) as user:
+            ready = user.start(name, preset="hearing", mode="voice", send="h264")
+            assert (ready.rate_hz, ready.sample_rate_hz) == (25, 16_000)
+            user.say(sound)
+            shown = [user.picture() for _ in range(20)]
+            assert any(not np.array_equal(shown[0], image) for image in shown)
+        clip = client.post("/v1/clips", content=wav(sound)).json()["id"]
+        order = {"portrait": name, "clip": clip, "preset": "hearing"}
+        assert client.post("/v1/jobs", json=order).status_code == 201
+        assert client.post("/v1/jobs", json=order | {"preset": "tiny"}).status_code == 409
+    assert house.metrics.sessions == 0
+
+
+def wav(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(samples.tobytes())
+    return buffer.getvalue()

@@ -39,11 +39,12 @@ def live(
     before = signal.signal(signal.SIGINT, lambda *_: ended.set())
     try:
         engine = vivant.load(preset, device, dtype)
-        if engine.stream.driving == "audio":
+        is_heard = is_sound(wanted.driving)
+        if engine.hears and not is_heard:
             raise InputError(
-                f"{preset} is driven by sound, which is not shown live yet; use vivant animate, or Session in code."
+                f"{preset} is driven by sound: give a microphone (--driving mic) or a sound file, not {wanted.driving}."
             )
-        voice = load_voice(preset, wanted.driving) if is_sound(wanted.driving) else None
+        voice = load_voice(preset, wanted.driving) if is_heard and not engine.hears else None
         report = cast(wanted, engine, make_options(engine.options_type, options), ended.is_set, voice)
     finally:
         signal.signal(signal.SIGINT, before)

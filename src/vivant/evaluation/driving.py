@@ -84,7 +84,7 @@ def driven(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each finished picture, pasted back, with the clip's frame of the same moment."""
     waiting: deque[np.ndarray] = deque()
-    if engine.stream.driving == "audio":
+    if engine.hears:
         items: Iterable[Frame | AudioChunk] = _chunks(engine, clip)
         frames = clip.frames()
     else:

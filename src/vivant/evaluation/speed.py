@@ -112,7 +112,7 @@ def _prepared(
     name_or_path: str | Path, dtype: str, device: str, portrait: str | Path, clip: str | Path, num_frames: int
 ) -> _Timed:
     engine = load(name_or_path, device, dtype)
-    if engine.stream.driving != "video":
+    if engine.hears:
         raise InputError(
             f"speed is measured for families driven by video, {engine.family} is driven by sound"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vivant.engine import Engine
+from vivant.engine import Engine, StreamSpec
 from vivant.errors import InputError, VivantError
 from vivant.live.latency import LatencyMeter
 from vivant.live.settings import Cast
@@ -55,9 +56,12 @@ def cast(
 ) -> CastReport:
     """Until the driving or the time ends, the window is closed or `stop` says so.
 
-    voice: None where a camera or a clip drives. Raises VivantError; a file is then not left half-written.
+    voice: None where a camera or a clip drives, and for a family that is driven by sound. Raises VivantError; a file is
+    then not left half-written.
     """
-    run = _Seen(settings, engine, options) if voice is None else _Spoken(settings, engine, options, voice)
+    _check_promise(settings, engine.stream if voice is None else voice.stream)
+    is_heard = voice is not None or engine.hears
+    run = _Spoken(settings, engine, options, voice) if is_heard else _Seen(settings, engine, options)
     height, width = run.frame_size
     try:
         with open_outlet(settings, (width, height), run.rate_hz, run.sample_rate_hz) as outlet:
@@ -74,6 +78,16 @@ def cast(
         return run.report()
     finally:
         run.close()
+
+
+def _check_promise(settings: Cast, stream: StreamSpec) -> None:
+    """What a family waits for before it answers is more than some promises allow, on any machine."""
+    waits_ms = 1000 * stream.latency_seconds(stream.frame_rate_hz or settings.rate_hz, 0.0)
+    if waits_ms > settings.max_latency_ms:
+        raise InputError(
+            f"this preset answers {waits_ms:.0f} ms after what it is driven by, and the time that drawing takes; "
+            f"allow more than the promised {settings.max_latency_ms:.0f} ms with --max-latency {2 * waits_ms:.0f}."
+        )
 
 
 def open_outlet(settings: Cast, size: tuple[int, int], rate_hz: float, sample_rate_hz: int | None) -> Outlet:
@@ -123,7 +137,7 @@ class _Seen:
 class _Spoken:
     """A microphone, or a sound file played as one, drives; its samples are the clock."""
 
-    def __init__(self, settings: Cast, engine: Engine, options: Any, voice: Voice) -> None:
+    def __init__(self, settings: Cast, engine: Engine, options: Any, voice: Voice | None) -> None:
         portrait = engine.prepare(settings.source, face=_face(settings.face))
         self._speaker = speaker = Speaker(
             engine, portrait, voice, options, side_px=settings.side_px, watermark=_payload(settings)
@@ -135,6 +149,8 @@ class _Spoken:
         self._latency, self._num_shown, self._num_left_out = LatencyMeter(), 0, 0
         self._number = 0
         self._num_heard = 0
+        self._silent_until = 0.0
+        """After the sound's end, when the next frame of silence is due."""
         self._captured: deque[tuple[int, float]] = deque()
         """Number of samples heard until a time, and that time; of what was not shown yet."""
 
@@ -148,7 +164,14 @@ class _Spoken:
     def step(self, outlet: Outlet) -> bool:
         if not self.has_more:
             return False
-        behind = self._speaker.queued_seconds * self.rate_hz > 1 + BEHIND_BLOCKS
+        waits = self._speaker.queued_seconds * self.rate_hz
+        behind = waits > 1 + BEHIND_BLOCKS
+        if waits < 1:  # the sound has ended and was the clock
+            now = monotonic()
+            if now < self._silent_until:
+                time.sleep(WAIT_SECONDS)
+                return True
+            self._silent_until = max(self._silent_until, now) + 1 / self.rate_hz
         spoken = self._speaker.step(draw=not behind)
         if spoken is None:
             return True

@@ -1,11 +1,12 @@
 """An agent's face: sound of unknown length in, pictures and the sound that belongs to them out, without an end.
 
-    say --> queue (bounded) --> Voice --> Motion --> Session --> picture \
-                 |                                                       +--> Spoken, 25 per second
-                 +------------ held back by the voice's look-ahead ----> sound /
+    say --> queue (bounded) --> a voice's motion, or a family that hears --> picture \
+                 |                                                                   +--> Spoken, 25 per second
+                 +------------------- held back until its picture is due ---> sound /
 
-Between utterances the voice hears silence, so the head goes on moving and the eyes go on blinking. `interrupt` is
-barge-in: what was not spoken yet is forgotten and the sound stops with the next picture.
+Between utterances the face hears silence, so the head goes on moving and the eyes go on blinking. `interrupt` is
+barge-in: what was not spoken yet is forgotten and the sound stops with the next picture. How the picture of a sound is
+made is in `vivant.live.spoken`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import torch
 
 from vivant.animation import Animation
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.face.missing import MissingReport
+from vivant.live.spoken import Ahead, Listener, Voiced
 from vivant.marks.watermark import Marker
 from vivant.session import Session
 from vivant.voice import Voice
@@ -49,27 +50,35 @@ class Speaker:
         self,
         engine: Engine,
         portrait: Portrait,
-        voice: Voice,
+        voice: Voice | None,
         options: Any = None,
         *,
         seed: int = 0,
         side_px: int = 720,
         watermark: int | None = 0,
     ) -> None:
-        """watermark: 32 bits to mark every picture with (see vivant.marks); None: not marked."""
-        rate = voice.stream.frame_rate_hz
-        assert rate is not None, "a voice has a rate"
+        """voice: None for a family that is driven by sound.
+
+        watermark: 32 bits to mark every picture with (see vivant.marks); None: not marked. Raises InputError where
+        nothing hears.
+        """
+        stream = engine.stream if voice is None else voice.stream
+        if stream.driving != "audio":
+            raise InputError(
+                f"{engine.family} is driven by pictures; a voice is needed to drive it with sound"
+            )
+        rate = stream.frame_rate_hz
+        assert rate is not None, "what is driven by sound has a rate"
         self.frame_rate_hz = rate
         self.engine = engine
-        self.sample_rate_hz = voice.stream.sample_rate_hz or 0
-        self._voice, self._state = voice, voice.start(seed)
-        self._block = voice.stream.samples_per_frame
+        self.sample_rate_hz = stream.sample_rate_hz or 0
+        self._block = stream.samples_per_frame
         self._marker = Marker(watermark) if watermark is not None else None
         self._queue: deque[np.ndarray] = deque()
         self._num_queued = 0
         self._lock = Lock()
         self._ahead: deque[tuple[np.ndarray, bool]] = deque()
-        """Sound that the voice has heard and whose pictures are not due yet."""
+        """Sound that was heard and whose pictures are not due yet."""
         framing = portrait.framing
         self._session = Session(engine, portrait, options, seed, rate)
         self._animation = Animation.by_hand(
@@ -77,6 +86,9 @@ class Speaker:
         )
         if framing is not None:
             self._animation.show_in(framing.within(side_px))
+        self._ears: Listener = (
+            Voiced(self._animation, voice, seed) if voice is not None else Ahead(self._animation, stream)
+        )
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -118,21 +130,21 @@ class Speaker:
             self._queue.clear()
             self._num_queued = 0
             self._ahead = deque((np.zeros_like(block), False) for block, _ in self._ahead)
+            self._ears.hush()
         return dropped / self.sample_rate_hz
 
     def step(self, *, draw: bool = True) -> Spoken | None:
-        """The next picture, one per 1 / frame_rate_hz; None only while the first look-ahead fills.
+        """The next picture, one per 1 / frame_rate_hz; None while what was heard has no picture yet.
 
         draw: False where there is no time for the picture, so that at least the sound is in time.
         """
         with self._lock:
             block, said = self._next_block()
             self._ahead.append((block, said))
-        motions = self._voice.push(self._state, torch.from_numpy(block))
-        if not motions:
+        due = self._ears.hear(block)
+        if due is None:
             return None
-        (motion,) = motions
-        image = next(iter(self._animation.push(motion)), None) if draw else None
+        image = due() if draw else None
         if image is not None and self._marker is not None:
             image = self._marker.mark(image)
         with self._lock:
@@ -142,7 +154,7 @@ class Speaker:
     def close(self) -> None:
         """Let go of everything. Safe to call twice."""
         self.interrupt()
-        self._animation.close()
+        self._ears.close()
 
     def _next_block(self) -> tuple[np.ndarray, bool]:
         """One frame's samples of what waits, made whole with silence."""

@@ -129,8 +129,8 @@ class LiveStream:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.settings = settings = settings or LiveSettings()
-        if engine.stream.driving != "video":
-            raise InputError(f"{engine.family} is driven by sound; use a Speaker")
+        if engine.hears:
+            raise InputError(f"{engine.family} is driven by sound, not by pictures; use a Speaker")
         self.contract = LatencyContract(
             settings.max_latency_ms / 1000, levels(settings.rate_hz, settings.side_px)
         )

@@ -66,7 +66,10 @@ class PresetOffered(BaseModel):
     name: str
     licence: str | None
     """None: of weights of the server's own."""
-    has_voice: bool
+    hears: bool
+    """Whether sound can drive it: mode voice, and orders with a sound file."""
+    sees: bool
+    """Whether pictures can: modes camera and file. Of an order's video without it only the sound counts."""
     options: dict[str, Any]
     """With their defaults; a session's `ready` says what holds."""
 
@@ -183,7 +186,8 @@ def _add_open_routes(app: FastAPI, house: House) -> None:
                 PresetOffered(
                     name=offer.name,
                     licence=offer.licence,
-                    has_voice=offer.has_voice,
+                    hears=offer.hears,
+                    sees=offer.sees,
                     options=records.to_data(offer.options),
                 )
                 for offer in house.workshop.offers

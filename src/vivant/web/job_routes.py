@@ -105,7 +105,7 @@ def _add_orders(app: FastAPI, house: House) -> None:
         house.uploads.get(owner(request), order.portrait, "picture")
         clip, _ = house.uploads.get(owner(request), order.clip, "clip")
         offer = house.workshop.offers.named(order.preset)
-        if clip.info["kind"] == "sound" and not offer.has_voice:
+        if clip.info["kind"] == "sound" and not offer.hears:
             raise NotNowError(f"{offer.name} has no voice; drive with a video")
         changed_options(offer.options, order.options)  # so that nobody waits in a queue for a refusal
         # By name: a server that begins again with another default still makes what was ordered.

@@ -26,7 +26,10 @@ class Offer:
     """What `vivant.load` takes."""
     licence: str | None
     """None: that of weights of one's own."""
-    has_voice: bool
+    hears: bool
+    """Whether sound can drive it: by a voice, or because the family is driven by sound."""
+    sees: bool
+    """Whether pictures can."""
     options: Any
     """The family's Options with their defaults."""
 
@@ -60,11 +63,12 @@ class Offers:
 
 def _offer(given: str) -> Offer:
     folder, preset = find_checkpoint(given), PRESETS.get(given)
-    family = preset.family if preset is not None else read_config(folder)["family"]
+    family = engine_class(preset.family if preset is not None else read_config(folder)["family"])
     return Offer(
         name=given if preset is not None else folder.resolve().name,
         given=given,
         licence=preset.licence if preset is not None else None,
-        has_voice=preset is not None and preset.voice is not None,
-        options=engine_class(family).options_type(),
+        hears=family.hears or (preset is not None and preset.voice is not None),
+        sees=not family.hears,
+        options=family.options_type(),
     )

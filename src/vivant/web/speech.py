@@ -30,7 +30,8 @@ AHEAD_PICTURES = 12
 async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Portrait, options: Any) -> None:
     """The whole session."""
     offer = house.workshop.offers.named(hello.preset)
-    engine, voice = await house.workshop.engine(offer), await house.workshop.voice(offer)
+    engine = await house.workshop.engine(offer)
+    voice = None if engine.hears else await house.workshop.voice(offer)
     name = secrets.token_hex(4)  # 32 bits, also in every picture
     speaker = Speaker(
         engine,

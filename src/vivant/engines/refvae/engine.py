@@ -96,6 +96,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
     state_type = RefVaeState
     network_methods = ("decode",)
     can_record = True
+    hears = True
     stream = StreamSpec(
         driving="audio",
         chunk_frames=CHUNK_FRAMES,

@@ -79,17 +79,22 @@ byId("token-form").addEventListener("submit", (event) => {
 const preset = () => server.presets.find(({ name }) => name === byId("preset").value);
 
 function showPreset() {
-  const { name, licence, has_voice, options } = preset();
+  const { name, licence, hears, sees, options } = preset();
   const terms = `licence: ${licence ?? "of the server's own weights"}`;
   byId("about").textContent = `vivant ${server.version}, ${name}, ${terms}`;
   byId("preset-note").textContent = terms;
-  const voice = document.querySelector('[name="drive"][value="microphone"]');
-  voice.disabled = !has_voice;
-  voice.closest("label").title = has_voice ? "" : `${name} has no voice; drive with pictures`;
-  if (!has_voice && drive() === "microphone") choose("camera");
+  offer("microphone", hears, `${name} has no voice; drive with pictures`, "camera");
+  offer("camera", sees, `${name} is driven by sound`, "microphone");
   controls.fit(options);
   orders.showPlan(name);
   enable();
+}
+
+function offer(driving, can, whyNot, instead) {
+  const choice = document.querySelector(`[name="drive"][value="${driving}"]`);
+  choice.disabled = !can;
+  choice.closest("label").title = can ? "" : whyNot;
+  if (!can && drive() === driving) choose(instead);
 }
 
 byId("preset").addEventListener("change", () => {
@@ -181,7 +186,9 @@ async function start() {
   byId("start").disabled = true;
   session = Object.assign([], { isVoice: false });
   try {
-    await (drive() === "microphone" || isSoundFile() ? startVoice() : startVideo());
+    // What does not see is driven by a video's sound.
+    const isHeard = drive() === "microphone" || isSoundFile() || !preset().sees;
+    await (isHeard ? startVoice() : startVideo());
     status("live", "on");
   } catch (error) {
     stop();
