@@ -8,7 +8,7 @@
 
 Reference: the first frame of each clip. Reported per person: correlation of the drawn lips' opening with the truth of
 the renderer and with the same reading of the true frames (the face mesh on pictures of 256 px; the truth's own reading
-is the ceiling), how far they open (5th to 95th percentile), confidence and distance of our lip-sync expert for drawn
+is the ceiling; so is what the VAE alone keeps of it), how far they open (5th to 95th percentile), confidence and distance of our lip-sync expert for drawn
 and true frames, and how much faster than real time it was drawn.
 """
 
@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -26,14 +27,19 @@ import torch
 
 import vivant
 from vivant.engines.refvae.config import CHUNK_FRAMES, Options
-from vivant.engines.refvae.data import Cut, cropped
+from vivant.engines.refvae.config_vae import TIME_FACTOR
+from vivant.engines.refvae.data import Cut, as_video, cropped
 from vivant.engines.refvae.engine import RefVae
+from vivant.engines.refvae.layers import TemporalCache
+from vivant.engines.refvae.networks import Networks
 from vivant.evaluation.faces import FaceFinder, mouth_opening
 from vivant.evaluation.gauges.drift import DriftGauge
 from vivant.evaluation.gauges.sync import SyncGauge
 from vivant.evaluation.judges.given import load_judges
 from vivant.evaluation.shown import Shown
+from vivant.face.points import Landmarks
 from vivant.media.image import save_image
+from vivant.runtime import precision
 from vivant.studio.talking import list_clips, read_clip
 from vivant.training.data.sessions import NUM_HELD_OUT
 
@@ -82,8 +88,32 @@ def drawn(engine: RefVae, reference: np.ndarray, samples: torch.Tensor, options:
     return (255 * frames).round().byte().permute(0, 2, 3, 1).numpy()
 
 
+@torch.no_grad()
+def encoded(engine: RefVae, scene: Scene) -> np.ndarray:
+    """uint8 (T, S, S, 3): the true frames through the VAE alone, with the same reference."""
+    networks, device = cast("Networks", engine.networks), engine.device
+    portrait = engine.encode_reference(torch.from_numpy(scene.frames[:1]).permute(0, 3, 1, 2) / 255)
+    count = (len(scene.frames) - 1) // TIME_FACTOR * TIME_FACTOR + 1
+    video = as_video(torch.from_numpy(scene.frames[None, :count])).to(device)
+    with precision.computing(device, engine.dtype):
+        mean, _ = networks.vae.encode(video, TemporalCache())
+        made = networks.vae.decode(mean, portrait.details, TemporalCache())
+    frames = (made[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
+    return (255 * frames).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
 def large(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [cv2.resize(frame, (READ_PX, READ_PX), interpolation=cv2.INTER_CUBIC) for frame in frames]
+
+
+def openings_of(faces: Sequence[Landmarks | None]) -> np.ndarray:
+    return np.array([np.nan if face is None else mouth_opening(face) for face in faces])
+
+
+def openings(frames: np.ndarray) -> np.ndarray:
+    """As the face mesh has them, (T,)."""
+    finder = FaceFinder()
+    return openings_of([finder.find(picture) for picture in large(frames)])
 
 
 class Reading:
@@ -92,7 +122,7 @@ class Reading:
     def __init__(self, frames: np.ndarray, samples: torch.Tensor, source: np.ndarray):
         pictures, finder = large(frames), FaceFinder()
         faces = [finder.find(picture) for picture in pictures]
-        self.opening = np.array([np.nan if face is None else mouth_opening(face) for face in faces])
+        self.opening = openings_of(faces)
         judges = load_judges({})
         sync = SyncGauge(judges, samples.numpy(), RATE_HZ)
         drift = DriftGauge(judges, WINDOW_SECONDS * RATE_HZ)
@@ -123,9 +153,11 @@ def sync_of(reading: Reading) -> str:
 
 def speak(engine: RefVae, people: list[Scene], options: Options, output: Path | None) -> None:
     print(
-        "| person | lips, truth | lips, same reading | ceiling | opens | truth opens | sync | truth's sync | speed |"
+        "| person | lips, truth | lips, same reading | ceiling | VAE alone | opens | VAE opens | truth opens | sync "
+        "| truth's sync | speed |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    kept = []
     for scene in people:
         began = time.monotonic()
         frames = drawn(engine, scene.frames[0], scene.samples, options)
@@ -133,11 +165,17 @@ def speak(engine: RefVae, people: list[Scene], options: Options, output: Path | 
         mine, true = (
             Reading(part, scene.samples, scene.frames[0]) for part in (frames, scene.frames[: len(frames)])
         )
+        coded = openings(encoded(engine, scene))
+        kept.append(
+            [correlation(part, scene.opening[: len(part)]) for part in (mine.opening, true.opening, coded)]
+        )
         cells = [
-            f"{correlation(mine.opening, scene.opening[: len(frames)]):.2f}",
+            f"{kept[-1][0]:.2f}",
             f"{correlation(mine.opening, true.opening):.2f}",
-            f"{correlation(true.opening, scene.opening[: len(frames)]):.2f}",
+            f"{kept[-1][1]:.2f}",
+            f"{kept[-1][2]:.2f}",
             span(mine.opening),
+            span(coded),
             span(true.opening),
             sync_of(mine),
             sync_of(true),
@@ -148,6 +186,8 @@ def speak(engine: RefVae, people: list[Scene], options: Options, output: Path | 
             rows = [np.concatenate([scene.frames[i], frames[i]], 0) for i in range(12, len(frames), 12)]
             output.mkdir(parents=True, exist_ok=True)
             save_image(output / f"{scene.name.split()[0]}.png", np.concatenate(rows[:10], 1))
+    mean, true_mean, coded_mean = np.nanmean(kept, 0)
+    print(f"lips on average {mean:.3f}; ceiling {true_mean:.3f}, VAE alone {coded_mean:.3f}")
 
 
 def guidance_table(engine: RefVae, people: list[Scene], options: Options) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import wave
 from pathlib import Path
 
 import cv2
@@ -54,6 +55,21 @@ def test_one_precision_has_no_ratio(
     )
     assert len(report.tables) == 1
     assert json.loads(report.to_json())["numbers"]["networks_fps_ratio"] is None
+
+
+def test_a_family_that_hears_is_timed_by_blocks(astronaut: Path, tmp_path: Path, face_models: None) -> None:
+    with wave.open(str(tmp_path / "said.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(bytes(2 * 16_000 * 2))
+    how = {"dtypes": ("float32",), "device": "cpu", "num_threads": 1, "num_frames": 20, "rounds": 1}
+    report = measure_speed("refvae-mini", astronaut, tmp_path / "said.wav", **how)
+    assert report.settings["frames"] == 16
+    assert report.numbers["networks_fps"] > 0
+    assert report.numbers["end_to_end_fps"] > 0
+    with pytest.raises(InputError, match="astronaut"):
+        measure_speed("refvae-mini", astronaut, astronaut, **how)
 
 
 def test_wrong_input_is_refused(astronaut: Path, driving: Path) -> None:

@@ -17,6 +17,7 @@ import vivant
 from vivant.engines.refvae import losses
 from vivant.engines.refvae.config import mini, tiny
 from vivant.engines.refvae.data import (
+    Box,
     Cut,
     Footage,
     Moments,
@@ -198,7 +199,7 @@ def test_windows_show_one_face(data: Path) -> None:
         settings = WindowSettings(
             cut=Cut.of(tiny()), batch_size=3, seed=0, num_frames=num_frames, max_references=3
         )
-        batches, footage = [Windows(paths, settings)[index] for index in range(8)], Footage(paths, 64)
+        batches, footage = [Windows(paths, settings)[index] for index in range(8)], Footage(paths)
         shown = [footage.pictures(batch, num_frames) for batch in batches]
         assert len({references.shape[1] for _, references in shown}) > 1
         for batch, (frames, _) in zip(batches, shown, strict=True):
@@ -215,10 +216,31 @@ def test_windows_show_one_face(data: Path) -> None:
         find_talking_clips(data / "nothing")
 
 
+def test_windows_near_the_mouth_are_a_part_of_the_face_at_its_scale(data: Path) -> None:
+    paths = find_talking_clips(data)
+    how = {"cut": Cut.of(tiny()), "batch_size": 3, "seed": 0, "num_frames": 9, "max_references": 2}
+    batches = [Windows(paths, WindowSettings(**how, near_mouths=0.5))[index] for index in range(12)]
+    sides = [int(batch["size_px"]) for batch in batches]
+    assert set(sides) == {32, 64}
+    for batch, side in zip(batches, sides, strict=True):
+        frames, references = Footage(paths).pictures(batch, 9)
+        assert frames.shape == (3, 9, side, side, 3)
+        assert references.shape[2:] == (side, side, 3)
+        if side == 32:
+            mouths = batch["points"][:, 4, 48:68].mean(1)
+            assert float(mouths.abs().max()) < 0.5
+            # The same picture cut whole shows there what the near one shows.
+            left, top, reach = batch["box"][0].tolist()
+            whole = read_clip(paths[int(batch["clip"][0])]).frames[batch["rows"][0][:9]]
+            part = Box(left, top, reach).cut(torch.from_numpy(whole), 32)
+            assert torch.equal(part.flip(2) if batch["mirrored"][0] else part, frames[0])
+    assert {int(Windows(paths, WindowSettings(**how))[index]["size_px"]) for index in range(12)} == {64}
+
+
 def test_few_clips_are_kept_and_all_are_read(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, whose name the meta device bears here: what is kept, and that nothing is kept beyond the room."""
     paths = find_talking_clips(data)
-    footage, meta = Footage(paths, SIZE), torch.device("meta")
+    footage, meta = Footage(paths), torch.device("meta")
     footage._room = 1
     rows = torch.arange(3)
     assert footage._taken(0, rows, meta).shape == (3, SIZE, SIZE, 3)

@@ -14,7 +14,9 @@ from vivant.presets import DEFAULT_PRESET
 def bench(
     preset: PresetOption = DEFAULT_PRESET,
     portrait: Annotated[Path, typer.Option(help="Picture.")] = Path("examples/astronaut.png"),
-    clip: Annotated[Path, typer.Option(help="Driving clip.")] = Path("examples/driving.mp4"),
+    clip: Annotated[Path, typer.Option(help="Driving clip; for a family that hears, one with sound.")] = Path(
+        "examples/driving.mp4"
+    ),
     device: DeviceOption = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     frames: Annotated[int, typer.Option(help="Frames per round.", min=1)] = 60,

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +28,7 @@ from vivant.errors import InputError
 from vivant.evaluation import protocol
 from vivant.evaluation.reenact import resized
 from vivant.evaluation.report import Report, Row, Table, describe_engine
+from vivant.media.audio import read_audio
 from vivant.media.overlap import BackgroundWriter
 from vivant.media.reader import read_clip
 from vivant.media.resample import tidy_rate
@@ -53,8 +55,8 @@ class _Timed:
     engine: Engine
     portrait: Portrait
     prepare_seconds: float
-    crops: list[Tensor]
-    """Chunks (T, 3, S, S)."""
+    chunks: list[Tensor]
+    """Of driving: frames (T, 3, S, S), or samples (S,)."""
     frame_seconds: list[float] = field(default_factory=list)
     whole_fps: list[float] = field(default_factory=list)
     first_seconds: list[float] = field(default_factory=list)
@@ -75,7 +77,7 @@ def measure_speed(
     """Time a preset or checkpoint folder.
 
     Args:
-        portrait, clip: paths of a picture with a face and of a driving clip.
+        portrait, clip: paths of a picture with a face and of a driving clip; for a family that hears, one with sound.
         dtypes: precisions, the one that targets are about first, the one that it is compared with last.
         num_threads: of torch and OpenCV, restored afterwards.
         num_frames: per round and precision; fewer where the clip is shorter.
@@ -101,7 +103,7 @@ def measure_speed(
         "frame": f"{width}x{height}",
         "threads": num_threads,
         "cores": os.cpu_count() or 0,
-        "frames": sum(len(crop) for crop in first.crops),
+        "frames": len(first.chunks) * first.engine.stream.chunk_frames,
         "rounds": rounds,
         "load average before": round(load_average, 1),
     }
@@ -112,33 +114,44 @@ def _prepared(
     name_or_path: str | Path, dtype: str, device: str, portrait: str | Path, clip: str | Path, num_frames: int
 ) -> _Timed:
     engine = load(name_or_path, device, dtype)
-    if engine.hears:
-        raise InputError(
-            f"speed is measured for families driven by video, {engine.family} is driven by sound"
-        )
     begin = perf_counter()
     made = engine.prepare(portrait)
     _wait(engine)
     seconds = perf_counter() - begin
     chunk = engine.stream.chunk_frames
-    with read_clip(clip) as frames:
-        squares = [_square(frame.image, engine.crop_size_px) for frame in islice(frames, num_frames)]
-    whole = torch.cat(squares[: max(chunk, len(squares) - len(squares) % chunk)])
-    crops = [part.to(engine.device) for part in whole.split(chunk) if len(part) == chunk]
-    if not crops:
+    length = chunk * engine.stream.samples_per_frame if engine.hears else chunk
+    whole = (_heard if engine.hears else _seen)(engine, Path(clip), max(num_frames, chunk))
+    chunks = [part.to(engine.device) for part in whole.split(length) if len(part) == length]
+    if not chunks:
         raise InputError(f"{clip} is shorter than the {chunk} frames that {engine.family} takes at once")
-    return _Timed(engine, made, seconds, crops)
+    return _Timed(engine, made, seconds, chunks)
+
+
+def _seen(engine: Engine, clip: Path, num_frames: int) -> Tensor:
+    """(T, 3, S, S) of its beginning."""
+    with read_clip(clip) as frames:
+        return torch.cat([_square(frame.image, engine.crop_size_px) for frame in islice(frames, num_frames)])
+
+
+def _heard(engine: Engine, clip: Path, num_frames: int) -> Tensor:
+    """(S,) of its beginning."""
+    stream = engine.stream
+    assert stream.sample_rate_hz is not None
+    assert stream.frame_rate_hz is not None
+    num_samples = num_frames * stream.samples_per_frame
+    (piece,) = islice(read_audio(clip, stream.sample_rate_hz, num_samples / stream.sample_rate_hz), 1)
+    return torch.from_numpy(piece.samples)
 
 
 def _networks(timed: _Timed) -> None:
     engine = timed.engine
     state = engine.start(timed.portrait)
-    for index, crop in enumerate([*timed.crops[:WARM_UP_STEPS], *timed.crops]):
+    for index, chunk in enumerate([*timed.chunks[:WARM_UP_STEPS], *timed.chunks]):
         begin = perf_counter()
-        engine.render(state, engine.encode_motion(state, crop))
+        engine.render(state, engine.encode_motion(state, chunk))
         _wait(engine)
-        if index >= min(WARM_UP_STEPS, len(timed.crops)):
-            timed.frame_seconds.append((perf_counter() - begin) / len(crop))
+        if index >= min(WARM_UP_STEPS, len(timed.chunks)):
+            timed.frame_seconds.append((perf_counter() - begin) / engine.stream.chunk_frames)
 
 
 def _end_to_end(timed: _Timed, clip: Path, num_frames: int) -> None:
@@ -146,7 +159,8 @@ def _end_to_end(timed: _Timed, clip: Path, num_frames: int) -> None:
         begin = perf_counter()
         with animate(timed.engine, timed.portrait, clip, paste_back=False) as animation:
             height, width = animation.frame_size
-            rate = animation.frame_rate or tidy_rate(read_clip(clip).frame_rate)
+            own = timed.engine.stream.frame_rate_hz
+            rate = animation.frame_rate or (Fraction(own) if own else tidy_rate(read_clip(clip).frame_rate))
             count = 0
             with BackgroundWriter(open_writer(Path(folder) / "out.mp4", rate, width, height)) as writer:
                 for frame in islice(animation, num_frames):

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vivant.engines.refvae.config import Config
+from vivant.engines.refvae.losses import MOUTH
 from vivant.engines.refvae.motion import hear, new_hearing, windows
 from vivant.engines.refvae.sync_expert import FACE_FRAMES
 from vivant.errors import InputError
@@ -32,6 +33,8 @@ FOREHEAD = 0.35
 where the measure of sync, which has the whole face's mesh, cuts it."""
 JITTER = 0.3
 """Of the variation of crops that other families learn from: a portrait's crop is placed, not found by chance."""
+NEAR, NEAR_JITTER = 0.5, 0.2
+"""Side of what is seen near, over the whole; how far from its middle, over its own side, the mouth may be."""
 MIRRORED = 0.5
 """Share of windows and moments that are seen in a mirror, for there are few people."""
 KEPT_BYTES = 16 * 2**30
@@ -92,6 +95,17 @@ class Box:
         left, top = max(round(window.x - window.side / 2), 0), max(round(window.y - window.side / 2), 0)
         return cls(left, top, round(window.side))
 
+    def near(self, points: np.ndarray, rng: np.random.Generator) -> Box:
+        """The part of it, `NEAR` of its side, that has the middle of points (N, 2) somewhere in its own middle."""
+        reach = round(NEAR * self.reach)
+        start = points.mean(0) - reach / 2 + rng.uniform(-NEAR_JITTER, NEAR_JITTER, 2) * reach
+        left, top = np.clip(start.round().astype(int), (self.left, self.top), self._last(reach)).tolist()
+        return Box(left, top, reach)
+
+    def _last(self, reach: int) -> tuple[int, int]:
+        """Where a square of that side may begin at most."""
+        return self.left + self.reach - reach, self.top + self.reach - reach
+
     def cut(self, pixels: Tensor, size_px: int) -> Tensor:
         """Pictures (N, H, W, 3) uint8 -> (N, S, S, 3) uint8."""
         pixels = pixels[:, self.top : self.top + self.reach, self.left : self.left + self.reach]
@@ -123,11 +137,13 @@ class WindowSettings:
     """Each micro-batch has 1 to this many reference pictures, anywhere in the same clip; 0: none."""
     without_references: float = 0.0
     """Share of the micro-batches that have none, where latents must say everything."""
+    near_mouths: float = 0.0
+    """Share of the micro-batches that show the half of the square that is around the mouth, at the same scale."""
 
 
 class Windows(Dataset[dict[str, Tensor]]):
     """Which parts of which clips: `clip` (B,), `rows` (B, T + M) with references last, `box` (B, 3), `mirrored` (B,),
-    and `points` (B, T, 68, 2), -1 to 1."""
+    `size_px`, and `points` (B, T, 68, 2), -1 to 1."""
 
     def __init__(self, paths: Sequence[Path], settings: WindowSettings, rank: int = 0):
         self.paths, self.settings, self.rank = paths, settings, rank
@@ -139,10 +155,13 @@ class Windows(Dataset[dict[str, Tensor]]):
         num_references = int(rng.integers(min(1, most), most + 1))
         if settings.without_references and rng.random() < settings.without_references:
             num_references = 0
-        items = [self._window(num_references, rng) for _ in range(settings.batch_size)]
-        return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+        # Alike on all ranks, which wait for each other.
+        is_near = np.random.default_rng([settings.seed, index, 54]).random() < settings.near_mouths
+        items = [self._window(num_references, bool(is_near), rng) for _ in range(settings.batch_size)]
+        stacked = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+        return stacked | {"size_px": torch.tensor(round(settings.cut.size_px * (NEAR if is_near else 1)))}
 
-    def _window(self, num_references: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def _window(self, num_references: int, is_near: bool, rng: np.random.Generator) -> dict[str, np.ndarray]:
         chosen, count = int(rng.integers(len(self.paths))), self.settings.num_frames
         landmarks, side = _landmarks(self.paths[chosen])
         length = len(landmarks)
@@ -153,7 +172,9 @@ class Windows(Dataset[dict[str, Tensor]]):
         first = int(rng.integers(length - count + 1))
         rows = np.arange(first, first + count)
         references = rng.integers(length, size=num_references)
-        box = Box.around(landmarks[first + count // 2], self.settings.cut, side, rng)
+        shape = landmarks[first + count // 2]
+        box = Box.around(shape, self.settings.cut, side, rng)
+        box = box.near(shape[MOUTH], rng) if is_near else box
         mirrored, points = rng.random() < MIRRORED, box.placed(landmarks[rows])
         return {
             "clip": np.array(chosen),
@@ -175,18 +196,18 @@ class Footage:
     Of others, and for a CPU, only what is needed is read, for the system keeps what was read.
     """
 
-    def __init__(self, paths: Sequence[Path], size_px: int):
-        self.paths, self.size_px = paths, size_px
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = paths
         self._kept: dict[int, Tensor] = {}
         self._room = KEPT_BYTES
 
     def pictures(self, windows: dict[str, Tensor], num_frames: int) -> tuple[Tensor, Tensor]:
         """Frames (B, T, S, S, 3) and references (B, M, S, S, 3), uint8, where the windows are."""
-        device = windows["clip"].device
+        device, size_px = windows["clip"].device, int(windows["size_px"])
         chosen, boxes, mirrored = (windows[name].tolist() for name in ("clip", "box", "mirrored"))
         shown = []
         for clip, rows, box, turned in zip(chosen, windows["rows"], boxes, mirrored, strict=True):
-            cut = Box(*box).cut(self._taken(clip, rows, device), self.size_px)
+            cut = Box(*box).cut(self._taken(clip, rows, device), size_px)
             shown.append(cut.flip(2) if turned else cut)
         stacked = torch.stack(shown)
         return stacked[:, :num_frames], stacked[:, num_frames:]

@@ -115,9 +115,9 @@ class RefVaeStage:
 class VaeStage(RefVaeStage):
     """The video VAE with its references, and the scale of its latents (section 3; the schedule is the recipes').
 
-    extra: `size_px`, `num_frames`, `max_references`, and optionally `without_references`, `solved_start`, weights
-    `part_weight` (mouth and eyes), `divergence_weight` and `perceptual_weight`, and `latent_noise`, of which clips get
-    0 to this share of the latents' spread.
+    extra: `size_px`, `num_frames`, `max_references`, and optionally `without_references`, `near_mouths`,
+    `solved_start`, weights `part_weight` (mouth and eyes), `divergence_weight` and `perceptual_weight`, and
+    `latent_noise`, of which clips get 0 to this share of the latents' spread.
     """
 
     def begin(self) -> None:
@@ -142,13 +142,14 @@ class VaeStage(RefVaeStage):
             num_frames=self._num_frames,
             max_references=int(config.extra["max_references"]),
             without_references=float(config.extra.get("without_references", 0.0)),
+            near_mouths=float(config.extra.get("near_mouths", 0.0)),
         )
         return Windows(self.clips, settings, rank)
 
     @cached_property
     def footage(self) -> Footage:
         """Pictures of all clips."""
-        return Footage(self.clips, int(self.settings.extra["size_px"]))
+        return Footage(self.clips)
 
     def _shown(self, windows: dict[str, Tensor], num_frames: int) -> tuple[Tensor, Tensor]:
         """Video (B, 3, T, S, S) and references (B, M, 3, S, S), in [-1, 1]."""
@@ -163,7 +164,8 @@ class VaeStage(RefVaeStage):
         vae = self.networks.vae
         video, pictures = self._shown(batch, self._num_frames)
         mean, log_variance = (part.float() for part in vae.encode(video))
-        if any(parameter.requires_grad for parameter in vae.deep_encoder.parameters()):
+        is_whole = int(batch["size_px"]) == int(self.settings.extra["size_px"])
+        if is_whole and any(parameter.requires_grad for parameter in vae.deep_encoder.parameters()):
             follow_scale(self.networks, mean.detach())
         references = vae.encode_references(pictures)
         latents = losses.sampled(mean, log_variance)
@@ -178,7 +180,8 @@ class VaeStage(RefVaeStage):
             "divergence": float(self.settings.extra.get("divergence_weight", losses.KL_WEIGHT))
             * losses.divergence(mean, log_variance),
         }
-        if self.features is not None:
+        # Features and the scale of latents are those of whole faces.
+        if is_whole and self.features is not None:
             share = float(self.settings.extra.get("perceptual_weight", 1.0))
             terms["perceptual"] = share * losses.perceptual(self.features, drawn, video)
         return terms
