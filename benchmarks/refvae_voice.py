@@ -8,8 +8,8 @@
 
 Reference: the first frame of each clip. Reported per person: correlation of the drawn lips' opening with the truth of
 the renderer and with the same reading of the true frames (the face mesh on pictures of 256 px; the truth's own reading
-is the ceiling; so is what the VAE alone keeps of it), how far they open (5th to 95th percentile), confidence and distance of our lip-sync expert for drawn
-and true frames, and how much faster than real time it was drawn.
+is the ceiling, and so is what the VAE alone keeps of it), how far they open (5th to 95th percentile), confidence and
+distance of our lip-sync expert for drawn and true frames, and how much faster than real time it was drawn.
 """
 
 from __future__ import annotations
