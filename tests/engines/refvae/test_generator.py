@@ -21,7 +21,8 @@ from vivant.engines.refvae.drawing import (
     remember_block,
     remember_references,
 )
-from vivant.engines.refvae.generator import Generator, KeysValues, Segment, TeacherForcing
+from vivant.engines.refvae.forcing import TeacherForcing
+from vivant.engines.refvae.generator import Generator, KeysValues, Segment
 from vivant.engines.refvae.places import angles_of, places_of, reference_places
 
 EXACT = 1e-12

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engines.refvae.config_generator import GeneratorConfig
+from vivant.engines.refvae.forcing import TeacherForcing
 from vivant.engines.refvae.places import ROPE_BASE, angles_of, places_of, reference_places
 from vivant.ops.rotary import Turn, turn_of, turned_by
 
@@ -131,44 +131,6 @@ def _behind(past: Room | tuple[Tensor, Tensor] | None, key: Tensor, value: Tenso
 
 def _normed(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """As F.scaled_dot_product_attention, whose gradients take a CPU 2.7 times as long in bfloat16."""
-    if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value)
-    scores = (query * query.shape[-1] ** -0.5) @ key.mT
-    return torch.softmax(scores, -1) @ value
-
-
-@dataclass(frozen=True)
-class TeacherForcing:
-    """Attention over [references, context, noisy]: who looks at what while a whole window is learned.
-
-    References see references; context sees references and context up to its own block; noisy tokens see references,
-    context before their block, and their own block. Block by block, so nothing that a mask would hide is computed: with
-    four blocks a third of the products.
-    """
-
-    num_references: int
-    """Tokens."""
-    block: int
-    """Tokens of a block."""
-
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(B, heads, N, C) each -> the same."""
-        references = slice(0, self.num_references)
-        count = (query.shape[2] - self.num_references) // 2
-        context, noisy = [], []
-        for start in range(self.num_references, self.num_references + count, self.block):
-            stop = min(start + self.block, self.num_references + count)
-            past = [x[:, :, :stop] for x in (key, value)]
-            context.append(_attention(query[:, :, start:stop], *past))
-            own = slice(start + count, stop + count)
-            seen = [torch.cat([x[:, :, :start], x[:, :, own]], 2) for x in (key, value)]
-            noisy.append(_attention(query[:, :, own], *seen))
-        among = _attention(*(x[:, :, references] for x in (query, key, value)))
-        return torch.cat([among, *context, *noisy], 2)
 
 
 class Generator(nn.Module):

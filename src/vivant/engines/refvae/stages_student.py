@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vivant.diffusion.flow_match import euler_step, shifted_times
 from vivant.engines.refvae.drawing import Guidance
+from vivant.engines.refvae.forcing import TeacherForcing
 from vivant.engines.refvae.generator import Generator, Segment
 from vivant.engines.refvae.losses import flow_matching
 from vivant.engines.refvae.networks import Networks
@@ -87,18 +88,22 @@ def guided_path(
     references = torch.cat([window.references, window.references, null][rows])
     sounds = torch.cat([sounds, network.null_audio.expand_as(sounds), sounds][rows])
     branches, count, path = len(weights), len(noise), [noise]
+    _, num_latents, _, height, width = noise.shape
+    cells, places = height * width, places_of(range(num_latents), height, width, noise.device)
+    forcing = TeacherForcing(references.shape[1] * cells, network.config.block_latents * cells)
     clean = noise.new_zeros(branches * count)
+    # References and context do not see what is drawn, so what is remembered of them serves all times.
+    at = reference_places(references.shape[1], height, width, noise.device)
+    before = network.embed(context.repeat(branches, 1, 1, 1, 1), starts=window.starts)
+    known = [Segment(network.embed(references), at, clean), Segment(before, places, clean)]
+    past = network.run(known, attend=forcing.known)[2]
     for time, next_time in pairwise(times.tolist()):
         x = path[-1]
-        velocities = network(
-            references,
-            context.repeat(branches, 1, 1, 1, 1),
-            x.repeat(branches, 1, 1, 1, 1),
-            sounds,
-            clean,
-            torch.full_like(clean, time),
-            starts=window.starts,
+        tokens = network.embed_noisy(x.repeat(branches, 1, 1, 1, 1), sounds, references, starts=window.starts)
+        drawn, when, _ = network.run(
+            [Segment(tokens, places, torch.full_like(clean, time))], past, forcing.noisy
         )
+        velocities = network.velocity(drawn, when, height, width)
         parts = zip(weights, velocities.to(noise.dtype).split(count), strict=True)
         velocity = torch.stack([weight * part for weight, part in parts]).sum(0)
         path.append(euler_step(x, velocity, time, next_time))
