@@ -63,6 +63,7 @@ TRAINING_ROOMS = (
     "recipes_stage2",
     "resident",
     "stages",
+    "stages_decoder",
     "stages_judged",
     "stages_published",
     "stages_retargeting",

@@ -169,6 +169,14 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
 
     @torch.no_grad()
     def render(self, state: RefVaeState, motion: Motion) -> Tensor:
+        latents = self.draw(state, motion)
+        with precision.computing(self.device, self.dtype):
+            video = self._networks.decode(latents, state.portrait.details, state.decoder)
+        return (video[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def draw(self, state: RefVaeState, motion: Motion) -> Tensor:
+        """The next block's latents (1, L, Z, h, w), standardised."""
         starts = state.memory.num_drawn == 0
         wanted = len(block_frames(state.memory.num_drawn, BLOCK_LATENTS))
         if len(motion) != wanted:
@@ -181,9 +189,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
             sound = self._networks.generator.embed_audio(motion.features[None], starts=starts)
             walk = self._walk(options.num_steps, options.step_shift)
             latents = self._drawn(walk, state.memory, noise, sound.float(), guidance)
-            latents = self._networks.generator.absolute(latents, state.portrait.latents)
-            video = self._networks.decode(latents, state.portrait.details, state.decoder)
-        return (video[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
+            return self._networks.generator.absolute(latents, state.portrait.latents)
 
     def _drawn(self, walk: Walk, memory: Memory, noise: Tensor, sound: Tensor, guidance: Guidance) -> Tensor:
         if not self._records:

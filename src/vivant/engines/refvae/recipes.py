@@ -27,6 +27,7 @@ from vivant.engines.refvae.recipes_full import (
     sync,
 )
 from vivant.engines.refvae.stages import GeneratorStage, VaeStage
+from vivant.engines.refvae.stages_decoder import DecoderStage
 from vivant.engines.refvae.stages_student import StudentStage
 from vivant.training.config import ParameterGroup, TrainConfig
 
@@ -124,15 +125,20 @@ def mini_generator() -> Recipe:
 
 
 def mini_decoder() -> Recipe:
-    """D1, D_ref and D2 alone, behind a generator that has learned the latents as they are.
-
-    Noise lies on the latents, since what a generator draws is never quite one of them. Not in the paper.
-    """
-    recipe = _mini_vae(5, 4_000, 4, 2e-4, max_references=1)
+    """D1, D_ref and D2 alone, on what `mini_generator` draws (`stages_decoder`). Not in the paper."""
     parts = ("deep_decoder", "reference_decoder", "picture_decoder")
-    groups = (ParameterGroup(modules=tuple(f"networks.vae.{part}" for part in parts), learning_rate=2e-4),)
-    extra = {**recipe.train.extra, "latent_noise": 0.6}
-    return replace(recipe, train=replace(recipe.train, name="mini_decoder", groups=groups, extra=extra))
+    groups = tuple(ParameterGroup(modules=(f"networks.vae.{part}",), learning_rate=2e-4) for part in parts)
+    recipe = _mini_vae(9, 6_000, 4, 2e-4)
+    extra = {
+        "size_px": mini().image_size,
+        "num_crops": 2,
+        "shares": (0.9, 0.05, 0.05),
+        "guidances": ((3.0, 3.0), (3.0, 1.0), (3.0, 2.0), (2.0, 2.0)),
+        "part_weight": PART_WEIGHT,
+        "perceptual_weight": 0.1,
+    }
+    train = replace(recipe.train, name="mini_decoder", groups=groups, extra=extra)
+    return replace(recipe, train=train, stage=DecoderStage)
 
 
 def _on_gpu(recipe: Recipe, num_images: int, batch_size: int, rate: float) -> Recipe:
