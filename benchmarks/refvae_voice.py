@@ -4,7 +4,7 @@
     ... --guidance                          # the paper's Table II: scales of sound and references
     ... --num-steps 4 --audio-guidance 1 --reference-guidance 1       # a student
     ... --minute                            # 60 s of speech in one stream: does it drift?
-    ... --live                              # 60 s of speech, 20 ms by 20 ms at their own pace: does it keep up?
+    ... --live                              # 60 s of speech at their own pace through a Speaker: does it keep up?
 
 Reference: the first frame of each clip. Reported per person: correlation of the drawn lips' opening with the truth of
 the renderer and with the same reading of the true frames (the face mesh on pictures of 256 px; the truth's own reading
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import vivant
-from vivant.engines.refvae.config import CHUNK_FRAMES, Options
+from vivant.engines.refvae.config import Options
 from vivant.engines.refvae.config_vae import TIME_FACTOR
 from vivant.engines.refvae.data import Cut, as_video, cropped
 from vivant.engines.refvae.engine import RefVae
@@ -38,6 +38,7 @@ from vivant.evaluation.gauges.sync import SyncGauge
 from vivant.evaluation.judges.given import load_judges
 from vivant.evaluation.shown import Shown
 from vivant.face.points import Landmarks
+from vivant.live.speaker import Speaker
 from vivant.media.image import save_image
 from vivant.runtime import precision
 from vivant.studio.talking import list_clips, read_clip
@@ -233,21 +234,26 @@ def minute(engine: RefVae, people: list[Scene], options: Options) -> None:
 
 
 def live(engine: RefVae, people: list[Scene], options: Options) -> None:
-    """One session in real time. Late: from when the last sound of a frame was said to when the frame is there."""
-    speech = torch.cat([scene.samples for scene in people])
-    rate, late = engine.stream.sample_rate_hz or 0, []
-    speech = speech.repeat(-(-SECONDS * rate // len(speech)))[: SECONDS * rate]
-    portrait = engine.encode_reference(torch.from_numpy(people[0].frames[0])[None].permute(0, 3, 1, 2) / 255)
-    with vivant.Session(engine, portrait, options, seed=0) as session:
-        began = time.monotonic()
-        for index, piece in enumerate(speech.split(rate // 50)):
-            time.sleep(max(0.0, began + (index + 1) / 50 - time.monotonic()))
-            for _ in session.push(piece):
-                late.append(time.monotonic() - began - (len(late) + 1) / RATE_HZ)
-    p50, p95, most = (1000 * np.quantile(late, share) for share in (0.5, 0.95, 1))
-    end = 1000 * np.max(late[-CHUNK_FRAMES * 4 :])
+    """A Speaker in real time. Late: from when the sound of a frame has been said to when its picture is given."""
+    speech = torch.cat([scene.samples for scene in people]).numpy()
+    length = engine.stream.samples_per_frame
+    speech = np.tile(speech, -(-SECONDS * RATE_HZ * length // len(speech)))[: SECONDS * RATE_HZ * length]
+    portrait = engine.encode_reference(torch.from_numpy(people[0].frames[:1]).permute(0, 3, 1, 2) / 255)
+    speaker, late, left_out = Speaker(engine, portrait, None, options, watermark=None), [], 0
+    began, number = time.monotonic(), 0
+    for index, piece in enumerate(speech.reshape(-1, length)):
+        time.sleep(max(0.0, began + (index + 1) / RATE_HZ - time.monotonic()))
+        speaker.say(piece)
+        spoken = speaker.step()
+        if spoken is not None:
+            number += 1
+            left_out += spoken.image is None
+            late.append(time.monotonic() - began - number / RATE_HZ)
+    speaker.close()
+    first, p95, most = 1000 * late[0], 1000 * np.quantile(late, 0.95), 1000 * np.max(late)
     print(
-        f"{len(late)} frames of {SECONDS} s; late p50 {p50:.0f} ms, p95 {p95:.0f}, most {most:.0f}, last {end:.0f}"
+        f"{number} frames of {SECONDS} s, {left_out} of them without a picture; late {first:.0f} ms at first, "
+        f"p95 {p95:.0f}, most {most:.0f}, last {1000 * late[-1]:.0f}"
     )
 
 

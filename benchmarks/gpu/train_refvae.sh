@@ -18,6 +18,7 @@ vivant train refvae/mini_generator_gpu --out "$runs/generator" "${data[@]}" --fi
     --init "$runs/vae/export"
 vivant train refvae/mini_student_gpu --out "$runs/student" "${data[@]}" --fit-minutes "$(share 0.1)" \
     --init "$runs/generator/export"
+echo "then, on a CPU (clips are drawn one by one): vivant train refvae/mini_decoder --data $1/calm --out $runs/decoder --init $runs/generator/export"
 echo "look at $runs/vae/pictures.png; speak with --preset $runs/generator/export"
 echo "or in four steps: --preset $runs/student/export --num-steps 4 --audio-guidance 1 --reference-guidance 1"
 echo "measure: python benchmarks/refvae_voice.py --data $1/calm --preset $runs/generator/export (--guidance, --minute)"

@@ -185,3 +185,31 @@ def test_a_clip_is_ordered_on_the_other_half_of_the_page(
     until(page, lambda: "cancelled" in page.inner_text("#jobs"))
     assert page.is_hidden("#trouble"), page.inner_text("#trouble")
     assert not faults
+
+
+def test_a_preset_that_hears_is_driven_by_the_microphone(
+    page: Any, serving: Callable[..., Serving], tiny: Path, face: np.ndarray, tmp_path: Path
+) -> None:
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    Image.fromarray(face).save(tmp_path / "face.png")
+    app, _ = build(serving(preset=(str(tiny), "refvae-mini")))
+    with running(app) as address:
+        page.goto(address)
+        page.wait_for_selector("#preset-card")
+        assert page.is_disabled("[name=drive][value=microphone]")
+        page.select_option("#preset", "refvae-mini")
+        assert page.is_disabled("[name=drive][value=camera]")
+        assert page.is_checked("[name=drive][value=microphone]")
+        page.set_input_files("#picture", tmp_path / "face.png")
+        page.wait_for_selector("#start:enabled")
+        shown = {page.locator("#screen").screenshot()}
+        page.click("#start")
+        for _ in range(2):  # the first picture, and another after it
+            until(page, lambda: page.locator("#screen").screenshot() not in shown)
+            shown.add(page.locator("#screen").screenshot())
+        assert page.is_hidden("#trouble"), page.inner_text("#trouble")
+        page.click("#start")
+        page.select_option("#preset", "tiny")
+        assert page.is_checked("[name=drive][value=camera]")
+    assert not faults

@@ -185,7 +185,7 @@ def mini_student() -> Recipe:
         name="mini_student",
         num_images=40_000,
         batch_size=4,
-        groups=(ParameterGroup(modules=("networks.generator",), learning_rate=1e-4),),
+        groups=(ParameterGroup(modules=("networks.generator",), learning_rate=3e-4),),
         warmup_images=400,
         # The teacher's guidance is what the preset is drawn with.
         extra={**full_student().train.extra, **recipe.train.extra, "guidance": (3.0, 3.0)},

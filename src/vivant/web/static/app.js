@@ -83,18 +83,18 @@ function showPreset() {
   const terms = `licence: ${licence ?? "of the server's own weights"}`;
   byId("about").textContent = `vivant ${server.version}, ${name}, ${terms}`;
   byId("preset-note").textContent = terms;
-  offer("microphone", hears, `${name} has no voice; drive with pictures`, "camera");
-  offer("camera", sees, `${name} is driven by sound`, "microphone");
+  offer("microphone", hears, `${name} has no voice; drive with pictures`);
+  offer("camera", sees, `${name} is driven by sound`);
+  if (document.querySelector('[name="drive"]:checked').disabled) choose(sees ? "camera" : "microphone");
   controls.fit(options);
   orders.showPlan(name);
   enable();
 }
 
-function offer(driving, can, whyNot, instead) {
+function offer(driving, can, whyNot) {
   const choice = document.querySelector(`[name="drive"][value="${driving}"]`);
   choice.disabled = !can;
   choice.closest("label").title = can ? "" : whyNot;
-  if (!can && drive() === driving) choose(instead);
 }
 
 byId("preset").addEventListener("change", () => {
