@@ -310,7 +310,7 @@ class Session:
     def _step(self, chunk: Waiting) -> list[Tensor]:
         def step() -> Tensor:
             state = self._open_state()
-            if self.engine.hears:
+            if self.engine.stream.driving != "video":
                 return self.engine.step(state, chunk.driving)
             return self.engine.step(state, chunk.driving, chunk.windows, chunk.openness)
 
