@@ -36,8 +36,6 @@ MAX_AT_WORK = 2
 class Listener(Protocol):
     """What a Speaker gives its sound to."""
 
-    stream: StreamSpec
-
     def hear(self, samples: np.ndarray) -> Due | None:
         """The sound of one frame; the picture that is due, one at most. They come in order, one for each sound."""
 
@@ -52,7 +50,6 @@ class Voiced:
     """A voice makes the motion of each frame."""
 
     def __init__(self, animation: Animation, voice: Voice, seed: int) -> None:
-        self.stream = voice.stream
         self._animation, self._voice, self._state = animation, voice, voice.start(seed)
 
     def hear(self, samples: np.ndarray) -> Due | None:
@@ -77,8 +74,7 @@ class Ahead:
     """
 
     def __init__(self, animation: Animation, stream: StreamSpec) -> None:
-        self.stream = stream
-        self._animation = animation
+        self._animation, self._chunk_frames = animation, stream.chunk_frames
         self._rate, self._num_drawn = stream.sample_rate_hz, 0
         self._lock = Lock()
         self._gathered: list[np.ndarray] = []
@@ -93,7 +89,7 @@ class Ahead:
     def hear(self, samples: np.ndarray) -> Due | None:
         with self._lock:
             self._gathered.append(samples.copy())
-            if len(self._gathered) == self.stream.chunk_frames:
+            if len(self._gathered) == self._chunk_frames:
                 self._begin()
         self._take()
         return self._due.popleft() if self._due else None

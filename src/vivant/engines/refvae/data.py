@@ -99,12 +99,9 @@ class Box:
         """The part of it, `NEAR` of its side, that has the middle of points (N, 2) somewhere in its own middle."""
         reach = round(NEAR * self.reach)
         start = points.mean(0) - reach / 2 + rng.uniform(-NEAR_JITTER, NEAR_JITTER, 2) * reach
-        left, top = np.clip(start.round().astype(int), (self.left, self.top), self._last(reach)).tolist()
+        first = np.array([self.left, self.top])
+        left, top = np.clip(start.round().astype(int), first, first + self.reach - reach).tolist()
         return Box(left, top, reach)
-
-    def _last(self, reach: int) -> tuple[int, int]:
-        """Where a square of that side may begin at most."""
-        return self.left + self.reach - reach, self.top + self.reach - reach
 
     def cut(self, pixels: Tensor, size_px: int) -> Tensor:
         """Pictures (N, H, W, 3) uint8 -> (N, S, S, 3) uint8."""

@@ -78,7 +78,7 @@ def mini_vae_5() -> Recipe:
 def mini_vae_9() -> Recipe:
     """In place of the schedule's second and third: clips of 8 frames in whole latents, mostly near the mouth.
 
-    Near is a quarter of the work, and a mouth is a fiftieth of a face.
+    Near is a fifth of the work, and a mouth is a fiftieth of a face.
     """
     recipe = _mini_vae(9, 16_000, 8, 2e-4, max_references=2)
     extra = {**recipe.train.extra, "latent_noise": 0.1, "near_mouths": 0.85}

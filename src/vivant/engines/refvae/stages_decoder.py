@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -158,9 +158,9 @@ class DecoderStage(RefVaeStage):
         drawn = self.networks.decode(latents, vae.encode_references(references), None).float()
         lead = 1 + TIME_FACTOR * (LEAD - 1)
         drawn, video, points = drawn[:, :, lead:], video[:, :, lead:], points[:, lead:].float()
-        parts = (losses.MOUTH,) if kind == "near" else (losses.MOUTH, *losses.EYES)
+        parts = (losses.MOUTH, *losses.EYES) if kind == "true" else (losses.MOUTH,)
         weight = float(self.settings.extra["part_weight"])
-        weights = losses.part_weights(points, size_px, weight, parts if kind == "true" else parts[:1])
+        weights = losses.part_weights(points, size_px, weight, parts)
         if kind == "whole":
             weights = weights * losses.part_weights(points, size_px, 0.0, losses.EYES)
         terms = {"pixels": (weights * (drawn - video).abs()).mean()}
@@ -222,7 +222,7 @@ class DecoderStage(RefVaeStage):
         whole = torch.nn.functional.pad(samples, (0, -len(samples) % chunk))
         blocks = [engine.draw(state, engine.encode_motion(state, piece))[0] for piece in whole.split(chunk)]
         count = (len(landmarks) - 1) // TIME_FACTOR + 1
-        return DrawnClip(path, box, is_mirrored, points, made.reference, torch.cat(blocks)[:count])
+        return replace(made, latents=torch.cat(blocks)[:count])
 
 
 def _frames(first: int) -> range:
