@@ -47,6 +47,8 @@ def medium() -> Config:
         image_channels=16,
         expression_channels=16,
         frequency_channels=256,
+        answers="velocity",
+        learned_places=None,
     )
     vae = replace(tiny().vae, latent_mean=published().vae.latent_mean, latent_std=published().vae.latent_std)
     return replace(

@@ -107,9 +107,7 @@ def _decode(hint: Any, data: Any, tensors: dict[str, Tensor], device: str, path:
         if data is None and type(None) in arguments:
             return None
         members = [member for member in arguments if member is not type(None)]
-        if len(members) != 1:
-            raise TypeError(f"{where}: a union of {len(members)} types cannot be saved")
-        return _decode(members[0], data, tensors, device, path)
+        return _decode(_member(members, data, where), data, tensors, device, path)
     if origin is Literal:
         if data not in arguments:
             raise ValueError(f"{where} should be one of {', '.join(map(repr, arguments))}, got {data!r}")
@@ -127,6 +125,17 @@ def _decode(hint: Any, data: Any, tensors: dict[str, Tensor], device: str, path:
     if hint is Fraction and isinstance(data, str):
         return Fraction(data)
     raise ValueError(f"{where} should be {getattr(hint, '__name__', hint)}, got {data!r}")
+
+
+def _member(members: list[Any], data: Any, where: str) -> Any:
+    """The one of a union that is meant: of several dataclasses, that with the names which were saved."""
+    if len(members) == 1:
+        return members[0]
+    if not all(isinstance(member, type) and dataclasses.is_dataclass(member) for member in members):
+        raise TypeError(f"{where}: a union of {len(members)} types cannot be saved")
+    found = set(data) if isinstance(data, dict) else set()
+    # Nearest, so that a misspelt name is named where it belongs.
+    return max(members, key=lambda member: len(found & {field.name for field in dataclasses.fields(member)}))
 
 
 def _decode_container(

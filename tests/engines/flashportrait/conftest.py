@@ -66,6 +66,8 @@ def transformer() -> PortraitTransformer:
             image_channels=1280,
             expression_channels=2048,
             frequency_channels=256,
+            answers="velocity",
+            learned_places=None,
         )
     )
     shapes = {theirs: network.state_dict()[ours] for ours, theirs in transformer_names(network).items()}

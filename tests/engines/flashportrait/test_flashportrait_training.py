@@ -183,7 +183,12 @@ def test_dry_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "part"), [("debug_vae", "vae"), ("debug_face", "face_features"), ("debug_flow", "transformer")]
+    ("name", "part"),
+    [
+        ("debug_face", "face_features"),
+        ("debug_flow", "transformer"),
+        ("debug_decoder", "vae"),
+    ],
 )
 def test_what_comes_before_learns_from_talking_clips(name: str, part: str, tmp_path: Path) -> None:
     """Each its own part, and hands on networks that the next recipe and an engine take."""
@@ -257,7 +262,12 @@ def test_windows_are_cut_from_streams(tmp_path: Path) -> None:
     video = kept.frames[None, start : start + 25].permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     with torch.no_grad():
         latents = networks.vae.encode_piece(video, VaeCache())  # type: ignore[operator, union-attr]
-        torch.testing.assert_close(window.latents, latents[:, :, 2:6], atol=1e-4, rtol=1e-4)
+        assert float(latents.square().mean()) > 0.1
+        torch.testing.assert_close(
+            window.latents, latents[:, :, 2:6] - latents[:, :, :1], atol=1e-4, rtol=1e-4
+        )
+        drawn = stage._latents(window.latents, window)
+        torch.testing.assert_close(drawn, latents[:, :, 2:6], atol=1e-4, rtol=1e-4)
         assert window.features.shape == (1, 13, 42 + tiny().face_features.mouth_channels)
         matrix = wobbled(kept.alignments[:1, start], torch.from_numpy(plan.wobble[index])[None])
         # The window's first latent is told of its last frame.

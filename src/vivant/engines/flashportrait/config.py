@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from vivant.engines.flashportrait.config_networks import (
+    BlockVaeConfig,
     FaceFeaturesConfig,
     ImageEncoderConfig,
     PortraitEncoderConfig,
@@ -19,6 +20,7 @@ from vivant.engines.flashportrait.config_networks import (
     mini_vae,
     published_face_features,
     published_portrait_encoder,
+    tiny_block_vae,
     tiny_face_features,
     tiny_image_encoder,
     tiny_portrait_encoder,
@@ -51,6 +53,7 @@ Prediction = Literal["none", "taylor", "adaptive", "newton", "threshold", "contr
 Sampler = Literal["euler", "dpm", "unipc"]
 Alignment = Literal["each", "first"]
 Level = Literal["velocity", "hidden", "module"]
+Drawing = Literal["latents", "differences"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,15 @@ class Config:
     """Above 1: more of the steps near the noise; 5 published."""
     distilled: bool
     """Whether the weights were distilled to few steps, which then fall on times of their own."""
+    expression_guidance: float
+    """How strongly the face follows the driver where the user does not say."""
+    crop_scale: float
+    """Side of the crop over the longer extent of the face's points; 2.3 as everywhere."""
+    crop_vy: float
+    """Shift of the crop's middle along the face, relative to its side; negative is towards the forehead."""
+    drawing: Drawing
+    """What is drawn from noise: latents, told the reference as latent 0 of a grey clip (published); or each latent's
+    difference to the reference's, told it at every latent."""
     alignment: Alignment
     """Which face is brought into place before it is looked at: each (published: where a head is and how it leans are
     not seen), or first, where later ones are seen move."""
@@ -76,7 +88,7 @@ class Config:
     portrait_encoder: PortraitEncoderConfig
     face_features: FaceFeaturesConfig
     image_encoder: ImageEncoderConfig
-    vae: VaeConfig
+    vae: VaeConfig | BlockVaeConfig
     tiny_vae: TinyVaeConfig | None
     """The small decoder; None where the checkpoint has none."""
 
@@ -108,6 +120,11 @@ class Config:
                 "the portrait encoder reads face features, got "
                 f"{self.portrait_encoder.mouth_channels} and {self.face_features.mouth_channels} channels"
             )
+        if self.drawing == "differences" and not isinstance(self.vae, BlockVaeConfig):
+            raise ValueError(
+                "differences to the reference are drawn with a block VAE only: another one's latents of a still "
+                "picture differ from those of its first frame"
+            )
         if self.num_steps < 1 or self.step_shift <= 0:
             raise ValueError(
                 f"num_steps is 1 or more and step_shift positive, got {self.num_steps} and {self.step_shift}"
@@ -128,8 +145,8 @@ class Config:
 class Options:
     """What a user may change between two windows; num_steps, sampler and fusion are fixed when a stream begins."""
 
-    expression_guidance: float = 4.0
-    """How strongly the face follows the driver; 1 as trained and faster, 4 is published."""
+    expression_guidance: float | None = None
+    """How strongly the face follows the driver; 1 as trained and faster, 4 is published. [default: the preset's]"""
     text_guidance: float = 1.0
     """How strongly the words for the scene are followed; 1 as trained and faster."""
     scene: Scene = "talking"
@@ -163,8 +180,9 @@ class Options:
         if self.num_steps is not None and self.num_steps < 1:
             raise ValueError(f"--num-steps is 1 or more, got {self.num_steps}")
         for name in ("expression_guidance", "text_guidance"):
-            if not 0 <= getattr(self, name) <= 20:
-                raise ValueError(f"--{name.replace('_', '-')} is 0 to 20, got {getattr(self, name)}")
+            strength = getattr(self, name)
+            if strength is not None and not 0 <= strength <= 20:
+                raise ValueError(f"--{name.replace('_', '-')} is 0 to 20, got {strength}")
         if self.prediction_horizon < 1:
             raise ValueError(f"--prediction-horizon is 1 or more, got {self.prediction_horizon}")
         if not 0 <= self.prediction_order <= 4:
@@ -184,6 +202,10 @@ def published() -> Config:
         num_steps=30,
         step_shift=5.0,
         distilled=False,
+        expression_guidance=4.0,
+        crop_scale=2.3,
+        crop_vy=-0.125,
+        drawing="latents",
         alignment="each",
         transformer=wan_14b(),
         portrait_encoder=published_portrait_encoder(),
@@ -203,17 +225,38 @@ def mini() -> Config:
     """flashportrait-mini, not trained yet: the same structure in 6.9 M parameters, 128 px."""
     return Config(
         image_size=128,
-        window_latents=9,
+        window_latents=7,
         overlap_latents=2,
         num_steps=20,
         step_shift=3.0,
         distilled=False,
+        expression_guidance=1.0,
+        crop_scale=1.58,
+        crop_vy=-0.03,
+        drawing="differences",
         alignment="first",
         transformer=mini_transformer(),
         portrait_encoder=mini_portrait_encoder(),
         face_features=mini_face_features(),
         image_encoder=mini_image_encoder(),
         vae=mini_vae(),
+        tiny_vae=None,
+    )
+
+
+def tiny_differences() -> Config:
+    """As flashportrait-mini does it, in milliseconds."""
+    config = tiny()
+    vae = tiny_block_vae()
+    return replace(
+        config,
+        drawing="differences",
+        alignment="first",
+        transformer=replace(
+            config.transformer, latent_channels=vae.latent_channels, answers="clean", learned_places=2
+        ),
+        portrait_encoder=replace(config.portrait_encoder, learned_places=True),
+        vae=vae,
         tiny_vae=None,
     )
 
@@ -227,6 +270,10 @@ def tiny() -> Config:
         num_steps=3,
         step_shift=5.0,
         distilled=False,
+        expression_guidance=4.0,
+        crop_scale=2.3,
+        crop_vy=-0.125,
+        drawing="latents",
         alignment="each",
         transformer=tiny_transformer(),
         portrait_encoder=tiny_portrait_encoder(),

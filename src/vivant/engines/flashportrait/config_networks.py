@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,12 @@ class TransformerConfig:
     """Of the portrait encoder's tokens."""
     frequency_channels: int
     """Of the sinusoid that stands for time; even."""
+    answers: Literal["velocity", "clean"]
+    """What comes out: velocity (published), or clean latents, from which the velocity follows. A network that is hardly
+    wider than its patches cannot carry their noise through."""
+    learned_places: int | None
+    """Rows and columns of patches that have a learned vector each, for crops that put a face always in the same place;
+    None (published): patches know only where they are to each other."""
 
     def __post_init__(self) -> None:
         if self.head_channels % 2 or self.head_channels < 6:
@@ -48,6 +55,8 @@ class PortraitEncoderConfig:
     num_mouth_tokens: int
     num_emotion_tokens: int
     mouth_channels: int
+    learned_places: bool
+    """Whether the tokens of a latent know of which of its frames they are; not published."""
 
     @property
     def tokens_per_frame(self) -> int:
@@ -62,6 +71,8 @@ class FaceFeaturesConfig:
     """Side in pixels of the aligned face, a multiple of 64; 224 would be 3.5 such and is allowed."""
     width: int
     """Channels of the first convolution; four times as many in the hourglass."""
+    map_channels: int
+    """Maps that 68 heatmaps become before they are read as numbers; 1 published."""
     mouth_channels: int
     """Channels of all hidden features, and of the mouth's, which are not narrowed further."""
 
@@ -112,6 +123,24 @@ class VaeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlockVaeConfig:
+    """A VAE that is solved, not learned: principal components of blocks of 8 x 8 pixels and 4 frames, and a small
+    network that mends what they leave out. Mean and spread of latents lie beside the components."""
+
+    still_channels: int
+    """Of what the four frames have in common; 192 would be all of it."""
+    moving_channels: int
+    """Of what tells them apart."""
+    mending_width: int
+    """Channels of the network, at a quarter of the picture's side."""
+    num_mending_blocks: int
+
+    @property
+    def latent_channels(self) -> int:
+        return self.still_channels + self.moving_channels
+
+
+@dataclass(frozen=True, kw_only=True)
 class TinyVaeConfig:
     """TAEHV, a small stand-in for the VAE."""
 
@@ -133,6 +162,8 @@ def wan_14b() -> TransformerConfig:
         image_channels=1280,
         expression_channels=2048,
         frequency_channels=256,
+        answers="velocity",
+        learned_places=None,
     )
 
 
@@ -149,22 +180,26 @@ def wan_1b() -> TransformerConfig:
         image_channels=1280,
         expression_channels=2048,
         frequency_channels=256,
+        answers="velocity",
+        learned_places=None,
     )
 
 
 def mini_transformer() -> TransformerConfig:
-    """4.2 M parameters."""
+    """4.3 M parameters."""
     return TransformerConfig(
         num_layers=6,
         num_heads=4,
         head_channels=48,
         feed_forward_channels=576,
-        latent_channels=8,
+        latent_channels=32,
         text_channels=32,
         num_text_tokens=8,
         image_channels=96,
         expression_channels=128,
         frequency_channels=128,
+        answers="clean",
+        learned_places=8,
     )
 
 
@@ -181,6 +216,8 @@ def tiny_transformer() -> TransformerConfig:
         image_channels=16,
         expression_channels=16,
         frequency_channels=16,
+        answers="velocity",
+        learned_places=None,
     )
 
 
@@ -195,6 +232,7 @@ def published_portrait_encoder() -> PortraitEncoderConfig:
         num_mouth_tokens=16,
         num_emotion_tokens=4,
         mouth_channels=512,
+        learned_places=False,
     )
 
 
@@ -209,6 +247,7 @@ def mini_portrait_encoder() -> PortraitEncoderConfig:
         num_mouth_tokens=4,
         num_emotion_tokens=2,
         mouth_channels=96,
+        learned_places=True,
     )
 
 
@@ -223,22 +262,23 @@ def tiny_portrait_encoder() -> PortraitEncoderConfig:
         num_mouth_tokens=2,
         num_emotion_tokens=1,
         mouth_channels=16,
+        learned_places=False,
     )
 
 
 def published_face_features() -> FaceFeaturesConfig:
     """9.0 M parameters."""
-    return FaceFeaturesConfig(image_size=224, width=64, mouth_channels=512)
+    return FaceFeaturesConfig(image_size=224, width=64, map_channels=1, mouth_channels=512)
 
 
 def mini_face_features() -> FaceFeaturesConfig:
-    """0.4 M parameters."""
-    return FaceFeaturesConfig(image_size=128, width=12, mouth_channels=96)
+    """0.6 M parameters."""
+    return FaceFeaturesConfig(image_size=128, width=12, map_channels=8, mouth_channels=96)
 
 
 def tiny_face_features() -> FaceFeaturesConfig:
     """For tests."""
-    return FaceFeaturesConfig(image_size=64, width=4, mouth_channels=16)
+    return FaceFeaturesConfig(image_size=64, width=4, map_channels=2, mouth_channels=16)
 
 
 def wan_image_encoder() -> ImageEncoderConfig:
@@ -283,15 +323,9 @@ def wan_vae() -> VaeConfig:
     )
 
 
-def mini_vae() -> VaeConfig:
-    """1.8 M parameters; its training keeps mean and spread of latents at 0 and 1."""
-    return VaeConfig(
-        base_channels=16,
-        channel_multipliers=(1, 2, 3, 3),
-        num_residual_blocks=1,
-        latent_mean=(0.0,) * 8,
-        latent_std=(1.0,) * 8,
-    )
+def mini_vae() -> BlockVaeConfig:
+    """0.9 M parameters."""
+    return BlockVaeConfig(still_channels=24, moving_channels=8, mending_width=96, num_mending_blocks=3)
 
 
 def tiny_vae() -> VaeConfig:
@@ -303,6 +337,11 @@ def tiny_vae() -> VaeConfig:
         latent_mean=(0.1, -0.1, 0.0, 0.0),
         latent_std=(1.0, 1.1, 0.9, 1.0),
     )
+
+
+def tiny_block_vae() -> BlockVaeConfig:
+    """For tests."""
+    return BlockVaeConfig(still_channels=12, moving_channels=4, mending_width=8, num_mending_blocks=1)
 
 
 def wan_tiny_vae() -> TinyVaeConfig:

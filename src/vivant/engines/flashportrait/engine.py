@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vivant.engine import Engine, Portrait, State, StreamSpec
+from vivant.engine import CropSpec, Engine, Portrait, State, StreamSpec
 from vivant.engines.flashportrait.caches import TinyVaeCache, VaeCache
 from vivant.engines.flashportrait.config import (
     PROMPTS,
@@ -36,8 +36,10 @@ from vivant.engines.flashportrait.config import (
     Options,
     Sampler,
     tiny,
+    tiny_differences,
 )
 from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings
+from vivant.engines.flashportrait.known import masked, unmasked
 from vivant.engines.flashportrait.motion import (
     Motion,
     aligned_face,
@@ -45,7 +47,7 @@ from vivant.engines.flashportrait.motion import (
     middle_alignment,
     seen_through,
 )
-from vivant.engines.flashportrait.sampling import Guidance, sampler_times, stepped
+from vivant.engines.flashportrait.sampling import guidance_of, sampler_times, stepped
 from vivant.engines.flashportrait.tiles import Tiling, in_tiles
 from vivant.engines.flashportrait.windows import (
     Layout,
@@ -75,7 +77,8 @@ class FlashPortraitPortrait(Portrait):
     """One person, one picture."""
 
     conditioning: Tensor
-    """(1, 4 + Z, window, h, w): mask and latents of a clip that is the reference first and grey afterwards."""
+    """(1, 4 + Z, window, h, w): mask and latents of a clip that is the reference first and grey afterwards; where
+    differences are drawn, the reference throughout."""
     image_tokens: Tensor
     """(1, tokens, channels): the reference as CLIP sees it."""
 
@@ -141,7 +144,7 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
 
     @staticmethod
     def tiny_configs() -> Mapping[str, Config]:
-        return {"tiny": tiny()}
+        return {"tiny": tiny(), "differences": tiny_differences()}
 
     @property
     def motion_kind(self) -> str:
@@ -151,24 +154,33 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
     def crop_size_px(self) -> int:
         return self.config.image_size
 
+    @property
+    def crop(self) -> CropSpec:
+        return CropSpec(scale=self.config.crop_scale, vy=self.config.crop_vy)
+
     @torch.no_grad()
     def encode_reference(self, reference: Tensor) -> FlashPortraitPortrait:
         if len(reference) != 1:
             raise InputError(f"flashportrait animates one picture of a person, got {len(reference)}")
-        picture = self._fitted(reference)
-        networks, cells = self._networks, self.config.latent_size
+        picture, networks = self._fitted(reference), self._networks
+        with precision.computing(self.device, self.dtype):
+            known = self._known(picture)
+            tokens = networks.image_encoder(picture)
+        return FlashPortraitPortrait(conditioning=masked(known), image_tokens=tokens.float())
+
+    def _known(self, picture: Tensor) -> Tensor:
+        """(1, 3, H, W) -> what is known of every latent of a window, (1, Z, window, h, w)."""
+        networks, cells, count = self._networks, self.config.latent_size, self.config.window_latents
         tiling = _tiling(ENCODED_TILE_PX if self.config.image_size > ENCODED_WHOLE_PX else None)
         caches = [VaeCache() for _ in range(tiling.count(cells, cells))]
-        latents: list[Tensor] = []
+        first = in_tiles(networks.vae.encode_piece, picture[:, :, None] * 2 - 1, caches, tiling, SPACE_FACTOR)
+        if self.config.drawing == "differences":
+            return networks.blocks.told(first.float(), count)
         grey = torch.zeros_like(picture)[:, :, None].expand(-1, -1, TIME_FACTOR, -1, -1)
-        with precision.computing(self.device, self.dtype):
-            for piece in (picture[:, :, None] * 2 - 1, *[grey] * (self.config.window_latents - 1)):
-                latents.append(in_tiles(networks.vae.encode_piece, piece, caches, tiling, SPACE_FACTOR))
-            tokens = networks.image_encoder(picture)
-        known = torch.cat(latents, 2).float()
-        mask = torch.zeros_like(known[:, :1]).repeat(1, 4, 1, 1, 1)
-        mask[:, :, 0] = 1
-        return FlashPortraitPortrait(conditioning=torch.cat([mask, known], 1), image_tokens=tokens.float())
+        rest = [
+            in_tiles(networks.vae.encode_piece, grey, caches, tiling, SPACE_FACTOR) for _ in range(count - 1)
+        ]
+        return torch.cat([first, *rest], 2).float()
 
     def frame_size(self, portrait: FlashPortraitPortrait) -> tuple[int, int]:
         return self.config.image_size, self.config.image_size
@@ -281,13 +293,11 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         return self._decoded(state, latents)
 
     def _denoiser(self, state: FlashPortraitState, window: range) -> Denoiser:
-        from vivant.engines.flashportrait.networks.portrait_encoder import group_by_latent
-
         networks, options, portrait = self._networks, state.options, state.portrait
         start = TIME_FACTOR * window.start - state.first_frame
         features = state.features[start : start + TIME_FACTOR * (len(window) - 1) + 1]
         with precision.computing(self.device, self.dtype):
-            tokens = group_by_latent(networks.portrait_encoder(features))
+            tokens = networks.portrait_encoder.told(features[None])[0]
         scene = list(PROMPTS).index(options.scene)
         inputs = Inputs(
             reference=portrait.conditioning[:, :, : len(window)],
@@ -303,13 +313,15 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
             level=options.prediction_level,
             bound=options.prediction_bound,
         )
-        guidance = Guidance(expression=options.expression_guidance, text=options.text_guidance)
+        guidance = guidance_of(self.config, options)
         return Denoiser(transformer=networks.transformer, inputs=inputs, guidance=guidance, settings=settings)
 
     def _decoded(self, state: FlashPortraitState, latents: Tensor) -> Tensor:
         if not latents.shape[2]:
             return self._nothing(state)
         networks, tiling = self._networks, _tiling(state.tile_px)
+        if self.config.drawing == "differences":
+            latents = latents + networks.blocks.reference(unmasked(state.portrait.conditioning))
         with precision.computing(self.device, self.dtype):
             if state.decoder == "tiny":
                 assert networks.tiny_vae is not None

@@ -20,6 +20,8 @@ TEMPORAL_SHARE = 0.25
 """Of the loss: error of differences between neighbouring latents. In the code, not in the paper."""
 SMALLEST_PART = 1e-3
 """Of the cells: a part of less does not count as much as its share."""
+CLEAN_FROM = 0.25
+"""From this time on errors of velocities count as they are, before it as if they were at this time."""
 EXPRESSION_DROPOUT = 0.1
 """How often the driver is left out, so that guidance has something to compare with."""
 
@@ -66,6 +68,11 @@ def shared_weights(face: Tensor, lips: Tensor) -> Tensor:
     for focus, part in parts.items():
         total = total + SHARES[focus] * part / part.mean().clamp(min=SMALLEST_PART)
     return total
+
+
+def clean_share(times: Tensor) -> Tensor:
+    """(B,): what errors of velocities count where clean latents are answered, which near time 0 are divided by it."""
+    return times / times.clamp(min=CLEAN_FROM)
 
 
 def flow_matching(predicted: Tensor, target: Tensor, weights: Tensor) -> dict[str, Tensor]:

@@ -1,14 +1,14 @@
 """Training runs of the family. Run: `debug` ones, and `mini_*_gpu` for minutes; `published_14b` waits for weights.
 
-Published: every attention of the transformer and the portrait encoder learn. flashportrait-mini is `mini_vae`,
-`mini_face`, `mini_flow`, each from the export of the one before (`--init`), on the clips of `vivant studio talk`;
-`mini_vae` and `mini_face` may learn at the same time (benchmarks/gpu/join_flashportrait.py).
+Published: every attention of the transformer and the portrait encoder learn. flashportrait-mini is `mini_face` (which
+solves the VAE as well), `mini_flow`, `mini_decoder`, each from the export of the one before (`--init`), on the clips of
+`vivant studio talk`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from vivant import checkpoint
-from vivant.engines.flashportrait.config import Config, medium, mini, published, tiny
+from vivant.engines.flashportrait.config import Config, medium, mini, published, tiny, tiny_differences
 from vivant.engines.flashportrait.data import Filter, LargeFaces, SharpPictures
 from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.engines.flashportrait.stages import FlowStage
-from vivant.engines.flashportrait.stages_start import FaceStage, VaeStage
+from vivant.engines.flashportrait.stages_decoder import DecoderStage
+from vivant.engines.flashportrait.stages_start import FaceStage
 from vivant.engines.flashportrait.stages_talking import TalkingFlowStage
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig, count_parameters
@@ -55,8 +56,7 @@ class Recipe(FromSessions):
             networks.train().float()
         if self.checkpointing:
             networks.transformer.enable_gradient_checkpointing()  # type: ignore[operator, union-attr]
-        stage = self.stage(self.config, data, backgrounds, networks, self.filters)
-        return stage.started() if isinstance(stage, FaceStage) else stage
+        return self.stage(self.config, data, backgrounds, networks, self.filters).started()
 
     def dry_run(self) -> dict[str, int]:
         """Parameters in all and trained, without memory for them. Raises ValueError for groups that name nothing."""
@@ -133,11 +133,6 @@ _FACE = ("networks.face_features", "readers")
 _FLOW = ("transformer", "portrait_encoder", "image_encoder")
 
 
-def mini_vae() -> Recipe:
-    """The video VAE of flashportrait-mini on squares of clips of 9 frames at 128 px."""
-    return Recipe(_mini("mini_vae", 200_000, 8, ("vae",), 1e-3), mini(), stage=VaeStage)
-
-
 def mini_face() -> Recipe:
     """What flashportrait-mini sees in a driver's face, on single frames."""
     return Recipe(_mini("mini_face", 400_000, 32, _FACE, 1e-3), mini(), stage=FaceStage)
@@ -145,12 +140,12 @@ def mini_face() -> Recipe:
 
 def mini_flow() -> Recipe:
     """Flow matching at 128 px, 33 frames at once, on the frozen VAE and face features of its --init."""
-    return Recipe(_mini("mini_flow", 400_000, 8, _FLOW, 5e-4), mini(), stage=TalkingFlowStage)
+    return Recipe(_mini("mini_flow", 60_000, 4, _FLOW, 8e-4), mini(), stage=TalkingFlowStage)
 
 
-def mini_vae_gpu() -> Recipe:
-    """The same in minutes of one GPU, which it keeps busy with its memory; --images by what it does in a second."""
-    return Recipe(_mini("mini_vae_gpu", 64_000, 16, ("vae",), 1.5e-3), mini(), stage=VaeStage)
+def mini_decoder() -> Recipe:
+    """What mends pictures, on what the transformer of its --init draws."""
+    return Recipe(_mini("mini_decoder", 40_000, 16, ("vae.mending",), 1e-3), mini(), stage=DecoderStage)
 
 
 def mini_face_gpu() -> Recipe:
@@ -164,9 +159,10 @@ def mini_flow_gpu() -> Recipe:
     return Recipe(config, mini(), stage=TalkingFlowStage)
 
 
-def debug_vae() -> Recipe:
-    """Seconds on a CPU; the loss goes down. For tests, as all debug recipes."""
-    return Recipe(_debug("debug_vae", 40, ("vae",), 5e-3), tiny(), stage=VaeStage)
+def mini_decoder_gpu() -> Recipe:
+    """The same in minutes of one GPU."""
+    config = _mini("mini_decoder_gpu", 256_000, 64, ("vae.mending",), 2e-3)
+    return Recipe(config, mini(), stage=DecoderStage)
 
 
 def debug_face() -> Recipe:
@@ -176,7 +172,7 @@ def debug_face() -> Recipe:
 
 def debug_flow() -> Recipe:
     train = _debug("debug_flow", 120, ("transformer", "portrait_encoder"), 5e-3)
-    return Recipe(train, replace(tiny(), alignment="first"), stage=TalkingFlowStage)
+    return Recipe(train, tiny_differences(), stage=TalkingFlowStage)
 
 
 def _debug(name: str, num_images: int, modules: tuple[str, ...], rate: float) -> TrainConfig:
@@ -193,6 +189,10 @@ def _debug(name: str, num_images: int, modules: tuple[str, ...], rate: float) ->
     )
 
 
+def debug_decoder() -> Recipe:
+    return Recipe(_debug("debug_decoder", 80, ("vae.mending",), 5e-3), tiny_differences(), stage=DecoderStage)
+
+
 def debug() -> Recipe:
     """Flow matching."""
     train = _debug("debug", 120, ("transformer", "portrait_encoder"), 5e-3)
@@ -204,15 +204,15 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     for recipe in (
         published_14b,
         medium_1b,
-        mini_vae,
         mini_face,
         mini_flow,
-        mini_vae_gpu,
+        mini_decoder,
         mini_face_gpu,
         mini_flow_gpu,
+        mini_decoder_gpu,
         debug,
-        debug_vae,
         debug_face,
         debug_flow,
+        debug_decoder,
     )
 }

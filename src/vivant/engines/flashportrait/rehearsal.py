@@ -12,7 +12,7 @@ from vivant.engines.flashportrait.config import SPACE_FACTOR, TIME_FACTOR, Confi
 from vivant.engines.flashportrait.denoising import Inputs, ask
 from vivant.engines.flashportrait.networks.portrait_encoder import tokens_per_latent
 from vivant.engines.flashportrait.networks.transformer import PATCH
-from vivant.engines.flashportrait.sampling import Branch, Guidance
+from vivant.engines.flashportrait.sampling import Branch, guidance_of
 from vivant.engines.flashportrait.tiles import Tiling, in_tiles
 from vivant.runtime.footprint import Part, Rehearsal, made_bytes
 
@@ -72,15 +72,15 @@ def _step(networks: Any, config: Config, options: Options) -> list[Tensor]:
     blocks = transformer.blocks
     transformer.blocks = blocks[:NUM_BLOCKS]
     try:
-        question = ask(transformer, torch.zeros(shape), 0.5, inputs, _branches(options))
+        question = ask(transformer, torch.zeros(shape), 0.5, inputs, _branches(config, options))
         velocity, features = question.computed(_level(options))
     finally:
         transformer.blocks = blocks
     return [velocity, *features]
 
 
-def _branches(options: Options) -> tuple[Branch, ...]:
-    return Guidance(expression=options.expression_guidance, text=options.text_guidance).branches
+def _branches(config: Config, options: Options) -> tuple[Branch, ...]:
+    return guidance_of(config, options).branches
 
 
 def _level(options: Options) -> Level:
@@ -94,7 +94,7 @@ def predicted_bytes(config: Config, options: Options, value_bytes: int) -> int:
     if options.prediction == "none":
         return 0
     count = 1 if options.prediction == "threshold" else options.prediction_order + 1
-    cells = len(_branches(options)) * config.window_latents * config.latent_size**2
+    cells = len(_branches(config, options)) * config.window_latents * config.latent_size**2
     hidden = value_bytes * cells // (PATCH[1] * PATCH[2]) * config.transformer.width
     num_parts = 3 * config.transformer.num_layers
     step = {

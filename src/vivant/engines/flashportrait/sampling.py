@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vivant.diffusion.flow_match import euler_step, shifted_times
 from vivant.diffusion.multistep import History, dpm_step, solver_times, unipc_step
-from vivant.engines.flashportrait.config import Sampler
+from vivant.engines.flashportrait.config import Config, Options, Sampler
 
 NUM_TRAINING_TIMES = 1000
 
@@ -87,3 +87,12 @@ class Guidance:
             return driven
         strength = self.expression if self.expression != 1 else self.text
         return others[0] + strength * (driven - others[0])
+
+
+def guidance_of(config: Config, options: Options) -> Guidance:
+    """What a user asked for, and the preset's where he did not."""
+    expression = options.expression_guidance
+    return Guidance(
+        expression=config.expression_guidance if expression is None else expression,
+        text=options.text_guidance,
+    )

@@ -20,6 +20,7 @@ from vivant.engines.flashportrait import losses
 from vivant.engines.flashportrait.caches import VaeCache
 from vivant.engines.flashportrait.config import TIME_FACTOR, Config
 from vivant.engines.flashportrait.data import Clips, ClipSettings, Filter
+from vivant.engines.flashportrait.known import masked
 from vivant.engines.flashportrait.sampling import NUM_TRAINING_TIMES
 from vivant.studio.dataset import Session
 from vivant.training.config import TrainConfig
@@ -46,6 +47,10 @@ class FlowStage:
         self.config, self.data, self.backgrounds = config, data, backgrounds
         self.network: nn.Module = networks
         self.filters = filters
+
+    def started(self) -> FlowStage:
+        """The stage, ready to learn: what its networks lack is added."""
+        return self
 
     @property
     def num_frames(self) -> int:
@@ -85,8 +90,6 @@ class FlowStage:
             latents, known = (networks.vae.encode_piece(clip, VaeCache()) for clip in (frames, grey))
             faces = batch["faces"].flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
             features = networks.face_features.eval()(faces)
-        mask = torch.zeros_like(known[:, :1]).repeat(1, 4, 1, 1, 1)
-        mask[:, :, 0] = 1
         count = len(frames)
         conditions = Conditions(
             # The first scene: talking.
@@ -95,14 +98,11 @@ class FlowStage:
             expression=self._expression(features.unflatten(0, (count, -1))),
             expression_scale=torch.ones(count, device=frames.device),
         )
-        return latents, torch.cat([mask, known], 1), conditions
+        return latents, masked(known), conditions
 
     def _expression(self, features: Tensor) -> Tensor:
         """Tokens (B, F, P, E) of the clips' features; now and then of none."""
-        from vivant.engines.flashportrait.networks.portrait_encoder import group_windows
-
-        tokens = self._networks.portrait_encoder(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        tokens = group_windows(tokens)
+        tokens = self._networks.portrait_encoder.told(features)
         kept = torch.rand(len(tokens), device=tokens.device) >= losses.EXPRESSION_DROPOUT
         return tokens * kept.view(-1, 1, 1, 1)
 

@@ -20,13 +20,14 @@ from torch.utils.data import Dataset
 
 from vivant.engines.flashportrait.config import SPACE_FACTOR, TIME_FACTOR, Config
 from vivant.engines.flashportrait.kept import FACE, LIP, Kept, aligned_faces, wobbled
+from vivant.engines.flashportrait.known import masked
 from vivant.studio.talking import count_frames
 
 if TYPE_CHECKING:
     from vivant.engines.flashportrait.networks import Networks
 
-STREAMS_PER_CLIP = 4
-"""Each begins at another frame; every second one is seen in a mirror."""
+STREAMS_PER_CLIP = 2
+"""The first begins with its clip, the second somewhere, in a mirror."""
 FROM_START = 0.35
 """Share of the windows that begin with their stream: the one window that every user sees."""
 ENCODED_TOGETHER = 4
@@ -34,7 +35,7 @@ ENCODED_TOGETHER = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """Which streams there are; S of them, alike on all ranks and whenever a run goes on."""
+    """Which streams there are; S of them, alike whenever a run goes on."""
 
     clip: np.ndarray
     """(S,)."""
@@ -88,9 +89,9 @@ class Window:
     """B windows."""
 
     latents: Tensor
-    """(B, Z, F, h, w)."""
+    """(B, Z, F, h, w), or their differences to the reference's: what Config.drawing says."""
     conditioning: Tensor
-    """(B, 4 + Z, F, h, w): mask and latents of the reference and grey."""
+    """(B, 4 + Z, F, h, w): mask, and what is known; as FlashPortraitPortrait has it."""
     features: Tensor
     """(B, T, C)."""
     references: Tensor
@@ -116,7 +117,7 @@ class Streams:
     features: Tensor
     """(4 x all latents, C): stream s has its frames from 4 starts[s] on, and three more that say nothing."""
     known: Tensor
-    """(S, Z, F, h, w): the reference, and grey."""
+    """(S, Z, F or 1, h, w): the reference and grey; or the reference, which is known at every latent."""
     starts: Tensor
     """(S,)."""
     clip: Tensor
@@ -132,13 +133,13 @@ class Streams:
             TIME_FACTOR * (self.num_latents - 1) + 1, device=firsts.device
         )
         known = self.known[streams]
-        mask = torch.zeros_like(known[:, :1]).repeat(1, 4, 1, 1, 1)
-        mask[:, :, 0] = 1
+        if known.shape[2] == 1:
+            known = known.expand(-1, -1, self.num_latents, -1, -1)
         face, lips = self.parts[rows].movedim(1, 2).split(1, 1)
         end = self.first[streams] + TIME_FACTOR * (firsts + self.num_latents - 1)
         return Window(
             latents=self.latents[rows].movedim(1, 2),
-            conditioning=torch.cat([mask, known], 1),
+            conditioning=masked(known),
             features=self.features[frames],
             references=self._pictures(streams, self.first[streams]),
             face=face,
@@ -160,15 +161,14 @@ def encode_streams(networks: Networks, config: Config, kept: Kept, plan: Plan) -
     device, num_latents = kept.frames.device, config.window_latents
     total, cells = int(plan.num_latents.sum()), config.latent_size
     features = 42 + config.face_features.mouth_channels
+    num_known = 1 if config.drawing == "differences" else num_latents
     streams = Streams(
         kept=kept,
         num_latents=num_latents,
         latents=torch.empty(total, config.vae.latent_channels, cells, cells, device=device),
         parts=torch.empty(total, 2, cells, cells, device=device),
         features=torch.zeros(TIME_FACTOR * total, features, device=device),
-        known=torch.empty(
-            len(plan.clip), config.vae.latent_channels, num_latents, cells, cells, device=device
-        ),
+        known=torch.empty(len(plan.clip), config.vae.latent_channels, num_known, cells, cells, device=device),
         starts=torch.from_numpy(plan.starts).to(device),
         clip=torch.from_numpy(plan.clip).to(device),
         first=torch.from_numpy(plan.first).to(device),
@@ -202,9 +202,14 @@ def _encode(
     rows = kept.rows(streams.clip[chosen], streams.first[chosen], num_frames)
     pictures = kept.cut(kept.frames, rows, mirrored, None, kept.side)
     video = pictures.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    latents = networks.vae.encode_clips(video).movedim(2, 1)
-    grey = torch.zeros_like(video[:, :, :1]).repeat(1, 1, TIME_FACTOR * (streams.num_latents - 1), 1, 1)
-    streams.known[chosen] = networks.vae.encode_clips(torch.cat([video[:, :, :1], grey], 2))
+    latents = networks.vae.encode_clips(video)
+    if config.drawing == "differences":
+        streams.known[chosen] = networks.blocks.told(latents[:, :, :1], 1)
+        latents = latents - latents[:, :, :1]
+    else:
+        grey = torch.zeros_like(video[:, :, :1]).repeat(1, 1, TIME_FACTOR * (streams.num_latents - 1), 1, 1)
+        streams.known[chosen] = networks.vae.encode_clips(torch.cat([video[:, :, :1], grey], 2))
+    latents = latents.movedim(2, 1)
     parts = kept.cut(kept.parts, rows, mirrored, None, kept.side)
     shares = torch.stack([_share(parts & bit) for bit in (FACE, LIP)], 2)
     features = _features(networks, config, kept, pictures, rows, mirrored, wobble[chosen])

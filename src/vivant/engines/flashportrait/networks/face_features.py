@@ -42,14 +42,19 @@ class FaceFeatures(nn.Module):
     def forward(self, faces: Tensor) -> Tensor:
         """Aligned RGB faces (T, 3, S, S) in [-1, 1] -> (T, 42 + mouth): head pose, eyes, emotion, mouth."""
         with torch.autocast(faces.device.type, enabled=False):
-            seen = self.model(faces.float())
-            parts = [
-                self.headpose_embed(self.to_headpose(seen)),
-                self.eye_embed(self.to_eye(seen)),
-                self.emo_embed(self.to_emo(seen)),
-                self.to_mouth(seen),
-            ]
-        return torch.cat(parts, -1)
+            return self.read(faces.float())[0]
+
+    def read(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """The same at the precision of the caller, for training; and the heatmaps (T, 68, S / 4, S / 4)."""
+        heatmaps = self.model.heatmaps(faces.contiguous(memory_format=torch.channels_last))
+        seen = self.model(heatmaps)
+        parts = [
+            self.headpose_embed(self.to_headpose(seen)),
+            self.eye_embed(self.to_eye(seen)),
+            self.emo_embed(self.to_emo(seen)),
+            self.to_mouth(seen),
+        ]
+        return torch.cat(parts, -1), heatmaps
 
 
 def _head(width: int) -> nn.Sequential:
@@ -72,16 +77,19 @@ class HeatmapBackbone(nn.Module):
         self.conv_last0 = nn.Conv2d(width, width, 1)
         self.l0 = nn.Conv2d(width, NUM_HEATMAPS, 1)
         self.bn_end0 = nn.BatchNorm2d(width)
-        self.conv6 = nn.Conv2d(NUM_HEATMAPS, 1, 3, stride=2, padding=1)
-        self.fc = nn.Linear((config.image_size // 8) ** 2, config.mouth_channels)
+        self.conv6 = nn.Conv2d(NUM_HEATMAPS, config.map_channels, 3, stride=2, padding=1)
+        self.fc = nn.Linear(config.map_channels * (config.image_size // 8) ** 2, config.mouth_channels)
         self.bn5 = nn.BatchNorm2d(NUM_HEATMAPS)
 
-    def forward(self, faces: Tensor) -> Tensor:
-        """(T, 3, S, S) -> (T, C)."""
+    def heatmaps(self, faces: Tensor) -> Tensor:
+        """(T, 3, S, S) -> (T, 68, S / 4, S / 4)."""
         x = F.relu(self.bn1(self.conv1(faces)))
         x = self.conv4(self.conv3(F.max_pool2d(self.conv2(x), 2)))
         x = self.top_m_0(self.m0(x))
-        heatmaps = self.l0(F.relu(self.bn_end0(self.conv_last0(x))))
+        return self.l0(F.relu(self.bn_end0(self.conv_last0(x))))
+
+    def forward(self, heatmaps: Tensor) -> Tensor:
+        """(T, 68, S / 4, S / 4) -> (T, C)."""
         x = self.conv6(F.relu(self.bn5(heatmaps)))
         return self.fc(F.relu(x.flatten(1)))
 

@@ -25,6 +25,14 @@ class PortraitEncoder(nn.Module):
         self.proj_model = LinearTokens(config)
         self.mouth_proj_model = Resampler(config, config.mouth_channels, config.num_mouth_tokens)
         self.emo_proj_model = Resampler(config, EMOTION_CHANNELS, config.num_emotion_tokens)
+        if config.learned_places:
+            count = tokens_per_latent(config.tokens_per_frame)
+            self.places = nn.Parameter(torch.randn(count, config.token_channels) / config.token_channels**0.5)
+
+    def told(self, features: Tensor) -> Tensor:
+        """Windows of features (B, 4 (L - 1) + 1, 42 + mouth) -> what each latent is told, (B, L, 4 n + 1, E)."""
+        tokens = group_windows(self(features.flatten(0, 1)).unflatten(0, features.shape[:2]))
+        return tokens + self.places if self.config.learned_places else tokens
 
     def forward(self, features: Tensor) -> Tensor:
         """(T, 42 + mouth): head pose, eyes, emotion, mouth -> (T, tokens per frame, E)."""

@@ -49,3 +49,5 @@ class Stream:
     context: Context
     grid: tuple[int, int, int]
     """Patches along time, rows, columns."""
+    noisy: tuple[Tensor, Tensor] | None = None
+    """Latents (B, Z, F, h, w) and time (B,) in [0, 1], for a network that answers with clean latents."""

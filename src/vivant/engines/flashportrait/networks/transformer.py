@@ -31,9 +31,12 @@ from vivant.engines.flashportrait.networks.together import (
     pooled_mean_and_std,
     ulysses,
 )
+from vivant.engines.flashportrait.sampling import NUM_TRAINING_TIMES
 from vivant.runtime.parallel import Team
 
 PATCH = (1, 2, 2)
+LEAST_TIME = 0.05
+"""Where clean latents are answered: time is no less in the velocity, whose errors would else be without bound."""
 NORM_EPS = 1e-6
 SPREAD_EPS = 1e-5
 """Keeps the spread of an expression that says nothing from being divided by."""
@@ -209,6 +212,16 @@ class PortraitTransformer(WanTransformer3DModel):
             added_kv_proj_dim=config.width,
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.answers = config.answers
+        if config.answers == "clean":
+            # Nothing, to begin with: where differences are drawn, the reference.
+            nn.init.zeros_(self.proj_out.weight)
+            nn.init.zeros_(self.proj_out.bias)
+        self.places: nn.Parameter | None = None
+        if config.learned_places is not None:
+            self.places = nn.Parameter(
+                torch.zeros(config.width, 1, config.learned_places, config.learned_places)
+            )
         for part in (self.condition_embedder.time_embedder, self.condition_embedder.time_proj):
             part.keep_float32 = True
 
@@ -221,6 +234,8 @@ class PortraitTransformer(WanTransformer3DModel):
         """Patches, place, time and conditions, ready for the blocks."""
         rotary = self.rope(latents)
         patches = self.patch_embedding(latents)
+        if self.places is not None:
+            patches = patches + self.places
         hidden = patches.flatten(2).transpose(1, 2).contiguous()
         embedder = self.condition_embedder
         with torch.autocast(latents.device.type, enabled=False):
@@ -234,7 +249,10 @@ class PortraitTransformer(WanTransformer3DModel):
             conditions.expression_scale,
         )
         grid = patches.shape[2], patches.shape[3], patches.shape[4]
-        return Stream(hidden, time, modulation, rotary, context, grid)
+        noisy = latents[:, : self.config.out_channels].float(), timestep.float() / NUM_TRAINING_TIMES
+        return Stream(
+            hidden, time, modulation, rotary, context, grid, noisy if self.answers == "clean" else None
+        )
 
     def run(
         self,
@@ -290,4 +308,8 @@ class PortraitTransformer(WanTransformer3DModel):
         x = self.proj_out(x).float()
         frames, rows, columns = stream.grid
         x = x.reshape(len(x), frames, rows, columns, *PATCH, -1).permute(0, 7, 1, 4, 2, 5, 3, 6)
-        return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        x = x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        if stream.noisy is None:
+            return x
+        latents, moment = stream.noisy
+        return (latents - x) / moment.clamp(min=LEAST_TIME).view(-1, 1, 1, 1, 1)
