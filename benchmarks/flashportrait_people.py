@@ -34,6 +34,7 @@ from vivant.evaluation.gauges.drift import DriftGauge
 from vivant.evaluation.judges.given import load_judges
 from vivant.evaluation.judges.recognition import embed_own
 from vivant.evaluation.shown import Shown
+from vivant.runtime import precision
 from vivant.studio.talking import list_clips, read_clip
 from vivant.training.data.fit import fitted
 from vivant.training.data.sessions import NUM_HELD_OUT
@@ -111,6 +112,7 @@ def compared(engine: Any, clips: list[Path], arguments: argparse.Namespace, find
     print("| way | faster by | frames/s | landmarks, of a copy's | identity | frames, to all computed |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     judge = load_judges({}).identity
+    assert judge is not None
     whole: list[Played] = []
     for name, changes in WAYS.items():
         options = Options(
@@ -181,7 +183,8 @@ def measured(engine: Any, clip: Path, arguments: argparse.Namespace, finder: Fac
         numbers |= drift(frames, truth, order, spans)
     length = 4 * ((min(len(truth), 33) - 1) // 4) + 1
     video = (truth[:length] * 2 - 1).movedim(0, 1)[None].to(engine.device)
-    again = engine.networks.vae.decode_clips(engine.networks.vae.encode_clips(video)).clamp(-1, 1)
+    with precision.computing(engine.device, engine.dtype):
+        again = engine.networks.vae.decode_clips(engine.networks.vae.encode_clips(video)).clamp(-1, 1)
     numbers["vae psnr"] = float(metrics.psnr(again[0].movedim(1, 0).cpu() / 2 + 0.5, truth[:length]).mean())
     if arguments.pictures is not None:
         arguments.pictures.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,7 @@ def medium() -> Config:
         expression_channels=16,
         frequency_channels=256,
         answers="velocity",
+        motion_tokens=None,
         learned_places=None,
     )
     vae = replace(tiny().vae, latent_mean=published().vae.latent_mean, latent_std=published().vae.latent_std)

@@ -67,6 +67,7 @@ def transformer() -> PortraitTransformer:
             expression_channels=2048,
             frequency_channels=256,
             answers="velocity",
+            motion_tokens=None,
             learned_places=None,
         )
     )

@@ -110,6 +110,9 @@ class Config:
                 "the transformer reads the portrait encoder, got "
                 f"{self.transformer.expression_channels} and {self.portrait_encoder.token_channels} channels"
             )
+        told = TIME_FACTOR * self.portrait_encoder.tokens_per_frame + 1
+        if self.transformer.motion_tokens not in (None, told):
+            raise ValueError(f"motion_tokens is None or {told}, what the portrait encoder makes of a latent")
         if self.image_encoder.width != self.transformer.image_channels:
             raise ValueError(
                 "the transformer reads the image encoder, got "
@@ -228,7 +231,7 @@ def mini() -> Config:
         window_latents=7,
         overlap_latents=2,
         num_steps=20,
-        step_shift=3.0,
+        step_shift=15.0,
         distilled=False,
         expression_guidance=1.0,
         crop_scale=1.58,
@@ -253,7 +256,11 @@ def tiny_differences() -> Config:
         drawing="differences",
         alignment="first",
         transformer=replace(
-            config.transformer, latent_channels=vae.latent_channels, answers="clean", learned_places=2
+            config.transformer,
+            latent_channels=vae.latent_channels,
+            answers="clean",
+            motion_tokens=29,
+            learned_places=2,
         ),
         portrait_encoder=replace(config.portrait_encoder, learned_places=True),
         vae=vae,

@@ -27,6 +27,9 @@ class TransformerConfig:
     answers: Literal["velocity", "clean"]
     """What comes out: velocity (published), or clean latents, from which the velocity follows. A network that is hardly
     wider than its patches cannot carry their noise through."""
+    motion_tokens: int | None
+    """How many expression tokens a latent has, for blocks that are modulated by them beside the time; None (published):
+    they are only attended."""
     learned_places: int | None
     """Rows and columns of patches that have a learned vector each, for crops that put a face always in the same place;
     None (published): patches know only where they are to each other."""
@@ -163,6 +166,7 @@ def wan_14b() -> TransformerConfig:
         expression_channels=2048,
         frequency_channels=256,
         answers="velocity",
+        motion_tokens=None,
         learned_places=None,
     )
 
@@ -181,12 +185,13 @@ def wan_1b() -> TransformerConfig:
         expression_channels=2048,
         frequency_channels=256,
         answers="velocity",
+        motion_tokens=None,
         learned_places=None,
     )
 
 
 def mini_transformer() -> TransformerConfig:
-    """4.3 M parameters."""
+    """4.7 M parameters."""
     return TransformerConfig(
         num_layers=6,
         num_heads=4,
@@ -199,6 +204,7 @@ def mini_transformer() -> TransformerConfig:
         expression_channels=128,
         frequency_channels=128,
         answers="clean",
+        motion_tokens=41,
         learned_places=8,
     )
 
@@ -217,6 +223,7 @@ def tiny_transformer() -> TransformerConfig:
         expression_channels=16,
         frequency_channels=16,
         answers="velocity",
+        motion_tokens=None,
         learned_places=None,
     )
 

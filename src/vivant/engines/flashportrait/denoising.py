@@ -120,7 +120,7 @@ class Question:
     def seen(self) -> Tensor:
         """What the first block reads (B, L, D)."""
         block, stream = cast("Block", self.transformer.blocks[0]), self.stream
-        shift, scale = (block.scale_shift_table + stream.modulation.float()).chunk(6, dim=1)[:2]
+        shift, scale = block.gates(stream.modulation, stream.hidden.shape[1])[:2]
         return block.norm1(stream.hidden.float()) * (1 + scale) + shift
 
     def computed(self, level: Level) -> tuple[Tensor, Layers]:

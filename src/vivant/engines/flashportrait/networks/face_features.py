@@ -47,7 +47,7 @@ class FaceFeatures(nn.Module):
     def read(self, faces: Tensor) -> tuple[Tensor, Tensor]:
         """The same at the precision of the caller, for training; and the heatmaps (T, 68, S / 4, S / 4)."""
         heatmaps = self.model.heatmaps(faces.contiguous(memory_format=torch.channels_last))
-        seen = self.model(heatmaps)
+        seen = self.model.summary(heatmaps)
         parts = [
             self.headpose_embed(self.to_headpose(seen)),
             self.eye_embed(self.to_eye(seen)),
@@ -88,7 +88,11 @@ class HeatmapBackbone(nn.Module):
         x = self.top_m_0(self.m0(x))
         return self.l0(F.relu(self.bn_end0(self.conv_last0(x))))
 
-    def forward(self, heatmaps: Tensor) -> Tensor:
+    def forward(self, faces: Tensor) -> Tensor:
+        """(T, 3, S, S) -> (T, C)."""
+        return self.summary(self.heatmaps(faces))
+
+    def summary(self, heatmaps: Tensor) -> Tensor:
         """(T, 68, S / 4, S / 4) -> (T, C)."""
         x = self.conv6(F.relu(self.bn5(heatmaps)))
         return self.fc(F.relu(x.flatten(1)))

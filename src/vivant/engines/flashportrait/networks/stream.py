@@ -44,7 +44,7 @@ class Stream:
     time: Tensor
     """(B, D): the embedded time."""
     modulation: Tensor
-    """(B, 6, D): what it says to every block."""
+    """(B, 1 or F, 6, D): what it, and where it is configured the motion of each latent, says to every block."""
     rotary: tuple[Tensor, Tensor]
     context: Context
     grid: tuple[int, int, int]

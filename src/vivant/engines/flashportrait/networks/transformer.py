@@ -37,6 +37,8 @@ from vivant.runtime.parallel import Team
 PATCH = (1, 2, 2)
 LEAST_TIME = 0.05
 """Where clean latents are answered: time is no less in the velocity, whose errors would else be without bound."""
+MOTION_CHANNELS = 24
+"""Of a token, as modulation by motion reads it."""
 NORM_EPS = 1e-6
 SPREAD_EPS = 1e-5
 """Keeps the spread of an expression that says nothing from being divided by."""
@@ -164,7 +166,7 @@ class Block(WanTransformerBlock):
         given: Outputs | None = None,
     ) -> tuple[Tensor, Outputs]:
         """(B, L, D) -> the same shape, and the outputs of the three parts (`given`, where they were)."""
-        gates = (self.scale_shift_table + modulation.float()).chunk(6, dim=1)
+        gates = self.gates(modulation, hidden_states.shape[1])
         x = hidden_states
         if given is None:
             attended = self.attn1(self._modulated(self.norm1, x, gates[0], gates[1]), None, None, rotary)
@@ -180,9 +182,37 @@ class Block(WanTransformerBlock):
         x = (x.float() + fed.float() * gates[5]).type_as(x)
         return x, (attended, crossed, fed)
 
+    def gates(self, modulation: Tensor, num_tokens: int) -> tuple[Tensor, ...]:
+        """Six of (B, 1 or L, D): shift, scale and gate of self-attention, and of the feed-forward part."""
+        all_six = self.scale_shift_table + modulation.float()
+        if all_six.shape[1] > 1:
+            all_six = all_six.repeat_interleave(num_tokens // all_six.shape[1], 1)
+        return all_six.unbind(2)
+
     @staticmethod
     def _modulated(norm: nn.Module, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         return (norm(x.float()) * (1 + scale) + shift).type_as(x)
+
+
+class MotionModulation(nn.Module):
+    """What the tokens of a latent say to every block beside the time: six vectors per latent, none at first.
+
+    Not published. A head that turns shifts every patch by an amount that depends on its place; attention to tokens is
+    slow to learn such products, scaling a patch's channels is one.
+    """
+
+    def __init__(self, config: TransformerConfig, num_tokens: int):
+        super().__init__()
+        self.narrow = nn.Linear(config.expression_channels, MOTION_CHANNELS)
+        self.join = nn.Linear(num_tokens * MOTION_CHANNELS, config.width)
+        self.leave = nn.Linear(config.width, 6 * config.width)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, expression: Tensor) -> Tensor:
+        """(B, F, P, E) -> (B, F, 6, D)."""
+        joined = self.join(self.narrow(expression).flatten(2))
+        return self.leave(F.silu(joined)).unflatten(2, (6, -1))
 
 
 class PortraitTransformer(WanTransformer3DModel):
@@ -217,6 +247,7 @@ class PortraitTransformer(WanTransformer3DModel):
             # Nothing, to begin with: where differences are drawn, the reference.
             nn.init.zeros_(self.proj_out.weight)
             nn.init.zeros_(self.proj_out.bias)
+        self.motion = None if config.motion_tokens is None else MotionModulation(config, config.motion_tokens)
         self.places: nn.Parameter | None = None
         if config.learned_places is not None:
             self.places = nn.Parameter(
@@ -241,7 +272,10 @@ class PortraitTransformer(WanTransformer3DModel):
         with torch.autocast(latents.device.type, enabled=False):
             # A 16-bit time embedding would blur neighbouring steps.
             time = embedder.time_embedder(embedder.timesteps_proj(timestep.float()))
-            modulation = embedder.time_proj(embedder.act_fn(time)).unflatten(1, (6, -1))
+            modulation = embedder.time_proj(embedder.act_fn(time)).unflatten(1, (6, -1)).unsqueeze(1)
+        if self.motion is not None:
+            scale = conditions.expression_scale.view(-1, 1, 1, 1)
+            modulation = modulation + scale * self.motion(conditions.expression).float()
         context = Context(
             embedder.text_embedder(conditions.text.type_as(hidden)),
             embedder.image_embedder(conditions.image.type_as(hidden)),
