@@ -1,9 +1,9 @@
 """Quality against work and time of every way to predict denoising steps, on one window of FlashPortrait.
 
-    python benchmarks/flashportrait_prediction.py [--size mini] [--seed 0] [--device cpu] [--out FOLDER]
+    python benchmarks/flashportrait_prediction.py [--size small] [--seed 0] [--device cpu] [--out FOLDER]
     python benchmarks/flashportrait_prediction.py --checkpoint FOLDER
 
-Sizes: mini (flashportrait-mini), medium, wide (two blocks exactly as published, bfloat16), full (a GPU with 80 GB).
+Sizes: small (6 blocks of width 192), medium, wide (two blocks exactly as published, bfloat16), full (a GPU with 80 GB).
 Every case starts from the same noise; its error is the relative difference (root sums of squares) of final latents and
 of decoded frames to those of the run that computes every step, which is the first and of which all ratios are.
 `work` counts matrix products, attention and convolutions; at the published size it is what the same computed steps
@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=tuple(SIZES), default="mini")
+    parser.add_argument("--size", choices=tuple(SIZES), default="small")
     parser.add_argument("--num-steps", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")

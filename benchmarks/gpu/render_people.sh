@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The people that the three minis learn from, on all cores: pictures, clips, and calm clips seen near.
+# The people that the three minis learn from, on all cores: pictures, clips, and seen near calm ones and some that turn.
 # Usage: render_people.sh DATA [FIRST] [LAST] [CORES]. What exists is kept, so run it again for more people.
 set -euo pipefail
 data=$1
@@ -9,3 +9,4 @@ command -v vivant >/dev/null || vivant() { python3 -m vivant "$@"; }
 vivant studio render "$data/people" --identities "$people" --looks 1 --frames 8 --size 160 --workers "$cores"
 vivant studio talk "$data/calm" --identities "$people" --seconds 4 --size 144 --turn-degrees 1.5 --view-cm 26 --articulation 1.8 --workers "$cores"
 vivant studio talk "$data/clips" --identities "$people" --size 128 --workers "$cores"
+vivant studio talk "$data/turning" --identities "$people" --seconds 4 --size 144 --turn-degrees 8 --view-cm 26 --articulation 1.6 --workers "$cores"

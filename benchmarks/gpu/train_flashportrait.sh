@@ -2,7 +2,7 @@
 # flashportrait-mini from nothing in MINUTES: face features, flow matching, decoder. Run it again to go on.
 # Usage: train_flashportrait.sh DATA RUNS [MINUTES]; DATA is of render_people.sh.
 set -euo pipefail
-data=$1/clips
+data=$1/turning
 runs=$2
 share() { awk "BEGIN { print ${minutes} * $1 }"; }
 minutes=${3:-17}
