@@ -21,5 +21,6 @@ def tiny_engine() -> FlashPortrait:
 
 def motions(engine: FlashPortrait, count: int, seed: int = 2) -> Motion:
     """What a driver might do in so many frames."""
-    channels = 42 + engine.config.face_features.mouth_channels
-    return Motion(torch.randn(count, channels, generator=torch.Generator().manual_seed(seed)))
+    return Motion(
+        torch.randn(count, engine.config.num_features, generator=torch.Generator().manual_seed(seed))
+    )

@@ -36,6 +36,8 @@ from vivant.engines.flashportrait.config_networks import (
 
 TIME_FACTOR = 4
 """Frames per latent, but for the first, which is one frame."""
+NUM_PLACEMENT = 6
+"""Numbers that say where a face is: the rows of a matrix (2, 3)."""
 SPACE_FACTOR = 8
 """Pixels per latent cell, each way."""
 
@@ -79,8 +81,8 @@ class Config:
     crop_vy: float
     """Shift of the crop's middle along the face, relative to its side; negative is towards the forehead."""
     drawing: Drawing
-    """What is drawn from noise: latents, told the reference as latent 0 of a grey clip (published); or each latent's
-    difference to the reference's, told it at every latent."""
+    """What is drawn from noise: latents, told the reference as latent 0 of a grey clip (published); or how they differ
+    from those of the reference, bent frame by frame to where the driver's head is (bending.py), which is told."""
     alignment: Alignment
     """Which face is brought into place before it is looked at: each (published: where a head is and how it leans are
     not seen), or first, where later ones are seen move."""
@@ -123,10 +125,14 @@ class Config:
                 "the portrait encoder reads face features, got "
                 f"{self.portrait_encoder.mouth_channels} and {self.face_features.mouth_channels} channels"
             )
+        if self.drawing == "differences" and self.alignment != "first":
+            raise ValueError(
+                "differences are drawn to where the head went since the first face; alignment is first"
+            )
         if self.drawing == "differences" and not isinstance(self.vae, BlockVaeConfig):
             raise ValueError(
-                "differences to the reference are drawn with a block VAE only: another one's latents of a still "
-                "picture differ from those of its first frame"
+                "differences to the reference are drawn with a block VAE only: latents of another one depend on what "
+                "came before"
             )
         if self.num_steps < 1 or self.step_shift <= 0:
             raise ValueError(
@@ -137,6 +143,12 @@ class Config:
     def stride_latents(self) -> int:
         """From the start of a window to the start of the next."""
         return self.window_latents - self.overlap_latents
+
+    @property
+    def num_features(self) -> int:
+        """Of a frame's motion."""
+        seen = 42 + self.face_features.mouth_channels
+        return seen + NUM_PLACEMENT if self.drawing == "differences" else seen
 
     @property
     def latent_size(self) -> int:

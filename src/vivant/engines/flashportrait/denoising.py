@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vivant.diffusion.multistep import History
-from vivant.engines.flashportrait.config import Level, Prediction
+from vivant.engines.flashportrait.config import Level, Options, Prediction
 from vivant.engines.flashportrait.prediction import (
     Anchors,
     Layers,
@@ -42,6 +42,17 @@ class PredictionSettings:
     order: int
     level: Level
     bound: float
+
+    @classmethod
+    def of(cls, options: Options) -> PredictionSettings:
+        """What a user asked for."""
+        return cls(
+            method=options.prediction,
+            horizon=options.prediction_horizon,
+            order=options.prediction_order,
+            level=options.prediction_level,
+            bound=options.prediction_bound,
+        )
 
 
 @dataclass(kw_only=True)

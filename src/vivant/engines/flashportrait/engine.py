@@ -21,14 +21,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engine import CropSpec, Engine, Portrait, State, StreamSpec
+from vivant.engines.flashportrait.bending import bent, placement
 from vivant.engines.flashportrait.caches import TinyVaeCache, VaeCache
 from vivant.engines.flashportrait.config import (
+    NUM_PLACEMENT,
     PROMPTS,
     SPACE_FACTOR,
     TIME_FACTOR,
@@ -39,13 +40,13 @@ from vivant.engines.flashportrait.config import (
     tiny_differences,
 )
 from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings
-from vivant.engines.flashportrait.known import masked, unmasked
+from vivant.engines.flashportrait.known import masked
 from vivant.engines.flashportrait.motion import (
     Motion,
     aligned_face,
-    alignment_of,
-    middle_alignment,
-    seen_through,
+    as_pixels,
+    in_sides,
+    next_alignment,
 )
 from vivant.engines.flashportrait.sampling import guidance_of, sampler_times, stepped
 from vivant.engines.flashportrait.tiles import Tiling, in_tiles
@@ -78,9 +79,13 @@ class FlashPortraitPortrait(Portrait):
 
     conditioning: Tensor
     """(1, 4 + Z, window, h, w): mask and latents of a clip that is the reference first and grey afterwards; where
-    differences are drawn, the reference throughout."""
+    differences are drawn, the reference throughout, and what is told of it comes from `picture`."""
     image_tokens: Tensor
     """(1, tokens, channels): the reference as CLIP sees it."""
+    picture: Tensor
+    """(1, 3, H, W) in [-1, 1]."""
+    alignment: Tensor
+    """(1, 2, 3): from its pixels to sides of its aligned face."""
 
 
 @dataclass(kw_only=True)
@@ -101,12 +106,15 @@ class FlashPortraitState(State):
     """(2, 3): how the last face that was seen is aligned, or with Config.alignment "first" the first one of a shot, in
     the window of that time; None before the first."""
     features: Tensor
-    """(n, 42 + mouth): of the frames that windows will still read, from frame `first_frame` on."""
+    """(n, C): of the frames that windows will still read, from frame `first_frame` on."""
     first_frame: int
     num_frames: int
     """Frames whose features have arrived, the one before the first included."""
     rows: Rows
     """Latents, one row per step."""
+    known: Tensor
+    """(1, Z, n, h, w): where differences are drawn, the bent reference's latents, from latent `first_known` on."""
+    first_known: int
     memories: dict[str, Memory]
     """What prediction remembers, by the number of the window."""
     vae: list[VaeCache]
@@ -148,7 +156,8 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
 
     @property
     def motion_kind(self) -> str:
-        return f"pd-fgc-{self.config.face_features.mouth_channels}"
+        placed = "-placed" if self.config.drawing == "differences" else ""
+        return f"pd-fgc-{self.config.face_features.mouth_channels}{placed}"
 
     @property
     def crop_size_px(self) -> int:
@@ -166,7 +175,14 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         with precision.computing(self.device, self.dtype):
             known = self._known(picture)
             tokens = networks.image_encoder(picture)
-        return FlashPortraitPortrait(conditioning=masked(known), image_tokens=tokens.float())
+        size = self.config.face_features.image_size
+        own = next_alignment("each", None, as_pixels(picture[0]), size)[0]
+        return FlashPortraitPortrait(
+            conditioning=masked(known),
+            image_tokens=tokens.float(),
+            picture=picture * 2 - 1,
+            alignment=in_sides(own, size).to(self.device)[None],
+        )
 
     def _known(self, picture: Tensor) -> Tensor:
         """(1, 3, H, W) -> what is known of every latent of a window, (1, Z, window, h, w)."""
@@ -175,7 +191,7 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         caches = [VaeCache() for _ in range(tiling.count(cells, cells))]
         first = in_tiles(networks.vae.encode_piece, picture[:, :, None] * 2 - 1, caches, tiling, SPACE_FACTOR)
         if self.config.drawing == "differences":
-            return networks.blocks.told(first.float(), count)
+            return networks.blocks.told(first.float()).expand(-1, -1, count, -1, -1)
         grey = torch.zeros_like(picture)[:, :, None].expand(-1, -1, TIME_FACTOR, -1, -1)
         rest = [
             in_tiles(networks.vae.encode_piece, grey, caches, tiling, SPACE_FACTOR) for _ in range(count - 1)
@@ -201,7 +217,6 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         )
         cells = config.latent_size
         num_tiles = _tiling(options.tile_px).count(cells, cells)
-        channels = 42 + config.face_features.mouth_channels
         return FlashPortraitState(
             portrait=portrait,
             options=options,
@@ -211,10 +226,12 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
             decoder=options.decoder,
             tile_px=options.tile_px,
             alignment=None,
-            features=torch.zeros(0, channels, device=self.device),
+            features=torch.zeros(0, config.num_features, device=self.device),
             first_frame=0,
             num_frames=0,
             rows=new_rows(layout, (config.vae.latent_channels, cells, cells), self.device),
+            known=torch.zeros(1, config.vae.latent_channels, 0, cells, cells, device=self.device),
+            first_known=0,
             memories={},
             vae=[VaeCache() for _ in range(num_tiles)],
             tiny_vae=[TinyVaeCache() for _ in range(num_tiles)],
@@ -233,11 +250,19 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
     ) -> Motion:
         size = self.config.face_features.image_size
         places: list[Any] = [(1.0, 0.0, 0.0)] * len(driving) if windows is None else windows.tolist()
-        faces = []
+        faces, placements = [], []
         for frame, place in zip(driving, places, strict=True):
-            pixels = (frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-            faces.append(aligned_face(pixels, self._alignment(state, pixels, size, place), size))
-        return Motion(self._networks.face_features(torch.cat(faces).to(self.device)))
+            pixels = as_pixels(frame)
+            last = None if state.alignment is None else state.alignment.cpu().numpy()
+            matrix, own, last = next_alignment(self.config.alignment, last, pixels, size, place)
+            state.alignment = None if last is None else torch.from_numpy(last)
+            faces.append(aligned_face(pixels, matrix, size))
+            if self.config.drawing == "differences":
+                placements.append(placement(in_sides(matrix, size), in_sides(own, size)).flatten())
+        features = self._networks.face_features(torch.cat(faces).to(self.device))
+        return Motion(
+            torch.cat([features, torch.stack(placements).to(self.device)], 1) if placements else features
+        )
 
     def restart(self, state: FlashPortraitState) -> None:
         if self.config.alignment == "first":
@@ -273,6 +298,8 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         for _ in range(arrived - rows.num_latents):
             shape = (1, config.vae.latent_channels, 1, cells, cells)
             arrive(rows, torch.randn(shape, generator=state.generator, device=self.device))
+        if config.drawing == "differences":
+            self._bend(state, arrived)
         times = sampler_times(state.sampler, layout.num_steps, config.step_shift, distilled=config.distilled)
         denoiser: tuple[int, Denoiser] | None = None
         for index, window, step in work(rows, layout):
@@ -292,6 +319,19 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         state.first_frame = oldest
         return self._decoded(state, latents)
 
+    def _bend(self, state: FlashPortraitState, arrived: int) -> None:
+        """Add what is known of the latents that arrived."""
+        portrait, present = state.portrait, state.first_known + state.known.shape[2]
+        oldest = max(0, TIME_FACTOR * present - 3) - state.first_frame
+        newest = TIME_FACTOR * (arrived - 1) + 1 - state.first_frame
+        placements = state.features[oldest:newest, -NUM_PLACEMENT:].unflatten(1, (2, 3))[None]
+        frames = bent(portrait.picture, portrait.alignment, placements)
+        latents = self._networks.blocks.encoded(frames, starts=present == 0)
+        state.known = torch.cat([state.known, latents], 2)
+
+    def _known_of(self, state: FlashPortraitState, latents: range) -> Tensor:
+        return state.known[:, :, latents.start - state.first_known : latents.stop - state.first_known]
+
     def _denoiser(self, state: FlashPortraitState, window: range) -> Denoiser:
         networks, options, portrait = self._networks, state.options, state.portrait
         start = TIME_FACTOR * window.start - state.first_frame
@@ -299,21 +339,17 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         with precision.computing(self.device, self.dtype):
             tokens = networks.portrait_encoder.told(features[None])[0]
         scene = list(PROMPTS).index(options.scene)
+        reference = portrait.conditioning[:, :, : len(window)]
+        if self.config.drawing == "differences":
+            reference = masked(networks.blocks.told(self._known_of(state, window)))
         inputs = Inputs(
-            reference=portrait.conditioning[:, :, : len(window)],
+            reference=reference,
             image=portrait.image_tokens,
             text=networks.prompts[scene : scene + 1],
             negative=networks.prompts[-1:],
             expression=tokens,
         )
-        settings = PredictionSettings(
-            method=options.prediction,
-            horizon=options.prediction_horizon,
-            order=options.prediction_order,
-            level=options.prediction_level,
-            bound=options.prediction_bound,
-        )
-        guidance = guidance_of(self.config, options)
+        guidance, settings = guidance_of(self.config, options), PredictionSettings.of(options)
         return Denoiser(transformer=networks.transformer, inputs=inputs, guidance=guidance, settings=settings)
 
     def _decoded(self, state: FlashPortraitState, latents: Tensor) -> Tensor:
@@ -321,7 +357,10 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
             return self._nothing(state)
         networks, tiling = self._networks, _tiling(state.tile_px)
         if self.config.drawing == "differences":
-            latents = latents + networks.blocks.reference(unmasked(state.portrait.conditioning))
+            taken = state.rows.num_taken
+            latents = latents + self._known_of(state, range(taken - latents.shape[2], taken))
+            needed = min(taken, oldest_needed(state.rows))
+            state.known, state.first_known = state.known[:, :, needed - state.first_known :].clone(), needed
         with precision.computing(self.device, self.dtype):
             if state.decoder == "tiny":
                 assert networks.tiny_vae is not None
@@ -333,31 +372,6 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         # The first frame of all is the reference's.
         frames = video[0].movedim(1, 0)[1 if starts else 0 :].float()
         return (frames / 2 + 0.5).clamp(0, 1)
-
-    def _alignment(
-        self, state: FlashPortraitState, pixels: np.ndarray, size: int, place: tuple[float, float, float]
-    ) -> np.ndarray:
-        """place: scale and shift from the window of these pixels to the shot's first."""
-        if self.config.alignment == "first":
-            return self._first_alignment(state, pixels, size, place)
-        found = alignment_of(pixels, size)
-        if found is not None:
-            state.alignment = torch.from_numpy(found)
-            return found
-        if state.alignment is not None:
-            return state.alignment.cpu().numpy()
-        return middle_alignment(min(pixels.shape[:2]), size)
-
-    def _first_alignment(
-        self, state: FlashPortraitState, pixels: np.ndarray, size: int, place: tuple[float, float, float]
-    ) -> np.ndarray:
-        side = min(pixels.shape[:2])
-        if state.alignment is None:
-            found = alignment_of(pixels, size)
-            if found is None:
-                return middle_alignment(side, size)
-            state.alignment = torch.from_numpy(found)
-        return seen_through(state.alignment.cpu().numpy(), place, side)
 
     def _nothing(self, state: FlashPortraitState) -> Tensor:
         return torch.zeros(0, 3, *self.frame_size(state.portrait), device=self.device)

@@ -13,8 +13,3 @@ def masked(known: Tensor) -> Tensor:
     mask = torch.zeros_like(known[:, :1]).repeat(1, MASK_CHANNELS, 1, 1, 1)
     mask[:, :, 0] = 1
     return torch.cat([mask, known], 1)
-
-
-def unmasked(conditioning: Tensor) -> Tensor:
-    """The inverse."""
-    return conditioning[:, MASK_CHANNELS:]

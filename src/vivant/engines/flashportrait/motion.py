@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vivant.engines.flashportrait.config import Alignment
 from vivant.face.align import similarity, warped
 from vivant.face.framing import default_detector, default_mesh
 from vivant.face.points import LIP_LEFT_CORNER, LIP_RIGHT_CORNER, NOSE_TIP, pupils
@@ -29,7 +30,7 @@ class Motion(FrameRows):
     """Face features of T frames."""
 
     features: Tensor
-    """(T, 42 + mouth): head pose 6, eyes 6, emotion 30, mouth."""
+    """(T, 42 + mouth): head pose 6, eyes 6, emotion 30, mouth; where differences are drawn, a placement of 6 more."""
 
 
 def alignment_of(picture: np.ndarray, size_px: int) -> np.ndarray | None:
@@ -56,7 +57,40 @@ def seen_through(alignment: np.ndarray, window: tuple[float, float, float], side
     return np.concatenate([scale * turned, (turned @ offset + alignment[:, 2])[:, None]], 1)
 
 
+def next_alignment(
+    mode: Alignment,
+    last: np.ndarray | None,
+    picture: np.ndarray,
+    size_px: int,
+    window: tuple[float, float, float] = (1.0, 0.0, 0.0),
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The matrix (2, 3) through which the next picture is seen, that of its own face, and what to remember.
+
+    last: what was remembered: with mode "each" the last face's, with "first" the first one's; None before the first.
+    window: scale and x, y shift from the window of this picture to that of the shot's first. Where no face is found its
+    own matrix is the one through which it is seen.
+    """
+    side = min(picture.shape[:2])
+    found = alignment_of(picture, size_px)
+    if mode == "each" or last is None:
+        last = last if found is None else found
+        matrix = middle_alignment(side, size_px) if last is None else last
+    else:
+        matrix = seen_through(last, window, side)
+    return matrix, matrix if found is None else found, last
+
+
 def aligned_face(picture: np.ndarray, alignment: np.ndarray, size_px: int) -> Tensor:
     """What the feature network sees: (1, 3, size, size) RGB in [-1, 1]."""
     face = warped(picture, alignment, size_px)
     return torch.from_numpy(face).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def as_pixels(picture: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
+    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def in_sides(alignment: np.ndarray, size_px: int) -> Tensor:
+    """A matrix (2, 3) to pixels of the aligned face -> one to its sides."""
+    return torch.from_numpy(alignment / size_px).float()

@@ -21,7 +21,7 @@ from vivant.engines.flashportrait.config import TIME_FACTOR, Config
 from vivant.engines.flashportrait.config_networks import BlockVaeConfig
 from vivant.engines.flashportrait.data import Filter
 from vivant.engines.flashportrait.kept import Kept, keep
-from vivant.engines.flashportrait.known import unmasked
+from vivant.engines.flashportrait.known import MASK_CHANNELS
 from vivant.engines.flashportrait.sampling import NUM_TRAINING_TIMES
 from vivant.engines.flashportrait.stages import FlowStage
 from vivant.engines.flashportrait.streams import Plan, Streams, Window, Windows, encode_streams, plan_streams
@@ -142,7 +142,7 @@ class TalkingFlowStage(TalkingStage):
         """What was drawn (B, Z, F, h, w), as latents."""
         if self.config.drawing == "latents":
             return drawn
-        return drawn + self._networks.blocks.reference(unmasked(window.conditioning))
+        return drawn + window.conditioning[:, MASK_CHANNELS:] * self._networks.blocks.width.view(-1, 1, 1, 1)
 
     @torch.no_grad()
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vivant.engines.flashportrait.bending import bent, placement
 from vivant.engines.flashportrait.config import SPACE_FACTOR, TIME_FACTOR, Config
 from vivant.engines.flashportrait.kept import FACE, LIP, Kept, aligned_faces, wobbled
 from vivant.engines.flashportrait.known import masked
@@ -117,7 +118,7 @@ class Streams:
     features: Tensor
     """(4 x all latents, C): stream s has its frames from 4 starts[s] on, and three more that say nothing."""
     known: Tensor
-    """(S, Z, F or 1, h, w): the reference and grey; or the reference, which is known at every latent."""
+    """(S, Z, F, h, w): the reference and grey; or as `latents`, of the bent reference."""
     starts: Tensor
     """(S,)."""
     clip: Tensor
@@ -132,9 +133,7 @@ class Streams:
         frames = TIME_FACTOR * (self.starts[streams] + firsts)[:, None] + torch.arange(
             TIME_FACTOR * (self.num_latents - 1) + 1, device=firsts.device
         )
-        known = self.known[streams]
-        if known.shape[2] == 1:
-            known = known.expand(-1, -1, self.num_latents, -1, -1)
+        known = self.known[streams] if self.known.dim() == 5 else self.known[rows].movedim(1, 2)
         face, lips = self.parts[rows].movedim(1, 2).split(1, 1)
         end = self.first[streams] + TIME_FACTOR * (firsts + self.num_latents - 1)
         return Window(
@@ -160,15 +159,15 @@ def encode_streams(networks: Networks, config: Config, kept: Kept, plan: Plan) -
     """All streams, a few of about the same length at a time."""
     device, num_latents = kept.frames.device, config.window_latents
     total, cells = int(plan.num_latents.sum()), config.latent_size
-    features = 42 + config.face_features.mouth_channels
-    num_known = 1 if config.drawing == "differences" else num_latents
+    of_latents = total, config.vae.latent_channels, cells, cells
+    of_streams = len(plan.clip), config.vae.latent_channels, num_latents, cells, cells
     streams = Streams(
         kept=kept,
         num_latents=num_latents,
-        latents=torch.empty(total, config.vae.latent_channels, cells, cells, device=device),
+        latents=torch.empty(of_latents, device=device),
         parts=torch.empty(total, 2, cells, cells, device=device),
-        features=torch.zeros(TIME_FACTOR * total, features, device=device),
-        known=torch.empty(len(plan.clip), config.vae.latent_channels, num_known, cells, cells, device=device),
+        features=torch.zeros(TIME_FACTOR * total, config.num_features, device=device),
+        known=torch.empty(of_latents if config.drawing == "differences" else of_streams, device=device),
         starts=torch.from_numpy(plan.starts).to(device),
         clip=torch.from_numpy(plan.clip).to(device),
         first=torch.from_numpy(plan.first).to(device),
@@ -203,19 +202,25 @@ def _encode(
     pictures = kept.cut(kept.frames, rows, mirrored, None, kept.side)
     video = pictures.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     latents = networks.vae.encode_clips(video)
+    features = _features(networks, config, kept, pictures, rows, mirrored, wobble[chosen])
+    known = torch.zeros_like(latents)
     if config.drawing == "differences":
-        streams.known[chosen] = networks.blocks.told(latents[:, :, :1], 1)
-        latents = latents - latents[:, :, :1]
+        own, placements = _places(kept, rows, mirrored)
+        of_bent = networks.vae.encode_clips(bent(video[:, :, 0], own, placements))
+        latents, known = latents - of_bent, networks.blocks.told(of_bent)
+        features = torch.cat([features, placements.flatten(2)], 2)
     else:
         grey = torch.zeros_like(video[:, :, :1]).repeat(1, 1, TIME_FACTOR * (streams.num_latents - 1), 1, 1)
         streams.known[chosen] = networks.vae.encode_clips(torch.cat([video[:, :, :1], grey], 2))
+    known = known.movedim(2, 1)
     latents = latents.movedim(2, 1)
     parts = kept.cut(kept.parts, rows, mirrored, None, kept.side)
     shares = torch.stack([_share(parts & bit) for bit in (FACE, LIP)], 2)
-    features = _features(networks, config, kept, pictures, rows, mirrored, wobble[chosen])
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         frames = slice(TIME_FACTOR * start, TIME_FACTOR * (start + length) - 3)
         streams.latents[start : start + length] = latents[row, :length]
+        if config.drawing == "differences":
+            streams.known[start : start + length] = known[row, :length]
         streams.parts[start : start + length] = shares[row, :length]
         streams.features[frames] = features[row, : frames.stop - frames.start]
 
@@ -236,6 +241,13 @@ def _features(
     matrices = wobbled(kept.alignments[sides, seen].flatten(0, 1), wobble.repeat_interleave(num_frames, 0))
     faces = aligned_faces(pictures.flatten(0, 1), matrices, config.face_features.image_size)
     return networks.face_features(faces).unflatten(0, (count, num_frames)).float()
+
+
+def _places(kept: Kept, rows: Tensor, mirrored: Tensor) -> tuple[Tensor, Tensor]:
+    """Alignments (B, 2, 3) of the first frames, which are the references, and placements (B, T, 2, 3)."""
+    sides = mirrored.long()[:, None].expand(-1, rows.shape[1])
+    own = kept.alignments[sides, rows]
+    return own[:, 0], placement(own[:, :1], own)
 
 
 def _share(inside: Tensor) -> Tensor:

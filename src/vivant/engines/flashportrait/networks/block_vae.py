@@ -63,11 +63,11 @@ class BlockVae(nn.Module):
         """
         starts = cache.is_empty
         cache.features = [None]
-        return self._encoded(frames, starts)
+        return self.encoded(frames, starts)
 
     def encode_clips(self, frames: Tensor) -> Tensor:
         """Whole clips (B, 3, 1 + 4 k, H, W) -> latents (B, Z, 1 + k, h, w)."""
-        return self._encoded(frames, starts=True)
+        return self.encoded(frames, starts=True)
 
     def decode_piece(self, latents: Tensor, cache: VaeCache) -> Tensor:
         """The next latents (1, Z, L, h, w) -> frames (1, 3, T, H, W); T = 4 L, at the start of a stream 3 fewer."""
@@ -79,13 +79,9 @@ class BlockVae(nn.Module):
         """Whole clips (B, Z, L, h, w) -> frames (B, 3, 4 L - 3, H, W), beyond [-1, 1] too, so that gradients pass."""
         return self._decoded(latents, starts=True)
 
-    def told(self, reference: Tensor, num_latents: int) -> Tensor:
-        """Latent (B, Z, 1, h, w) of a reference -> what every latent is told of it, spread about 1."""
-        return (reference / self.width.view(-1, 1, 1, 1)).expand(-1, -1, num_latents, -1, -1)
-
-    def reference(self, told: Tensor) -> Tensor:
-        """The inverse: (B, Z, n, h, w) -> (B, Z, 1, h, w)."""
-        return told[:, :, :1] * self.width.view(-1, 1, 1, 1)
+    def told(self, known: Tensor) -> Tensor:
+        """Latents (B, Z, F, h, w) of a reference -> what the transformer is told of them, spread about 1."""
+        return known / self.width.view(-1, 1, 1, 1)
 
     def blocks(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, 4 L, H, W) -> means (B, L, h, w, 192) and what differs from them (B, L, h, w, 768)."""
@@ -116,7 +112,8 @@ class BlockVae(nn.Module):
         fours = fours + self.mending(fours.flatten(1, 2)).float().unflatten(1, (3, TIME_FACTOR))
         return fours.unflatten(0, (len(frames), -1)).movedim(1, 2).flatten(2, 3)
 
-    def _encoded(self, frames: Tensor, starts: bool) -> Tensor:
+    def encoded(self, frames: Tensor, starts: bool) -> Tensor:
+        """Frames (B, 3, T, H, W) -> latents (B, Z, L, h, w); T is 4 L, or 3 fewer where a stream starts."""
         frames = frames.float()
         if starts:
             frames = torch.cat([frames[:, :, :1].expand(-1, -1, TIME_FACTOR - 1, -1, -1), frames], 2)

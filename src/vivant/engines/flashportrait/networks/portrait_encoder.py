@@ -30,7 +30,10 @@ class PortraitEncoder(nn.Module):
             self.places = nn.Parameter(torch.randn(count, config.token_channels) / config.token_channels**0.5)
 
     def told(self, features: Tensor) -> Tensor:
-        """Windows of features (B, 4 (L - 1) + 1, 42 + mouth) -> what each latent is told, (B, L, 4 n + 1, E)."""
+        """Windows of motion (B, 4 (L - 1) + 1, 42 + mouth or more) -> what each latent is told, (B, L, 4 n + 1, E)."""
+        features = features[
+            ..., : HEAD_POSE_CHANNELS + EYE_CHANNELS + EMOTION_CHANNELS + self.config.mouth_channels
+        ]
         tokens = group_windows(self(features.flatten(0, 1)).unflatten(0, features.shape[:2]))
         return tokens + self.places if self.config.learned_places else tokens
 
