@@ -112,6 +112,9 @@ class Config:
                 "the transformer reads the portrait encoder, got "
                 f"{self.transformer.expression_channels} and {self.portrait_encoder.token_channels} channels"
             )
+        places = self.image_size // (2 * SPACE_FACTOR)
+        if self.transformer.learned_places not in (None, places):
+            raise ValueError(f"learned_places is None or {places}, the patches along a side")
         told = TIME_FACTOR * self.portrait_encoder.tokens_per_frame + 1
         if self.transformer.motion_tokens not in (None, told):
             raise ValueError(f"motion_tokens is None or {told}, what the portrait encoder makes of a latent")
