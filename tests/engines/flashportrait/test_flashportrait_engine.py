@@ -129,7 +129,7 @@ def test_a_face_is_aligned_and_remembered(engine: FlashPortrait, portrait: Any) 
 
 def test_a_window_that_moved_is_seen_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the first face aligned, a shifted window that shows the same gives the same, and a new shot begins anew."""
-    from vivant.engines.flashportrait import engine as module
+    from vivant.engines.flashportrait import motion as module
 
     alignment = np.array([[1.9, -0.2, 3.0], [0.2, 1.9, -4.0]])
     place = (1.3, 0.2, -0.1)
@@ -141,18 +141,18 @@ def test_a_window_that_moved_is_seen_through(monkeypatch: pytest.MonkeyPatch) ->
     config = replace(tiny(), alignment="first")
     engine = FlashPortrait(config, FlashPortrait.build_networks(config))
     state = engine.start(engine.prepare(torch.rand(3, 32, 32), face=None))
-    calls: list[int] = []
+    own = [alignment]
 
     def found(picture: np.ndarray, size_px: int) -> np.ndarray:
-        calls.append(size_px)
-        return alignment
+        return own[-1]
 
     monkeypatch.setattr(module, "alignment_of", found)
     picture = torch.rand(1, 3, 64, 64)
     first = engine.see(state, picture, torch.tensor([[1.0, 0.0, 0.0]]))
+    own.append(1.1 * alignment)
     again = engine.encode_motion(state, picture)
-    assert torch.equal(first.features, again.features)
-    assert len(calls) == 1, "looked for once"
+    assert torch.equal(first.features, again.features), "seen through the first one's alignment"
     engine.restart(state)
-    engine.encode_motion(state, picture)
-    assert len(calls) == 2
+    anew = engine.encode_motion(state, picture)
+    assert not torch.equal(first.features, anew.features)
+    assert torch.equal(state.alignment, torch.from_numpy(own[-1]))
