@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 from vivant import checkpoint
 from vivant.diffusion.flow_match import euler_step
 from vivant.engines.flashportrait.caches import VaeCache
-from vivant.engines.flashportrait.config import Config, Options, mini, published, tiny
-from vivant.engines.flashportrait.config_networks import TransformerConfig, VaeConfig, wan_tiny_vae
+from vivant.engines.flashportrait.config import Config, Options, published, small, tiny
+from vivant.engines.flashportrait.config_networks import TransformerConfig, wan_tiny_vae
 from vivant.engines.flashportrait.denoising import Denoiser, Inputs, Memory, PredictionSettings, ask
 from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.engines.flashportrait.motion import Motion
@@ -32,30 +32,6 @@ from vivant.session import Session
 
 GUIDANCE = Guidance(expression=4.0, text=1.0)
 """The published strength: two branches."""
-
-
-def small() -> Config:
-    """flashportrait-mini as it was when docs/flashportrait.md was measured: 6 blocks of width 192, a small Wan VAE."""
-    own = mini()
-    sizes = replace(
-        own.transformer, latent_channels=8, answers="velocity", motion_tokens=None, learned_places=None
-    )
-    vae = VaeConfig(
-        base_channels=16,
-        channel_multipliers=(1, 2, 3, 3),
-        num_residual_blocks=1,
-        latent_mean=(0.0,) * 8,
-        latent_std=(1.0,) * 8,
-    )
-    return replace(
-        own,
-        window_latents=9,
-        step_shift=3.0,
-        drawing="latents",
-        transformer=sizes,
-        portrait_encoder=replace(own.portrait_encoder, learned_places=False),
-        vae=vae,
-    )
 
 
 def medium() -> Config:

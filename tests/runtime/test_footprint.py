@@ -14,8 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vivant import checkpoint, plan
-from vivant.engines.flashportrait.config import Config, Options, mini, tiny
-from vivant.engines.flashportrait.config_networks import VaeConfig
+from vivant.engines.flashportrait.config import Config, Options, small, tiny
 from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.engines.flashportrait.rehearsal import rehearse
 from vivant.engines.personalive.config import Options as LiveOptions
@@ -63,31 +62,8 @@ def test_what_lives_at_the_same_time_is_counted_once() -> None:
 
 
 def larger() -> Config:
-    """The published structure at mini's widths: pictures of 64 px and one block more than is rehearsed."""
-    own = mini()
-    return replace(
-        own,
-        image_size=64,
-        window_latents=9,
-        expression_guidance=4.0,
-        drawing="latents",
-        transformer=replace(
-            own.transformer,
-            num_layers=3,
-            latent_channels=8,
-            answers="velocity",
-            motion_tokens=None,
-            learned_places=None,
-        ),
-        portrait_encoder=replace(own.portrait_encoder, learned_places=False),
-        vae=VaeConfig(
-            base_channels=16,
-            channel_multipliers=(1, 2, 3, 3),
-            num_residual_blocks=1,
-            latent_mean=(0.0,) * 8,
-            latent_std=(1.0,) * 8,
-        ),
-    )
+    """Pictures of 64 px and one block more than is rehearsed."""
+    return replace(small(), image_size=64, transformer=replace(small().transformer, num_layers=3))
 
 
 def test_counted_as_allocated() -> None:

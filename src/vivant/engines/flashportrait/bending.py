@@ -9,6 +9,8 @@ Coordinates: sides of the aligned face. Letters: B pictures, T frames, n side in
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +19,16 @@ MIDDLE = (0.5, 0.42)
 """Of a face in its place, about the tip of the nose."""
 INNER, OUTER = 0.33, 0.52
 """Distances from there: within the first all moves with the head, beyond the second nothing does."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is bent."""
+
+    picture: Tensor
+    """(1, 3, n, n) in [-1, 1]."""
+    alignment: Tensor
+    """(1, 2, 3): from its pixels to sides of its aligned face."""
 
 
 def placement(first: Tensor, own: Tensor) -> Tensor:

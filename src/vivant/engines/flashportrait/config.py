@@ -20,6 +20,7 @@ from vivant.engines.flashportrait.config_networks import (
     mini_vae,
     published_face_features,
     published_portrait_encoder,
+    small_vae,
     tiny_block_vae,
     tiny_face_features,
     tiny_image_encoder,
@@ -259,6 +260,24 @@ def mini() -> Config:
         image_encoder=mini_image_encoder(),
         vae=mini_vae(),
         tiny_vae=None,
+    )
+
+
+def small() -> Config:
+    """The published structure at mini's widths, which no weights have: docs/flashportrait.md was measured on it."""
+    own = mini()
+    sizes = replace(
+        own.transformer, latent_channels=8, answers="velocity", motion_tokens=None, learned_places=None
+    )
+    return replace(
+        own,
+        window_latents=9,
+        step_shift=3.0,
+        expression_guidance=4.0,
+        drawing="latents",
+        transformer=sizes,
+        portrait_encoder=replace(own.portrait_encoder, learned_places=False),
+        vae=small_vae(),
     )
 
 

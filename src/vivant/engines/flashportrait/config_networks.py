@@ -335,6 +335,17 @@ def mini_vae() -> BlockVaeConfig:
     return BlockVaeConfig(still_channels=24, moving_channels=8, mending_width=96, num_mending_blocks=3)
 
 
+def small_vae() -> VaeConfig:
+    """Wan's structure in 1.8 M parameters."""
+    return VaeConfig(
+        base_channels=16,
+        channel_multipliers=(1, 2, 3, 3),
+        num_residual_blocks=1,
+        latent_mean=(0.0,) * 8,
+        latent_std=(1.0,) * 8,
+    )
+
+
 def tiny_vae() -> VaeConfig:
     """For tests."""
     return VaeConfig(

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engine import CropSpec, Engine, Portrait, State, StreamSpec
-from vivant.engines.flashportrait.bending import bent, placement
+from vivant.engines.flashportrait.bending import Source, bent, placement
 from vivant.engines.flashportrait.caches import TinyVaeCache, VaeCache
 from vivant.engines.flashportrait.config import (
     NUM_PLACEMENT,
@@ -77,15 +77,13 @@ ENCODED_TILE_PX = 512
 class FlashPortraitPortrait(Portrait):
     """One person, one picture."""
 
-    conditioning: Tensor
-    """(1, 4 + Z, window, h, w): mask and latents of a clip that is the reference first and grey afterwards; where
-    differences are drawn, the reference throughout, and what is told of it comes from `picture`."""
     image_tokens: Tensor
     """(1, tokens, channels): the reference as CLIP sees it."""
-    picture: Tensor
-    """(1, 3, H, W) in [-1, 1]."""
-    alignment: Tensor
-    """(1, 2, 3): from its pixels to sides of its aligned face."""
+    conditioning: Tensor | None
+    """(1, 4 + Z, window, h, w): mask and latents of a clip that is the reference first and grey afterwards; None where
+    differences are drawn."""
+    source: Source | None
+    """What is bent, where differences are drawn."""
 
 
 @dataclass(kw_only=True)
@@ -172,17 +170,15 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         if len(reference) != 1:
             raise InputError(f"flashportrait animates one picture of a person, got {len(reference)}")
         picture, networks = self._fitted(reference), self._networks
+        differs, size = self.config.drawing == "differences", self.config.face_features.image_size
+        source = None
+        if differs:
+            own, _ = next_alignment("each", None, as_pixels(picture[0]), size)
+            source = Source(picture * 2 - 1, in_sides(own, size).to(self.device)[None])
         with precision.computing(self.device, self.dtype):
-            known = self._known(picture)
+            conditioning = None if differs else masked(self._known(picture))
             tokens = networks.image_encoder(picture)
-        size = self.config.face_features.image_size
-        own = next_alignment("each", None, as_pixels(picture[0]), size)[0]
-        return FlashPortraitPortrait(
-            conditioning=masked(known),
-            image_tokens=tokens.float(),
-            picture=picture * 2 - 1,
-            alignment=in_sides(own, size).to(self.device)[None],
-        )
+        return FlashPortraitPortrait(image_tokens=tokens.float(), conditioning=conditioning, source=source)
 
     def _known(self, picture: Tensor) -> Tensor:
         """(1, 3, H, W) -> what is known of every latent of a window, (1, Z, window, h, w)."""
@@ -190,8 +186,6 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         tiling = _tiling(ENCODED_TILE_PX if self.config.image_size > ENCODED_WHOLE_PX else None)
         caches = [VaeCache() for _ in range(tiling.count(cells, cells))]
         first = in_tiles(networks.vae.encode_piece, picture[:, :, None] * 2 - 1, caches, tiling, SPACE_FACTOR)
-        if self.config.drawing == "differences":
-            return networks.blocks.told(first.float()).expand(-1, -1, count, -1, -1)
         grey = torch.zeros_like(picture)[:, :, None].expand(-1, -1, TIME_FACTOR, -1, -1)
         rest = [
             in_tiles(networks.vae.encode_piece, grey, caches, tiling, SPACE_FACTOR) for _ in range(count - 1)
@@ -254,10 +248,12 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         for frame, place in zip(driving, places, strict=True):
             pixels = as_pixels(frame)
             last = None if state.alignment is None else state.alignment.cpu().numpy()
-            matrix, own, last = next_alignment(self.config.alignment, last, pixels, size, place)
-            state.alignment = None if last is None else torch.from_numpy(last)
+            matrix, following = next_alignment(self.config.alignment, last, pixels, size, place)
+            state.alignment = None if following is None else torch.from_numpy(following)
             faces.append(aligned_face(pixels, matrix, size))
             if self.config.drawing == "differences":
+                # The first face was looked for just now.
+                own = matrix if last is None else next_alignment("each", matrix, pixels, size)[0]
                 placements.append(placement(in_sides(matrix, size), in_sides(own, size)).flatten())
         features = self._networks.face_features(torch.cat(faces).to(self.device))
         return Motion(
@@ -321,11 +317,12 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
 
     def _bend(self, state: FlashPortraitState, arrived: int) -> None:
         """Add what is known of the latents that arrived."""
-        portrait, present = state.portrait, state.first_known + state.known.shape[2]
+        source, present = state.portrait.source, state.first_known + state.known.shape[2]
+        assert source is not None
         oldest = max(0, TIME_FACTOR * present - 3) - state.first_frame
         newest = TIME_FACTOR * (arrived - 1) + 1 - state.first_frame
         placements = state.features[oldest:newest, -NUM_PLACEMENT:].unflatten(1, (2, 3))[None]
-        frames = bent(portrait.picture, portrait.alignment, placements)
+        frames = bent(source.picture, source.alignment, placements)
         latents = self._networks.blocks.encoded(frames, starts=present == 0)
         state.known = torch.cat([state.known, latents], 2)
 
@@ -339,8 +336,9 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         with precision.computing(self.device, self.dtype):
             tokens = networks.portrait_encoder.told(features[None])[0]
         scene = list(PROMPTS).index(options.scene)
-        reference = portrait.conditioning[:, :, : len(window)]
-        if self.config.drawing == "differences":
+        if portrait.conditioning is not None:
+            reference = portrait.conditioning[:, :, : len(window)]
+        else:
             reference = masked(networks.blocks.told(self._known_of(state, window)))
         inputs = Inputs(
             reference=reference,

@@ -63,21 +63,19 @@ def next_alignment(
     picture: np.ndarray,
     size_px: int,
     window: tuple[float, float, float] = (1.0, 0.0, 0.0),
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """The matrix (2, 3) through which the next picture is seen, that of its own face, and what to remember.
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The matrix (2, 3) through which the next picture is seen, and what to remember.
 
     last: what was remembered: with mode "each" the last face's, with "first" the first one's; None before the first.
-    window: scale and x, y shift from the window of this picture to that of the shot's first. Where no face is found its
-    own matrix is the one through which it is seen.
+    window: scale and x, y shift from the window of this picture to that of the shot's first. With "first" a face is
+    looked for until there is one.
     """
     side = min(picture.shape[:2])
+    if mode == "first" and last is not None:
+        return seen_through(last, window, side), last
     found = alignment_of(picture, size_px)
-    if mode == "each" or last is None:
-        last = last if found is None else found
-        matrix = middle_alignment(side, size_px) if last is None else last
-    else:
-        matrix = seen_through(last, window, side)
-    return matrix, matrix if found is None else found, last
+    last = last if found is None else found
+    return middle_alignment(side, size_px) if last is None else last, last
 
 
 def aligned_face(picture: np.ndarray, alignment: np.ndarray, size_px: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training runs of the family. Run: `debug` ones, and `mini_*_gpu` for minutes; `published_14b` waits for weights.
+"""Training runs of the family; docs/training.md says which have been run how far, `published_14b` waits for weights.
 
 Published: every attention of the transformer and the portrait encoder learn. flashportrait-mini is `mini_face` (which
 solves the VAE as well), `mini_flow`, `mini_decoder`, each from the export of the one before (`--init`), on the clips of
@@ -139,7 +139,7 @@ def mini_face() -> Recipe:
 
 
 def mini_flow() -> Recipe:
-    """Flow matching at 128 px, 33 frames at once, on the frozen VAE and face features of its --init."""
+    """Flow matching at 128 px, 25 frames at once, on the frozen VAE and face features of its --init."""
     return Recipe(_mini("mini_flow", 60_000, 4, _FLOW, 8e-4), mini(), stage=TalkingFlowStage)
 
 
