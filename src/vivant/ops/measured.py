@@ -6,7 +6,8 @@ are rows here, (T, H, W, C), channels last. Legend: I and O channels in and out,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,7 @@ REPEATS = 3
 Way = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 """x (T + k - 1, H, W, I), weight (O, I, k, 3, 3) or (O, I, 3, 3), bias (O,), added -> (T, H, W, O)."""
 
+_limit = ""
 _chosen: dict[Any, str] = {}
 _packed: Any = WeakTensorKeyDictionary()
 
@@ -64,6 +66,19 @@ def convolved(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor
     return y if added is None else added + y
 
 
+@contextmanager
+def limited_to(start: str) -> Iterator[None]:
+    """Only ways whose names start like this, if there are any: for benchmarks."""
+    global _limit
+    before, _limit = _limit, start
+    _chosen.clear()
+    try:
+        yield
+    finally:
+        _limit = before
+        _chosen.clear()
+
+
 def choices() -> dict[str, str]:
     """What was chosen so far, by shapes: for benchmarks."""
     return {f"{tuple(key[2])} {tuple(key[3])}": name for key, name in _chosen.items()}
@@ -78,7 +93,8 @@ def ways_for(x: Tensor, weight: Tensor) -> dict[str, Way]:
         for tile in tiles_for(x.shape[2], len(weight)):
             ways["tiles " + " ".join(map(str, tile))] = partial(by_tiles, tile=tile)
     ways["pictures"] = by_pictures
-    return ways
+    limited = {name: way for name, way in ways.items() if name.startswith(_limit)}
+    return limited or ways
 
 
 def by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None, *, tile: Any) -> Tensor:
