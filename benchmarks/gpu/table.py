@@ -17,6 +17,7 @@ SHOWN = {
         "pictures_differ_by",
     ),
     "personalive.json": ("what", "fps", "fps_tiny_decoder", "ratio_to_bf16_eager", "share_of_floor", "ms"),
+    "convolutions.json": ("what", "shape", "times", "tflop", "best", "tflops", "ms"),
     "liveportrait.json": ("batch", "what", "ms_per_frame", "times_fp32 eager", "pictures_differ_by"),
 }
 

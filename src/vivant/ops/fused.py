@@ -34,9 +34,9 @@ def plainly() -> Iterator[None]:
 
 def usable(x: Tensor, *layers: nn.Module) -> bool:
     """Whether kernels can take x and the weights of these layers: at inference, on CUDA, nothing resting elsewhere."""
-    if torch.is_grad_enabled() or _PLAIN.get() or not _is_here(x) or not _has_kernels():
-        return False
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    if torch.is_grad_enabled() or _PLAIN.get() or not _is_here(x) or not _has_kernels():
         return False
     return all(_is_at_hand(layer, x.device) for layer in layers)
 

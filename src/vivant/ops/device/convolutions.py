@@ -42,7 +42,7 @@ NARROW = 16
 """Output channels that a tile for few has."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "channels", "num_across"])
 def _convolve(
     x, weight, out, bias, added, height, width, channels, num_out, num_across,
     TIMES: tl.constexpr, PIXELS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr,
