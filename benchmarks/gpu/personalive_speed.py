@@ -185,7 +185,7 @@ def timed_engine(
 
 def forget_recorded(networks: Networks) -> None:
     """Methods are the class's again."""
-    for name in PersonaLive.network_methods + ("head",):
+    for name in (*PersonaLive.network_methods, "head"):
         networks.__dict__.pop(name, None)
 
 

@@ -20,6 +20,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vivant.ops.fused import pictures_of, rows_of, usable
 
 REPEATS = 3
+FEW_PRODUCTS = 96
+"""Of each place, taps times output channels, that are worth writing down."""
 Way = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 """x (T + k - 1, H, W, I), weight (O, I, k, 3, 3) or (O, I, 3, 3), bias (O,), added -> (T, H, W, O)."""
 
@@ -92,6 +94,8 @@ def ways_for(x: Tensor, weight: Tensor) -> dict[str, Way]:
     if x.shape[-1] % 8 == 0:
         for tile in tiles_for(x.shape[2], len(weight)):
             ways["tiles " + " ".join(map(str, tile))] = partial(by_tiles, tile=tile)
+    if weight[:, 0].numel() <= FEW_PRODUCTS:
+        ways["products"] = by_products
     ways["pictures"] = by_pictures
     limited = {name: way for name, way in ways.items() if name.startswith(_limit)}
     return limited or ways
@@ -124,6 +128,18 @@ def by_pictures(x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | 
     if bias is not None or added is not None:
         plus(y, bias, None if added is None else added.contiguous(), y)
     return y
+
+
+def by_products(x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None) -> Tensor:
+    """For few output channels: all taps' products of each place at once, each then summed where it belongs."""
+    from vivant.ops.device.convolutions import gather
+
+    taps = weight if weight.dim() == 5 else weight[:, :, None]
+    times, matrix = taps.shape[2], taps.permute(2, 3, 4, 0, 1).flatten(0, 3)
+    products = F.linear(x, F.pad(matrix, (0, 0, 0, -len(matrix) % 8)))
+    out = x.new_empty(len(x) - times + 1, *x.shape[1:3], len(weight))
+    gather(products, bias, None if added is None else added.contiguous(), out, times)
+    return out
 
 
 def beside_each_other(weight: Tensor) -> Tensor:

@@ -100,3 +100,40 @@ def convolve(
             BIASED=bias is not None, ADDED=added is not None,
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
+
+
+@triton.jit
+def _gather(products, out, bias, added, frames, height, width, stride,
+            OUT: tl.constexpr, BLOCK: tl.constexpr, PIXELS: tl.constexpr, TIMES: tl.constexpr,
+            BIASED: tl.constexpr, ADDED: tl.constexpr):  # fmt: skip
+    pixel = (tl.program_id(0) * PIXELS + tl.arange(0, PIXELS))[:, None]
+    output = tl.arange(0, BLOCK)[None]
+    mask = (pixel < frames * height * width) & (output < OUT)
+    row, column = (pixel // width) % height, pixel % width
+    sums = tl.zeros((PIXELS, BLOCK), tl.float32)
+    for tap in tl.static_range(TIMES * 9):
+        down, right = tap % 9 // 3 - 1, tap % 3 - 1
+        there = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
+        place = (
+            (pixel + (tap // 9 * height + down) * width + right).to(tl.int64) * stride + tap * OUT + output
+        )
+        sums += tl.load(products + place, mask=mask & there, other=0.0).to(tl.float32)
+    place = pixel.to(tl.int64) * OUT + output
+    if BIASED:
+        sums += tl.load(bias + output, mask=output < OUT, other=0.0).to(tl.float32)
+    if ADDED:
+        sums += tl.load(added + place, mask=mask, other=0.0).to(tl.float32)
+    tl.store(out + place, sums.to(out.dtype.element_ty), mask=mask)
+
+
+def gather(products: Tensor, bias: Tensor | None, added: Tensor | None, out: Tensor, times: int) -> None:
+    """products (T + times - 1, H, W, times * 9 * O or more), tap by tap -> out (T, H, W, O): each from its place."""
+    frames, height, width, num_out = out.shape
+    pixels = 128
+    with torch.cuda.device_of(out):
+        _gather[(triton.cdiv(frames * height * width, pixels),)](
+            products, out, out if bias is None else bias, out if added is None else added,
+            frames, height, width, products.shape[-1],
+            OUT=num_out, BLOCK=triton.next_power_of_2(num_out), PIXELS=pixels, TIMES=times,
+            BIASED=bias is not None, ADDED=added is not None,
+        )  # fmt: skip
