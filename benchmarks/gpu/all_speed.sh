@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 PYTHONPATH="$here/../../src${PYTHONPA
 export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-/tmp/inductor} TORCHINDUCTOR_COMPILE_THREADS=${TORCHINDUCTOR_COMPILE_THREADS:-16}
 export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:False}
 size=()
-refvae=(--cycles 2 --kernels --ways plain kernels graphs overlapped library cudnn_attention eager)
+refvae=(--cycles 2 --kernels --ways plain kernels graphs overlapped cudnn_attention eager library)
 personalive=(--sets 1 --kernels --ways "bf16 eager" "bf16 kernels, graph" "bf16 kernels" "bf16 graph"
     "bf16 kernels, graph, cudnn attention")
 convolutions=()

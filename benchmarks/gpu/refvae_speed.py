@@ -187,6 +187,8 @@ def measure(
                 "frames_per_s": 1000 * CHUNK_FRAMES / row["block_ms"],
                 f"times_{names[0]}": first["block_ms"] / row["block_ms"],
                 "share_of_floor": floor_ms / row["block_ms"] if bench.device.type == "cuda" else None,
+                "latents_error": float((got[0] - wanted[0]).norm() / wanted[0].norm()),
+                "pictures_error": float((got[1] - wanted[1]).norm() / wanted[1].norm()),
                 "latents_differ_by": difference(got[0], wanted[0]),
                 "pictures_differ_by": difference(got[1], wanted[1]),
             }

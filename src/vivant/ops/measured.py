@@ -20,6 +20,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vivant.ops.fused import pictures_of, rows_of, usable
 
 REPEATS = 3
+HOPPER = (9, 0)
+"""The first to have what tiles need."""
 FEW_PRODUCTS = 96
 """Of each place, taps times output channels, that are worth writing down."""
 Way = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
@@ -91,7 +93,7 @@ def ways_for(x: Tensor, weight: Tensor) -> dict[str, Way]:
     from vivant.ops.device.convolutions import tiles_for
 
     ways: dict[str, Way] = {}
-    if x.shape[-1] % 8 == 0:
+    if x.shape[-1] % 8 == 0 and (not x.is_cuda or torch.cuda.get_device_capability(x.device) >= HOPPER):
         for tile in tiles_for(x.shape[2], len(weight)):
             ways["tiles " + " ".join(map(str, tile))] = partial(by_tiles, tile=tile)
     if weight[:, 0].numel() <= FEW_PRODUCTS:
@@ -162,8 +164,13 @@ def _fastest(ways: dict[str, Way], *given: Any) -> str:
 
 
 def _milliseconds(way: Way, given: Any) -> float:
-    """The least of a few; the first, which may compile, does not count."""
-    way(*given)
+    """The least of a few; the first, which may compile, does not count. Never where a device has too little memory."""
+    from triton.runtime.errors import OutOfResources
+
+    try:
+        way(*given)
+    except OutOfResources:
+        return float("inf")
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(REPEATS + 1)]
     marks[0].record()
     for mark in marks[1:]:
