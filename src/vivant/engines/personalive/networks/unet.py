@@ -31,6 +31,7 @@ from vivant.engines.personalive.networks.layers import (
     Upsampler,
     sinusoids,
 )
+from vivant.ops import fused
 
 LAYERS_DOWN, LAYERS_UP = 2, 3
 NUM_ATTENTIONS = 16
@@ -262,7 +263,7 @@ class Denoiser(Trunk):
             x = x + conditions.pose.flatten(0, 1)
         motion = None if conditions.motion is None else conditions.motion.flatten(0, 1)
         x = self.through(x, _Inside(time, conditions, motion, frames, None))
-        noise = self.conv_out(F.silu(self.conv_norm_out(x)))
+        noise = self.conv_out(fused.group_norm(x, self.conv_norm_out, silu=True))
         return noise.unflatten(0, (batch, frames))
 
 
