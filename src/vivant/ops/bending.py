@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vivant.ops.similarity import inverse, through
+from vivant.ops.similarity import after, inverse, through
+from vivant.ops.similarity import size as scale_of
 
 MIDDLE = (0.5, 0.42)
 """Of a face in its place, about the tip of the nose."""
@@ -35,8 +36,7 @@ class Source:
 
 def placement(first: Tensor, own: Tensor) -> Tensor:
     """The alignments (..., 2, 3) through which a frame is seen, and of its own face -> placements (..., 2, 3)."""
-    turned = first[..., :2] @ torch.linalg.inv(own[..., :2])
-    return torch.cat([turned, first[..., 2:] - turned @ own[..., 2:]], -1)
+    return after(first, inverse(own))
 
 
 def bent(pictures: Tensor, alignments: Tensor, placements: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def bent(pictures: Tensor, alignments: Tensor, placements: Tensor) -> Tensor:
     here = through(alignments, pixels.expand(count, -1, -1))[:, None]
     back = inverse(placements)
     middle = pictures.new_tensor(MIDDLE).view(1, 1, 1, 2).expand(count, num_frames, -1, -1)
-    size = torch.linalg.det(placements[..., :2]).abs().sqrt()[..., None]
+    size = scale_of(placements)[..., None]
     distance = (here - through(placements, middle)).norm(dim=-1) / size
     nearness = ((OUTER - distance) / (OUTER - INNER)).clamp(0, 1)
     share = (nearness.square() * (3 - 2 * nearness))[..., None]

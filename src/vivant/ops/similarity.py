@@ -31,8 +31,13 @@ def through(matrices: Tensor, points: Tensor) -> Tensor:
 
 def inverse(matrices: Tensor) -> Tensor:
     """What undoes them."""
-    turned = torch.linalg.inv(matrices[..., :2])
+    turned = matrices[..., :2].mT / size(matrices).square()[..., None, None]
     return torch.cat([turned, -turned @ matrices[..., 2:]], -1)
+
+
+def size(matrices: Tensor) -> Tensor:
+    """By what they scale, (...)."""
+    return matrices[..., 0, :2].norm(dim=-1)
 
 
 def after(second: Tensor, first: Tensor) -> Tensor:

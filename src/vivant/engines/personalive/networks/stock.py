@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from vivant.engines.personalive.config_networks import (
-    LATENT_CHANNELS,
+    STABLE_CHANNELS,
     ImageEncoderConfig,
     TinyDecoderConfig,
     VaeConfig,
@@ -37,7 +37,7 @@ def build_vae(config: VaeConfig) -> Any:
         up_block_types=("UpDecoderBlock2D",) * scales,
         block_out_channels=config.channels,
         layers_per_block=config.layers_per_block,
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=STABLE_CHANNELS,
         norm_num_groups=config.norm_groups,
     )
 
@@ -46,7 +46,7 @@ def build_tiny_decoder(config: TinyDecoderConfig) -> Any:
     """The decoder of AutoencoderTiny: scaled latents -> pictures in [-1, 1]. Its encoder is not needed."""
     module = _imported("diffusers.models.autoencoders.autoencoder_tiny")
     return module.DecoderTiny(
-        in_channels=LATENT_CHANNELS,
+        in_channels=STABLE_CHANNELS,
         out_channels=3,
         num_blocks=config.num_blocks,
         block_out_channels=(config.channels,) * len(config.num_blocks),
