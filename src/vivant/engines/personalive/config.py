@@ -213,7 +213,7 @@ def mini() -> Config:
         timesteps=(0, 333, 666, 999),
         betas=(0.00085, 0.012),
         unet=UnetConfig(
-            channels=(64, 64, 80, 96),
+            channels=(64, 64, 64, 64),
             num_heads=4,
             norm_groups=8,
             identity_channels=64,

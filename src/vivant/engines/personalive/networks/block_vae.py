@@ -19,6 +19,8 @@ from vivant.layers.mending import Mending
 from vivant.ops.components import principal
 
 BLOCK_VALUES = 3 * LATENT_FACTOR**2
+LEAST_SPREAD = 1e-3
+"""Of the largest: a component that hardly differs is not divided by nearly nothing."""
 
 
 class BlockVae(nn.Module):
@@ -90,6 +92,7 @@ def solve(vae: BlockVae, pictures: Tensor, others: Tensor) -> None:
     covariance = (seen.T @ seen) / len(seen) - mean.outer(mean)
     rows = principal(covariance, len(vae.components))
     spreads = ((seen - compared) @ rows.T).square().mean(0).sqrt()
+    spreads = spreads.clamp(min=LEAST_SPREAD * float(spreads.max()))
     spread = (spreads * spreads.mean()).sqrt()
     # A mean square of 1 over all components together.
     spread = spread * (spreads / spread).square().mean().sqrt()
