@@ -78,7 +78,8 @@ class Judged(Diffusion):
         """Both sides at once: the judge sees detached pictures, the networks a frozen judge."""
         trained = self.network
         assert isinstance(trained, TrainedNetworks)
-        judge, terms = trained.discriminator, {}
+        judge = trained.discriminator
+        terms: dict[str, Tensor] = {}
         if judge is None:
             return terms
         extra = self.settings.extra
