@@ -55,6 +55,7 @@ LEVEL = {package: level for level, rung in enumerate(RUNGS) for package in rung}
 
 # Rooms of a family that belong to training; inference code never imports them.
 TRAINING_ROOMS = (
+    "heads",
     "kept",
     "losses",
     "encoded",
@@ -62,6 +63,7 @@ TRAINING_ROOMS = (
     "recipes_full",
     "recipes_stage2",
     "resident",
+    "solving",
     "stages",
     "stages_decoder",
     "stages_judged",

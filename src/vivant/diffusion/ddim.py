@@ -43,3 +43,9 @@ def clean(schedule: Schedule, sample: Tensor, epsilon: Tensor, steps: Tensor) ->
     """The data that sample (B, F, ...) at steps (F,) is made of, if epsilon is its noise."""
     alpha = schedule.at(steps, sample)
     return (sample - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
+
+
+def noise(schedule: Schedule, sample: Tensor, data: Tensor, steps: Tensor) -> Tensor:
+    """The noise in a sample (B, F, ...) at steps (F,), if these are its data."""
+    alpha = schedule.at(steps, sample)
+    return (sample - alpha.sqrt() * data) / (1 - alpha).sqrt()

@@ -10,11 +10,11 @@ from flash_engine import motions
 from torch import Tensor
 
 from vivant.engines.flashportrait import motion
-from vivant.engines.flashportrait.bending import bent, placement
 from vivant.engines.flashportrait.config import tiny_differences
 from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.engines.flashportrait.motion import ALIGNED_POINTS, POINTS_IN_CROP, Motion
 from vivant.face.align import similarity
+from vivant.ops.bending import bent, placement
 
 SIDE = 64
 OWN = torch.from_numpy(similarity(POINTS_IN_CROP * SIDE, ALIGNED_POINTS)).float()

@@ -13,7 +13,6 @@ from torch import Tensor
 
 import vivant
 from vivant.engines.flashportrait import losses
-from vivant.engines.flashportrait.bending import bent, placement
 from vivant.engines.flashportrait.caches import VaeCache
 from vivant.engines.flashportrait.config import tiny
 from vivant.engines.flashportrait.data import (
@@ -27,7 +26,6 @@ from vivant.engines.flashportrait.data import (
 )
 from vivant.engines.flashportrait.engine import FlashPortrait
 from vivant.engines.flashportrait.kept import (
-    MIRRORED,
     aligned_faces,
     keep,
     placed,
@@ -39,7 +37,9 @@ from vivant.engines.flashportrait.stages import FlowStage
 from vivant.engines.flashportrait.stages_talking import TalkingFlowStage
 from vivant.errors import InputError
 from vivant.face.align import similarity, warped
+from vivant.ops.bending import bent, placement
 from vivant.studio.dataset import Session
+from vivant.training.data.mirror import MIRRORED
 from vivant.training.data.sessions import find_talking_clips
 from vivant.training.trainer import Trainer
 

@@ -21,27 +21,15 @@ from torch.utils.data import Dataset
 
 from vivant.engines.flashportrait.data import EYES, LIPS, MOUTH_CORNERS, NOSE_TIP
 from vivant.engines.flashportrait.motion import ALIGNED_POINTS
+from vivant.ops.similarity import similarities
 from vivant.studio.talking import TalkingClip, count_frames, read_clip
 from vivant.training.data.fit import fitted
 from vivant.training.data.masks import hull
+from vivant.training.data.mirror import mirrored_too
 
 FACE, LIP = 1, 2
 """Bits of Kept.parts."""
 READ_TOGETHER = 32
-MIRRORED = np.concatenate(
-    [
-        np.arange(16, -1, -1),
-        np.arange(26, 16, -1),
-        np.arange(27, 31),
-        np.arange(35, 30, -1),
-        [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40],
-        np.arange(54, 47, -1),
-        np.arange(59, 54, -1),
-        np.arange(64, 59, -1),
-        np.arange(67, 64, -1),
-    ]
-)
-"""Which of the 68 points is where each of them is in a mirror."""
 WOBBLE = (0.03, 0.03, 0.015, 0.015)
 """Spread of what alignments are changed by: scale, angle, and x, y in sides. The mesh that aligns a driver's face is
 not exactly on the studio's points."""
@@ -160,25 +148,11 @@ def _read(path: Path, size_px: int) -> tuple[TalkingClip, np.ndarray, np.ndarray
     return clip, points, np.stack(masks)
 
 
-def mirrored_too(points: Tensor, side: int) -> Tensor:
-    """Points (N, 68, 2) -> (2, N, 68, 2): as they are, and as they are in a mirror."""
-    other = points[:, torch.from_numpy(MIRRORED)]
-    return torch.stack([points, torch.stack([side - 1 - other[..., 0], other[..., 1]], -1)])
-
-
 def alignments(points: Tensor) -> Tensor:
     """Points (N, 68, 2) -> (N, 2, 3): the similarity that brings eyes, nose and mouth to their places."""
     eyes = [points[:, list(eye)].mean(1) for eye in EYES]
     five = torch.stack([*eyes, points[:, NOSE_TIP], *(points[:, corner] for corner in MOUTH_CORNERS)], 1)
-    targets = torch.from_numpy(ALIGNED_POINTS).to(five)
-    centred, aimed = five - five.mean(1, keepdim=True), targets - targets.mean(0)
-    # As complex numbers least squares is a division: vivant.face.align.similarity for many at once.
-    spread = centred.square().sum((1, 2))
-    real = (centred * aimed).sum((1, 2)) / spread
-    imaginary = (centred[..., 0] * aimed[:, 1] - centred[..., 1] * aimed[:, 0]).sum(1) / spread
-    turned = torch.stack([real, -imaginary, imaginary, real], 1).unflatten(1, (2, 2))
-    shift = targets.mean(0) - (turned @ five.mean(1)[..., None])[..., 0]
-    return torch.cat([turned, shift[..., None]], 2)
+    return similarities(five, torch.from_numpy(ALIGNED_POINTS).to(five)[None])
 
 
 def wobbled(matrices: Tensor, wobble: Tensor) -> Tensor:

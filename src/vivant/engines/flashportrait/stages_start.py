@@ -26,6 +26,7 @@ from vivant.engines.flashportrait.networks.portrait_encoder import (
     HEAD_POSE_CHANNELS,
 )
 from vivant.engines.flashportrait.stages_talking import TalkingStage
+from vivant.ops.heatmaps import bumps
 from vivant.training.config import TrainConfig
 
 JAW, NOSE_BRIDGE = slice(17), slice(27, 31)
@@ -50,13 +51,6 @@ class Read(nn.Module):
         self.readers = nn.ModuleList(
             nn.Linear(size, count) for size, count in zip(self.sizes, wanted, strict=True)
         )
-
-
-def bumps(points: Tensor, size: int) -> Tensor:
-    """Points (B, N, 2) in [-1, 1] -> heatmaps (B, N, size, size): a bump of height 1 at each."""
-    middles = (2 * torch.arange(size, device=points.device) + 1) / size - 1
-    x, y = ((middles - points[..., axis, None]) * size / 2 for axis in (0, 1))
-    return (-(x.square()[..., None, :] + y.square()[..., None]) / 2).exp()
 
 
 class FaceStage(TalkingStage):

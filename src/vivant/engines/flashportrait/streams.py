@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vivant.engines.flashportrait.bending import bent, placement
 from vivant.engines.flashportrait.config import SPACE_FACTOR, TIME_FACTOR, Config
 from vivant.engines.flashportrait.kept import FACE, LIP, Kept, aligned_faces, wobbled
 from vivant.engines.flashportrait.known import masked
+from vivant.ops.bending import bent, placement
 from vivant.studio.talking import count_frames
 
 if TYPE_CHECKING:

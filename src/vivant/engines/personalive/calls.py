@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from vivant.engines.personalive.config import LATENT_FACTOR, Config
-from vivant.engines.personalive.config_networks import LATENT_CHANNELS
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.networks.unet import Conditions, joined
 
@@ -25,13 +24,14 @@ def network_calls(networks: Networks, config: Config, seed: int) -> Mapping[str,
         return torch.randn(shape, generator=generator)
 
     cells, frames = config.image_size // LATENT_FACTOR, config.window_frames
-    latent = noise(1, LATENT_CHANNELS, cells, cells)
+    latent = noise(1, config.unet.latent_channels, cells, cells)
     token = noise(1, 1, config.unet.identity_channels)
     conditions = Conditions(
         identity=networks.denoiser.embed_identity(token),
         references=joined([networks.references(noise(*latent.shape), token) for _ in range(2 + seed % 2)]),
         motion=noise(1, frames, config.motion_encoder.num_tokens, config.unet.motion_channels),
         pose=noise(1, frames, config.unet.channels[0], cells, cells),
+        known=noise(1, frames, *latent.shape[1:]) if config.draws_differences else None,
     )
     timesteps = torch.tensor(config.timesteps).repeat_interleave(config.chunk_frames)[None]
     calls: dict[str, tuple[Any, ...]] = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 NUM_SCALES = 4
 """Latent grids that the UNets work on: 1, 1/2, 1/4 and 1/8. Part of the checkpoint format."""
 HOURGLASS_DEPTH = 4
-LATENT_CHANNELS = 4
+STABLE_CHANNELS = 4
+"""Of Stable Diffusion's latents."""
 NUM_KEYPOINTS = 21
 NUM_ANGLE_BINS = 66
 
@@ -28,8 +30,26 @@ class UnetConfig:
     """Width of a motion token (16)."""
     max_frames: int
     """Slots that the temporal code knows (32): the longest window."""
+    latent_channels: int
+    """(4)."""
+    known_channels: int
+    """Of latents that the denoiser is told beside the noisy ones: those of the portrait, bent to where the head of each
+    frame is; then how frames differ from it is drawn. As many as there are, or 0 (published): frames are drawn."""
+    answers: Literal["noise", "clean"]
+    """What the denoiser says: the noise (published), or what is clean, from which the noise follows. A network that
+    begins from nothing then begins by drawing nothing."""
+    motion_tokens: int | None
+    """How many a frame has, for layers that are modulated by them as by the noise level; None (published): they are
+    only looked at."""
+    learned_places: int | None
+    """Latent cells along a side that have a learned vector each, for crops that put a face always in the same place;
+    None (published): there are none."""
 
     def __post_init__(self) -> None:
+        if self.known_channels not in (0, self.latent_channels):
+            raise ValueError(
+                f"known_channels are none or the {self.latent_channels} of latents, got {self.known_channels}"
+            )
         for width in self.channels:
             if width % self.norm_groups or width % self.num_heads:
                 raise ValueError(
@@ -52,6 +72,8 @@ class MotionEncoderConfig:
     norm_groups: int
     num_heatmaps: int
     """Maps before the last convolution (68)."""
+    map_channels: int
+    """Maps that these become before they are read as numbers (1)."""
     num_tokens: int
     """Motion tokens of a frame (32)."""
     motion_channels: int
@@ -74,6 +96,22 @@ class VaeConfig:
     """(128, 256, 512, 512)."""
     layers_per_block: int
     norm_groups: int
+
+    @property
+    def latent_channels(self) -> int:
+        return STABLE_CHANNELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockVaeConfig:
+    """A VAE that is solved, not learned: principal components of blocks of 8 x 8 pixels, and a small network that mends
+    what they leave out. Mean and spread of latents lie beside the components."""
+
+    latent_channels: int
+    """Components; 192 would be all of a block."""
+    mending_width: int
+    """Channels of the network, at a quarter of the picture's side."""
+    num_mending_blocks: int
 
 
 @dataclass(frozen=True, kw_only=True)

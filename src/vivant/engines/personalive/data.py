@@ -24,6 +24,7 @@ from vivant.errors import InputError
 from vivant.ops.constants import constant
 from vivant.studio.talking import count_frames, read_clip
 from vivant.training.data.fit import fitted
+from vivant.training.data.grading import grades
 from vivant.training.data.portraits import Portraits
 
 NUM_LANDMARKS = 68
@@ -75,39 +76,46 @@ class ClipSettings:
     """Frames between them (4); less where a clip is shorter."""
     updates_per_clip: int
     """How many items in a row show the same clip."""
+    graded: bool = False
+    """Whether pictures are graded; of clips that stay on the device."""
 
 
 class ClipCuts(Dataset[dict[str, Tensor]]):
-    """Which frames of which clips: `clip` and `reference` (B,), `rows` (B, T), and `phase`: which update on them."""
+    """Which frames of which clips: `clip` and `reference` (B,), `rows` (B, T), whether all are `mirrored` (B,), and
+    `phase`: which update on them."""
 
     def __init__(self, paths: Sequence[Path], settings: ClipSettings, rank: int = 0):
         self.paths, self.settings, self.rank = paths, settings, rank
-        self.lengths = [count_frames(path) for path in paths]
+        self.lengths = np.array([count_frames(path) for path in paths])
+        for path, length in zip(paths, self.lengths, strict=True):
+            if length < settings.num_frames:
+                raise InputError(
+                    f"{path} has {length} frames, {settings.num_frames} are needed; render longer clips."
+                )
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         settings = self.settings
         clip, phase = divmod(index, settings.updates_per_clip)
         rng = np.random.default_rng([settings.seed, self.rank, clip, 43])
-        items = [self._cut(rng) for _ in range(settings.batch_size)]
-        made = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+        count, wanted = settings.batch_size, settings.num_frames
+        clips = rng.integers(len(self.lengths), size=count)
+        lengths = self.lengths[clips]
+        stride = np.minimum(settings.stride, (lengths - 1) // max(1, wanted - 1)).clip(1)
+        start = rng.integers(lengths - stride * (wanted - 1))
+        cuts = {
+            "clip": clips,
+            "reference": rng.integers(lengths),
+            "rows": start[:, None] + stride[:, None] * np.arange(wanted),
+            "mirrored": rng.random(count) < 0.5,
+        }
+        if settings.graded:
+            cuts |= grades(count, rng)
+        made = {name: torch.from_numpy(value) for name, value in cuts.items()}
         return self.shown(made) | shared_draws(settings.seed, index) | {"phase": told(phase)}
 
     def shown(self, cuts: dict[str, Tensor]) -> dict[str, Tensor]:
         """Only the numbers: what is gathered on the device."""
         return cuts
-
-    def _cut(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        settings = self.settings
-        clip = int(rng.integers(len(self.paths)))
-        length, wanted = self.lengths[clip], settings.num_frames
-        if length < wanted:
-            raise InputError(
-                f"{self.paths[clip]} has {length} frames, {wanted} are needed; render longer clips."
-            )
-        stride = max(1, min(settings.stride, (length - 1) // (wanted - 1)))
-        start = int(rng.integers(length - stride * (wanted - 1)))
-        rows = start + stride * np.arange(wanted)
-        return {"clip": np.array(clip), "reference": np.array(rng.integers(length)), "rows": rows}
 
 
 class Clips(ClipCuts):

@@ -25,10 +25,18 @@ from torch import Tensor, nn
 
 from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines.personalive.calls import network_calls
-from vivant.engines.personalive.config import LATENT_FACTOR, SIZE_STEP, Config, Options, tiny
+from vivant.engines.personalive.config import (
+    LATENT_FACTOR,
+    SIZE_STEP,
+    Config,
+    Options,
+    tiny,
+    tiny_differences,
+)
 from vivant.engines.personalive.motion import (
     Motion,
     Pose,
+    bent_portraits,
     cut_faces,
     draw,
     face_boxes,
@@ -51,6 +59,8 @@ class PersonaLivePortrait(Portrait):
     """What drawing looks at."""
     pose: Pose
     """The head in the picture: one frame."""
+    picture: Tensor | None
+    """(1, 3, n, n) in [0, 1]: what is bent, where differences to it are drawn."""
 
 
 @dataclass(kw_only=True)
@@ -102,7 +112,7 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
 
     @staticmethod
     def tiny_configs() -> Mapping[str, Config]:
-        return {"tiny": tiny()}
+        return {"tiny": tiny(), "tiny_differences": tiny_differences()}
 
     @property
     def crop_size_px(self) -> int:
@@ -118,7 +128,7 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
             raise InputError(f"personalive animates one picture of a person, got {len(reference)}")
         height, width = self._portrait_size(reference)
         picture = _resized(reference.to(self.device, torch.float32), height, width)
-        networks = self._networks
+        networks, differs = self._networks, self.config.draws_differences
         with precision.computing(self.device, self.dtype):
             latents = networks.encode(picture).float()
             token = networks.identity_token(picture)
@@ -130,7 +140,7 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
                 references=networks.references(latents, token),
                 tokens=self._face_tokens(picture, pose),
             )
-        return PersonaLivePortrait(scene=scene, pose=pose)
+        return PersonaLivePortrait(scene=scene, pose=pose, picture=picture if differs else None)
 
     def frame_size(self, portrait: PersonaLivePortrait) -> tuple[int, int]:
         height, width = portrait.scene.latents.shape[2:]
@@ -205,7 +215,8 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         height, width = self.frame_size(state.portrait)
         with precision.computing(self.device, self.dtype):
             features = networks.pose_features(draw(pose.keypoints, height, width))
-            incoming = Incoming(tokens=tokens, pose=features.float())
+            known = self._known(state.portrait, pose)
+            incoming = Incoming(tokens=tokens, pose=features.float(), known=known)
             latents = advance(networks, state.portrait.scene, state.window, incoming, rules)
             if leads and state.options.lead_in == "dropped":
                 return torch.zeros(0, 3, height, width, device=self.device)
@@ -232,6 +243,13 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
             return led, tokens
         return led.then(pose), torch.cat([tokens, motion.tokens])
 
+    def _known(self, portrait: PersonaLivePortrait, pose: Pose) -> Tensor | None:
+        """(T, Z, h, w): latents of the portrait, bent to the poses, where differences to it are drawn."""
+        if portrait.picture is None:
+            return None
+        bent = bent_portraits(portrait.picture, portrait.pose.keypoints, pose.keypoints[None])
+        return self._networks.encode(bent[0]).float()
+
     def _face_tokens(self, frames: Tensor, pose: Pose) -> Tensor:
         """Pictures (T, 3, H, W) and their heads -> motion tokens (T, L, C), float32."""
         boxes = face_boxes(pose.keypoints, *frames.shape[2:])
@@ -247,7 +265,8 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
     def _portrait_size(self, reference: Tensor) -> tuple[int, int]:
         """Of the frames: square, but for an oblong crop that fits the latent's steps."""
         height, width = reference.shape[2:]
-        oblong = height != width and height % SIZE_STEP == 0 and width % SIZE_STEP == 0
+        whole = height % SIZE_STEP == 0 and width % SIZE_STEP == 0
+        oblong = height != width and whole and not self.config.draws_differences
         side = self.config.image_size
         return (height, width) if oblong else (side, side)
 

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivant.face.motion_extractor import HeadOutputs
+from vivant.ops.bending import bent
 from vivant.ops.constants import constant
 from vivant.ops.rotation import degrees_from_bins, rotation_from_degrees
 from vivant.ops.rows import FrameRows
+from vivant.ops.similarity import after, inverse, similarities
 
 DRAWN_KEYPOINTS = (1, 2, 3, 4, 12, 15, 20)
 """The stable ones of the 21 implicit keypoints."""
@@ -25,6 +27,12 @@ DISC_RADIUS_PX = 4
 
 TRANSLATION_GAIN = 0.5
 """How much of the driver's shift the portrait makes (published program)."""
+
+BENDING_KEYPOINTS = (3, 4, 12, 11, 13)
+"""Those by which a portrait is bent: outer eye corners, tip of the nose and corners of the mouth, where a network was
+taught by stages_start.py."""
+BENDING_PLACES = ((0.3387, 0.279), (0.6654, 0.2772), (0.5012, 0.3881), (0.4079, 0.5324), (0.5981, 0.5316))
+"""Where they are, on average, in an aligned face (vivant.ops.bending)."""
 
 FACE_SIDE = 1.7
 """Side of the face crop over twice the height from the drawn keypoints' middle to the topmost."""
@@ -191,3 +199,15 @@ def cut_faces(frames: Tensor, boxes: Tensor, size: int) -> Tensor:
         [columns[:, None].expand(count, size, size), rows[:, :, None].expand(count, size, size)], -1
     )
     return F.grid_sample(frames, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def bent_portraits(pictures: Tensor, own: Tensor, keypoints: Tensor) -> Tensor:
+    """Square pictures (B, 3, n, n) with their keypoints (B, K, 3), bent to others (B, T, K, 3): (B, T, 3, n, n)."""
+    which = constant(BENDING_KEYPOINTS, pictures.device, torch.long)
+    side = pictures.shape[-1]
+    here = (own.index_select(1, which)[..., :2] + 1) * (side / 2) - 0.5
+    there = (keypoints.index_select(2, which)[..., :2] + 1) * (side / 2) - 0.5
+    aligned = similarities(here, constant(BENDING_PLACES, pictures.device)[None])
+    moves = similarities(here[:, None].expand_as(there), there)
+    placements = after(aligned[:, None], after(moves, inverse(aligned)[:, None]))
+    return bent(pictures, aligned, placements).transpose(1, 2)

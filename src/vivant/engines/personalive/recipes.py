@@ -1,9 +1,9 @@
 """Training runs of the family, each a function that returns everything the trainer needs but the data.
 
-At published size `published_stage1` to `published_stage3`, from the published weights or from nothing; small, in this
-order, each from the export of the one before (`vivant train NAME --init FOLDER`): `mini_vae`, `mini_pose`,
-`mini_stage1`, `mini_stage2`, `mini_stage3`. None has been run at its full length. The same names with `_gpu` are for
-minutes on one GPU; there VAE and pose network may learn side by side, see `merge.py`.
+At published size `published_stage1` to `published_stage3`, from the published weights; small, in this order, each from
+the export of the one before (`vivant train NAME --init FOLDER`), all on the clips of `vivant studio talk`:
+`mini_start`, `mini_stage1`, `mini_stage2`, `mini_stage3`. None has been run at its full length. The same names with
+`_gpu` are for minutes on one GPU.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from torch import nn
 
 from vivant import checkpoint
-from vivant.engines.personalive.config import Config, mini, published, tiny
+from vivant.engines.personalive.config import Config, mini, published, tiny, tiny_differences
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.stages import Diffusion, HybridMotionStage
 from vivant.engines.personalive.stages_judged import DistillationStage, TemporalStage
-from vivant.engines.personalive.stages_start import PoseStage, VaeStage
+from vivant.engines.personalive.stages_start import StartStage
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
 from vivant.training.data.sessions import find_sessions, find_talking_clips
@@ -51,12 +51,9 @@ class Recipe:
     stage: type[Diffusion]
 
     def find_data(self, folder: Path) -> Sequence[Session] | Sequence[Path]:
-        """Sessions of single frames, or clips for the stage that needs time."""
-        return (
-            find_talking_clips(folder)
-            if self.stage is TemporalStage
-            else find_sessions(folder, held_out=False)
-        )
+        """Sessions of single frames, or clips for the stage that needs time and where pictures stay on the device."""
+        clips = self.stage is TemporalStage or bool(self.train.extra.get("resident"))
+        return find_talking_clips(folder) if clips else find_sessions(folder, held_out=False)
 
     def build(
         self, data: Sequence[Session] | Sequence[Path], backgrounds: np.ndarray, init: Path | None = None
@@ -147,120 +144,86 @@ def published_stage3() -> Recipe:
     return Recipe(train, published(), TemporalStage)
 
 
+_MINI = {"resident": True, "drops": 0.0, "spoils": False, "focus": 2.0}
+"""Clips stay where the networks learn. What sees motion rests after the start, so face crops need not be spoiled; no
+guidance needs conditions that are dropped; errors count three times in the face, five times in eyes and mouth."""
+_START = ("networks.motion_extractor", "networks.motion_encoder", "points", "blendshapes")
+_DRAWING = tuple(name for name in _TRAINED if name != "networks.motion_encoder")
+_SHOWING = (*_DRAWING, "networks.vae.mending")
+
+
 def _mini(
     name: str,
     num_images: int,
     batch_size: int,
-    groups: tuple[ParameterGroup, ...],
-    extra: Mapping[str, Any] | None = None,
-) -> TrainConfig:
-    return TrainConfig(
-        name=name,
-        num_images=num_images,
-        batch_size=batch_size,
-        groups=groups,
-        warmup_images=max(1, num_images // 50),
-        extra={"size_px": 128, **(extra or {})},
-    )
-
-
-def mini_vae() -> Recipe:
-    """Autoencoder of personalive-mini."""
-    groups = (ParameterGroup(modules=("networks.vae",), learning_rate=1e-3),)
-    return Recipe(_mini("mini_vae", 100_000, 16, groups), mini(), VaeStage)
-
-
-def mini_pose() -> Recipe:
-    """Pose network of personalive-mini."""
-    groups = (ParameterGroup(modules=("networks.motion_extractor",), learning_rate=8e-4),)
-    return Recipe(_mini("mini_pose", 100_000, 64, groups), mini(), PoseStage)
-
-
-def mini_stage1() -> Recipe:
-    """Hybrid motion at 128 px."""
-    return Recipe(_mini("mini_stage1", 400_000, 32, _all(4e-4)), mini(), HybridMotionStage)
-
-
-def mini_stage2() -> Recipe:
-    """Distillation at 128 px."""
-    groups = _judged(_TRAINED, 2e-4, 2e-4)
-    extra = {"channel_base": 2048, "judge_from": 0.1, "judged_from": 1 / 6}
-    return Recipe(_mini("mini_stage2", 200_000, 16, groups, extra), mini(), DistillationStage)
-
-
-def mini_stage3() -> Recipe:
-    """Sliding windows at 128 px, on talking clips."""
-    groups = _judged(_TEMPORAL, 2e-4, 2e-4)
-    extra = {"channel_base": 2048, "judge_from": 0.0, "judged_from": 0.005, "num_frames": 40, "stride": 2}
-    return Recipe(_mini("mini_stage3", 20_000, 2, groups, extra), mini(), TemporalStage)
-
-
-def _mini_gpu(
-    name: str,
-    num_images: int,
-    batch_size: int,
-    groups: tuple[ParameterGroup, ...],
+    group: tuple[tuple[str, ...], float],
     extra: Mapping[str, Any] | None = None,
     ema_decay: float = 0.998,
 ) -> TrainConfig:
-    """For a GPU that waits for its next kernel most of the time: large batches of pictures that stay on it.
-
-    float32, which there is TensorFloat-32 in convolutions: casts would be a third as many kernels again, and bfloat16
-    is too coarse for the noise of the noisiest level, whose errors count 15 times. Short runs: conditions are dropped
-    rarely, because no guidance needs it, and the judge is heard late and little.
-    """
+    """In float32, which on a GPU is TensorFloat-32: casts would be a third as many kernels again."""
+    modules, rate = group
     return TrainConfig(
         name=name,
         num_images=num_images,
         batch_size=batch_size,
-        groups=groups,
+        groups=(ParameterGroup(modules=modules, learning_rate=rate),),
         precision="fp32",
-        warmup_images=num_images // 30,
+        warmup_images=max(1, num_images // 50),
         ema_decay=ema_decay,
-        extra={"size_px": 128, "resident": True, "drops": 0.2, **(extra or {})},
+        # The loader makes numbers only.
+        num_workers=0,
+        extra={"size_px": mini().image_size, **_MINI, **(extra or {})},
     )
 
 
-def mini_vae_gpu() -> Recipe:
-    """Autoencoder of personalive-mini, with faces in focus."""
-    groups = (ParameterGroup(modules=("networks.vae",), learning_rate=1.5e-3),)
-    return Recipe(_mini_gpu("mini_vae_gpu", 320_000, 64, groups, {"face_weight": 2.0}), mini(), VaeStage)
+def mini_start() -> Recipe:
+    """personalive-mini: the VAE is solved; what sees heads and faces learns."""
+    train = _mini("mini_start", 400_000, 32, (_START, 1e-3), {"graded": True})
+    return Recipe(train, mini(), StartStage)
 
 
-def mini_pose_gpu() -> Recipe:
-    """Pose network of personalive-mini."""
-    groups = (ParameterGroup(modules=("networks.motion_extractor",), learning_rate=2e-3),)
-    return Recipe(_mini_gpu("mini_pose_gpu", 640_000, 192, groups), mini(), PoseStage)
-
-
-def mini_stage1_gpu() -> Recipe:
-    """Hybrid motion at 128 px; no error of the noise counts much more than at the second of the four levels."""
-    extra = {"most_gain": 10.0, "contrast": 0.5}
-    train = _mini_gpu("mini_stage1_gpu", 800_000, 192, _all(8e-4), extra)
+def mini_stage1() -> Recipe:
+    """Hybrid motion at 128 px, at the four levels at which the engine draws."""
+    train = _mini("mini_stage1", 400_000, 16, (_DRAWING, 8e-4), {"at_levels": True})
     return Recipe(train, mini(), HybridMotionStage)
 
 
-_JUDGED_LATE = {
-    "channel_base": 2048,
-    "judge_from": 0.5,
-    "judged_from": 0.7,
-    "adversarial": 0.002,
-    "perceptual": 0.5,
-}
-"""In a short run a judge that is heard from the start would break what is not there yet."""
+def mini_stage2() -> Recipe:
+    """Distillation at 128 px, without a judge; what mends pictures learns on what is drawn."""
+    return Recipe(_mini("mini_stage2", 100_000, 16, (_SHOWING, 4e-4)), mini(), DistillationStage)
+
+
+_CLIPS = {"num_frames": 40, "stride": 2}
+
+
+def mini_stage3() -> Recipe:
+    """Sliding windows at 128 px, without a judge; all of the denoiser learns."""
+    modules = ("networks.denoiser", "networks.vae.mending")
+    return Recipe(_mini("mini_stage3", 10_000, 1, (modules, 3e-4), _CLIPS), mini(), TemporalStage)
+
+
+def mini_start_gpu() -> Recipe:
+    """The same in minutes of one GPU."""
+    train = _mini("mini_start_gpu", 1_024_000, 256, (_START, 2e-3), {"graded": True})
+    return Recipe(train, mini(), StartStage)
+
+
+def mini_stage1_gpu() -> Recipe:
+    """The same in minutes of one GPU."""
+    train = _mini("mini_stage1_gpu", 1_536_000, 256, (_DRAWING, 1e-3), {"at_levels": True}, 0.999)
+    return Recipe(train, mini(), HybridMotionStage)
 
 
 def mini_stage2_gpu() -> Recipe:
-    """Distillation at 128 px."""
-    extra = {**_JUDGED_LATE, "contrast": 0.5}
-    train = _mini_gpu("mini_stage2_gpu", 130_000, 64, _judged(_TRAINED, 4e-4, 4e-4), extra, 0.995)
+    """The same in minutes of one GPU."""
+    train = _mini("mini_stage2_gpu", 384_000, 128, (_SHOWING, 5e-4))
     return Recipe(train, mini(), DistillationStage)
 
 
 def mini_stage3_gpu() -> Recipe:
-    """Sliding windows at 128 px, on talking clips."""
-    extra = {**_JUDGED_LATE, "num_frames": 40, "stride": 2}
-    train = _mini_gpu("mini_stage3_gpu", 9_600, 8, _judged(_TEMPORAL, 6e-4, 4e-4), extra, 0.99)
+    """The same in minutes of one GPU."""
+    modules = ("networks.denoiser", "networks.vae.mending")
+    train = _mini("mini_stage3_gpu", 16_000, 8, (modules, 4e-4), _CLIPS, 0.99)
     return Recipe(train, mini(), TemporalStage)
 
 
@@ -284,15 +247,37 @@ def _debug(
     )
 
 
-def debug_vae() -> Recipe:
+def debug_start() -> Recipe:
     """Seconds on a CPU; the loss goes down. For tests, as all debug recipes."""
-    groups = (ParameterGroup(modules=("networks.vae",), learning_rate=5e-3),)
-    return Recipe(_debug("debug_vae", 40, 4, groups), tiny(), VaeStage)
+    return _debug_mini("debug_start", (96, 8), _START, StartStage)
 
 
-def debug_pose() -> Recipe:
-    groups = (ParameterGroup(modules=("networks.motion_extractor",), learning_rate=2e-3),)
-    return Recipe(_debug("debug_pose", 48, 4, groups), tiny(), PoseStage)
+def debug_pairs() -> Recipe:
+    """As mini_stage1."""
+    return _debug_mini("debug_pairs", (64, 4), _DRAWING, HybridMotionStage, {"at_levels": True})
+
+
+def debug_shown() -> Recipe:
+    """As mini_stage2."""
+    return _debug_mini("debug_shown", (8, 2), _SHOWING, DistillationStage)
+
+
+def debug_windows() -> Recipe:
+    """As mini_stage3."""
+    modules = ("networks.denoiser", "networks.vae.mending")
+    return _debug_mini("debug_windows", (4, 1), modules, TemporalStage, {"num_frames": 10, "stride": 1})
+
+
+def _debug_mini(
+    name: str,
+    sizes: tuple[int, int],
+    modules: tuple[str, ...],
+    stage: type[Diffusion],
+    extra: Mapping[str, Any] | None = None,
+) -> Recipe:
+    groups = (ParameterGroup(modules=modules, learning_rate=4e-3),)
+    train = _debug(name, *sizes, groups, {**_MINI, **(extra or {})})
+    return Recipe(train, tiny_differences(), stage)
 
 
 def debug_stage1() -> Recipe:
@@ -318,18 +303,18 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         published_stage1,
         published_stage2,
         published_stage3,
-        mini_vae,
-        mini_pose,
+        mini_start,
         mini_stage1,
         mini_stage2,
         mini_stage3,
-        mini_vae_gpu,
-        mini_pose_gpu,
+        mini_start_gpu,
         mini_stage1_gpu,
         mini_stage2_gpu,
         mini_stage3_gpu,
-        debug_vae,
-        debug_pose,
+        debug_start,
+        debug_pairs,
+        debug_shown,
+        debug_windows,
         debug_stage1,
         debug_stage2,
         debug_stage3,

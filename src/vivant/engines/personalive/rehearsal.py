@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vivant.engines.personalive.config import LATENT_FACTOR, Config, Options
-from vivant.engines.personalive.config_networks import LATENT_CHANNELS
 from vivant.engines.personalive.networks.unet import Conditions, joined
 from vivant.runtime.footprint import Part, Rehearsal, made_bytes
 
@@ -19,11 +18,11 @@ def rehearse(networks: nn.Module, config: Config, options: Options) -> Rehearsal
     side, face = config.image_size, config.motion_encoder.image_size
     cells, frames = side // LATENT_FACTOR, config.window_frames
     latent, token = (
-        torch.zeros(1, LATENT_CHANNELS, cells, cells),
+        torch.zeros(1, config.unet.latent_channels, cells, cells),
         torch.zeros(1, 1, config.unet.identity_channels),
     )
     decode = own.decode_tiny if options.decoder == "tiny" and own.tiny_decoder is not None else own.decode
-    identity, seen = own.denoiser.embed_identity(token), own.reference_unet(latent, token)
+    identity, seen = own.denoiser.embed_identity(token), own.reference_tokens(latent, token)
     references = own.denoiser.project_references(seen)
     num_sets = 1 if options.keyframes == "off" else 1 + options.max_keyframes
 
@@ -33,6 +32,7 @@ def rehearse(networks: nn.Module, config: Config, options: Options) -> Rehearsal
             references=joined([references] * num_sets),
             motion=torch.zeros(1, frames, config.motion_encoder.num_tokens, config.unet.motion_channels),
             pose=torch.zeros(1, frames, config.unet.channels[0], cells, cells),
+            known=torch.zeros(1, frames, *latent.shape[1:]) if config.draws_differences else None,
         )
         latents = latent.expand(frames, -1, -1, -1)[None]
         return own.denoise(latents, torch.zeros(1, frames), conditions)
@@ -41,7 +41,7 @@ def rehearse(networks: nn.Module, config: Config, options: Options) -> Rehearsal
     parts = (
         Part("encoding the reference", "vae", lambda: own.encode(picture)),
         Part("seeing the reference", "image_encoder", lambda: own.identity_token(picture)),
-        Part("reading the reference", "reference_unet", lambda: own.reference_unet(latent, token)),
+        Part("reading the reference", "reference_unet", lambda: own.reference_tokens(latent, token)),
         Part("denoising", "denoiser", denoise),
         Part("reading faces", "motion_encoder", lambda: own.motion_tokens(torch.zeros(chunk, 3, face, face))),
         Part("reading poses", "pose_guider", lambda: own.pose_features(torch.zeros(chunk, 3, side, side))),

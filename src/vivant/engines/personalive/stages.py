@@ -1,4 +1,4 @@
-"""The family's training: a VAE and a pose network for those who have none, then the three stages of the supplement.
+"""The family's training: what sees heads and faces for those who have none, then the three stages of the supplement.
 
     stage 1  hybrid motion      single frames, any noise level, latents            (all of R, D, E_m, E_p)
     stage 2  distillation       single frames, from noise in 1 to N steps, pixels  (the same; Algorithm 1)
@@ -6,12 +6,13 @@
 
 arXiv 2512.11253, supplement; what it leaves open is filled from the published program (README.md). Here is
 what all have in common, and stage 1; stages 2 and 3 are in `stages_judged.py`. Legend: B batch, F frames, S picture
-side, h w latent cells.
+side, Z latent channels, h w latent cells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,15 @@ from vivant import checkpoint
 from vivant.diffusion import ddim
 from vivant.engines.personalive import losses
 from vivant.engines.personalive.config import NUM_TRAINING_STEPS, Config
-from vivant.engines.personalive.data import Pairs, share, spoiled_faces
+from vivant.engines.personalive.data import ClipCuts, ClipSettings, Pairs, share, spoiled_faces
 from vivant.engines.personalive.discriminator import Discriminator
-from vivant.engines.personalive.motion import cut_faces, draw, face_boxes, pose_of
+from vivant.engines.personalive.motion import Pose, bent_portraits, cut_faces, draw, face_boxes, pose_of
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.networks.layers import KeysValues
 from vivant.engines.personalive.networks.unet import Conditions
-from vivant.engines.personalive.resident import ResidentClips, ResidentFrames, Shots
+from vivant.engines.personalive.resident import ResidentClips
+from vivant.engines.personalive.solving import solve_vae
+from vivant.engines.personalive.streaming import meant
 from vivant.ops.constants import constant
 from vivant.studio.dataset import Session
 from vivant.training.config import TrainConfig
@@ -42,6 +45,8 @@ DROPPED_POSE = 0.1
 DROPPED_MOTION = 0.1
 DROPPED_TOKENS = 0.3
 """Of reference tokens, per attention and step."""
+LEAST_NOISE = 0.25
+"""Stage 1 at the engine's levels: errors at levels that are less noisy count as if they were this noisy."""
 NUM_DRAWN = 8
 """Rows in `pictures.png`."""
 
@@ -65,16 +70,26 @@ class TrainedNetworks(nn.Module):
         return compute()
 
 
+@dataclass(frozen=True)
+class Signals:
+    """What drives frames."""
+
+    motion: Tensor
+    """(B, F, L, C)."""
+    pose: Tensor
+    """(B, F, C, h, w)."""
+    known: Tensor | None
+    """(B, F, Z, h, w): see Conditions."""
+
+
 class Diffusion:
     """What the three stages share.
 
-    Settings a recipe may make: `resident`, pictures stay on the device; `drops`, of the published shares of dropped
-    conditions, this part; `adversarial` and `perceptual`, instead of the published weights; `most_gain`, see
+    Settings a recipe may make: `resident`, pictures are those of talking clips and stay on the device, `graded` there;
+    `drops`, of the published shares of dropped conditions, this part; `spoils`, whether face crops are spoiled;
+    `adversarial` and `perceptual`, instead of the published weights; `focus`, see `losses.masked_mse`; `at_levels`, see
     `HybridMotionStage`.
     """
-
-    pairs = True
-    """Whether an item is two pictures of one person."""
 
     def __init__(
         self,
@@ -89,7 +104,11 @@ class Diffusion:
         self.schedule = ddim.scaled_linear(*config.betas, NUM_TRAINING_STEPS)
         self.recompute = bool(settings.extra.get("recompute", False))
         self.drops = float(settings.extra.get("drops", 1.0))
-        self.on_device: ResidentFrames | ResidentClips | None = None
+        self.spoils = bool(settings.extra.get("spoils", True))
+        self.focus = float(settings.extra.get("focus", 1.0))
+        self.clips: ResidentClips | None = None
+        if networks.solved and self.paths and not networks.vae.solved:
+            solve_vae(networks.vae, self.paths, config.image_size)
         self.network: nn.Module = self._trained(networks)
 
     def _trained(self, networks: Networks) -> TrainedNetworks:
@@ -100,29 +119,34 @@ class Diffusion:
         return _networks(self.network)
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
-        settings = self.portrait_settings(config)
+        size = int(config.extra["size_px"])
         if config.extra.get("resident"):
-            return Shots(self.sessions, settings, len(self.backgrounds), rank)
-        portraits = Portraits(self.sessions, settings, self.backgrounds, rank)
-        return Pairs(portraits) if self.pairs else portraits
-
-    def portrait_settings(self, config: TrainConfig) -> PortraitSettings:
-        """How pictures are cut."""
-        return PortraitSettings(
-            size_px=int(config.extra["size_px"]),
-            batch_size=config.batch_size,
-            seed=config.seed,
-            pairs=self.pairs,
-            contrast=float(config.extra.get("contrast", 0.0)),
-        )
+            cuts = ClipSettings(
+                size_px=size,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                num_frames=1,
+                stride=1,
+                updates_per_clip=1,
+                graded=bool(config.extra.get("graded", False)),
+            )
+            return ClipCuts(self.paths, cuts, rank)
+        settings = PortraitSettings(size_px=size, batch_size=config.batch_size, seed=config.seed, pairs=True)
+        return Pairs(Portraits(self.sessions, settings, self.backgrounds, rank))
 
     @property
     def sessions(self) -> list[Session]:
         """The data, of a stage that learns from single frames."""
         return [item for item in self.data if isinstance(item, Session)]
 
+    @property
+    def paths(self) -> list[Path]:
+        """The data: clips."""
+        return [item for item in self.data if isinstance(item, Path)]
+
     def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """The stage's terms."""
+        self._rest()
         shown = self.shown(batch)
         return self.network(lambda: self.terms(shown, progress))
 
@@ -134,14 +158,19 @@ class Diffusion:
         if not self.settings.extra.get("resident"):
             return batch
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            if self.on_device is None:
-                self.on_device = self.resident(device)
-            return self.on_device.batch(batch)
+            return self.resident(device).batch(batch)
 
-    def resident(self, device: torch.device) -> ResidentFrames | ResidentClips:
-        """All that the stage learns from."""
-        settings = self.portrait_settings(self.settings)
-        return ResidentFrames.of(self.sessions, settings, self.backgrounds, device)
+    def resident(self, device: torch.device) -> ResidentClips:
+        """All that the stage learns from, read when it is first asked for."""
+        if self.clips is None:
+            self.clips = ResidentClips.of(self.paths, int(self.settings.extra["size_px"]), device)
+        return self.clips
+
+    def _rest(self) -> None:
+        """A motion encoder that does not learn keeps the statistics that it has learned."""
+        encoder = self.networks.motion_encoder
+        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            encoder.eval()
 
     def levels(self, device: torch.device) -> Tensor:
         """(N,): the config's steps, the oldest first."""
@@ -157,29 +186,38 @@ class Diffusion:
         with torch.no_grad():
             latents = networks.encode(reference)
             token = networks.identity_token(reference)
-        tokens = networks.reference_unet(latents, token, recompute=self.recompute)
+        tokens = networks.reference_tokens(latents, token, recompute=self.recompute)
         if drops:
             tokens = [_thinned(seen, self.drops * DROPPED_TOKENS) for seen in tokens]
         return token, networks.denoiser.project_references(tokens)
 
-    def signals(self, driving: Tensor, *, drops: bool) -> tuple[Tensor, Tensor]:
-        """Frames (B, F, 3, S, S) -> motion tokens (B, F, L, C) and pose features (B, F, C, h, w).
+    def signals(self, driving: Tensor, reference: Tensor, *, drops: bool) -> Signals:
+        """Frames (B, F, 3, S, S) of the people of pictures (B, 3, S, S).
 
-        The driving frame's own keypoints are drawn, as published. Where it drops, some rows are all zeros.
+        The driving frame's own keypoints are drawn, as published; where differences to the bent portrait are drawn, the
+        portrait's, as the engine does it. Where it drops, some rows are all zeros.
         """
         networks, shape = self.networks, driving.shape[:2]
         frames = driving.flatten(0, 1)
         with torch.no_grad():
-            keypoints = pose_of(networks.head(frames)).keypoints
-            drawing = draw(keypoints, *frames.shape[2:])
+            poses = pose_of(networks.head(frames))
+            keypoints, known = poses.keypoints, None
+            drawn = keypoints
+            if self.config.draws_differences:
+                own = pose_of(networks.head(reference))
+                shapes = own.canonical.repeat_interleave(shape[1], 0)
+                drawn = Pose(poses.degrees, poses.scale, poses.translation, shapes).keypoints
+                bent = bent_portraits(reference, own.keypoints, drawn.unflatten(0, shape))
+                known = networks.encode(bent.flatten(0, 1)).float().unflatten(0, shape)
+            drawing = draw(drawn, *frames.shape[2:])
             boxes = face_boxes(keypoints, *frames.shape[2:])
             faces = cut_faces(frames, boxes, self.config.motion_encoder.image_size).unflatten(0, shape)
-            faces = spoiled_faces(faces) if drops else faces
+            faces = spoiled_faces(faces) if drops and self.spoils else faces
         motion = networks.motion_tokens(faces.flatten(0, 1)).unflatten(0, shape)
         pose = networks.pose_features(drawing).unflatten(0, shape)
         if drops:
             motion, pose = self.dropped(motion, pose)
-        return motion, pose
+        return Signals(motion, pose, known)
 
     def dropped(self, motion: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
         """Some rows are all zeros."""
@@ -190,22 +228,24 @@ class Diffusion:
 
     def conditions(self, batch: dict[str, Tensor], *, drops: bool, temporal: bool) -> Conditions:
         """What the denoiser looks at for a whole batch."""
-        token, references = self.references(as_pictures(batch["reference"]), drops=drops)
-        motion, pose = self.signals(as_pictures(batch["driving"]), drops=drops)
+        reference = as_pictures(batch["reference"])
+        token, references = self.references(reference, drops=drops)
+        signals = self.signals(as_pictures(batch["driving"]), reference, drops=drops)
         skips = drops and share(batch["draw_reference"]) < self.drops * DROPPED_REFERENCE
         return Conditions(
             identity=self.networks.denoiser.embed_identity(token),
             references=None if skips else references,
-            motion=motion,
-            pose=pose,
+            motion=signals.motion,
+            pose=signals.pose,
+            known=signals.known,
             temporal=temporal,
             recompute=self.recompute,
         )
 
     def drawn(self, latents: Tensor, steps: Tensor, conditions: Conditions) -> Tensor:
-        """x0 of latents (B, F, 4, h, w) at steps (F,), float32."""
-        epsilon = self.networks.denoise(latents, steps.expand(len(latents), -1), conditions)
-        return ddim.clean(self.schedule, latents, epsilon.float(), steps)
+        """x0 of latents (B, F, Z, h, w) at steps (F,), float32."""
+        answers = self.networks.denoise(latents, steps.expand(len(latents), -1), conditions).float()
+        return meant(self.config, self.schedule, latents, answers, steps)[0]
 
     def export(self, network: nn.Module, folder: Path) -> None:
         checkpoint.save(folder, "personalive", self.config, _networks(network))
@@ -225,7 +265,7 @@ class Diffusion:
                 clean = self.drawn(latents, levels[level : level + 1], conditions)
                 if level:
                     latents = self.again(clean, levels[level - 1 : level])
-            drawn = self.networks.decode(clean[:, 0])
+            drawn = self.networks.decode(whole(clean, conditions)[:, 0])
         finally:
             self.network = trained
         rows = zip(as_pictures(batch["reference"]), driving[:, 0], drawn.float(), strict=True)
@@ -237,14 +277,14 @@ class Diffusion:
 
     def _latent_shape(self, driving: Tensor) -> tuple[int, ...]:
         side = driving.shape[-1] // 8
-        return (*driving.shape[:2], 4, side, side)
+        return (*driving.shape[:2], self.config.unet.latent_channels, side, side)
 
 
 class HybridMotionStage(Diffusion):
     """Stage 1. Single frames at a random noise level; the loss is on clean latents, twice in the face.
 
-    An error of the predicted noise is an error of clean latents times the square root of (1 - a) / a: at the noisiest
-    levels so large that they hide all others. With `most_gain` no error of the noise counts more than that often.
+    With `at_levels` only the levels at which the engine draws are learned, and errors count as those of velocities do,
+    which near the clean end are divided by nearly nothing: at most LEAST_NOISE times less.
     """
 
     def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
@@ -252,20 +292,31 @@ class HybridMotionStage(Diffusion):
         conditions = self.conditions(batch, drops=True, temporal=False)
         with torch.no_grad():
             target = self.networks.encode(driving[:, 0]).float()
-        offset = torch.randn(*target.shape[:2], 1, 1, device=target.device)
-        noise = torch.randn_like(target) + NOISE_OFFSET * offset
+            if conditions.known is not None:
+                target = target - conditions.known[:, 0]
+        noise = torch.randn_like(target)
+        levels = self.levels(target.device)
+        at_levels = bool(self.settings.extra.get("at_levels", False))
+        if at_levels:
+            steps = levels[torch.randint(len(levels), (len(target),), device=target.device)]
+        else:
+            noise = noise + NOISE_OFFSET * torch.randn(*target.shape[:2], 1, 1, device=target.device)
+            steps = torch.randint(NUM_TRAINING_STEPS, (len(target),), device=target.device)
         # Every picture has its own level: B pictures stand where frames usually do.
-        steps = torch.randint(NUM_TRAINING_STEPS, (len(target),), device=target.device)
         latents = ddim.noised(self.schedule, target[None], noise[None], steps)
-        epsilon = self.networks.denoise(latents.transpose(0, 1), steps[:, None], conditions).float()
-        clean = ddim.clean(self.schedule, latents, epsilon.transpose(0, 1), steps)[0]
+        answers = self.networks.denoise(latents.transpose(0, 1), steps[:, None], conditions).float()
+        clean = meant(self.config, self.schedule, latents, answers.transpose(0, 1), steps)[0][0]
         mask = losses.region_mask(batch["points"][:, 0], *target.shape[2:])
-        gain = self.settings.extra.get("most_gain")
-        if gain is not None:
-            alpha = self.schedule.at(steps, latents)[0]
-            weight = (gain * alpha / (1 - alpha)).clamp(max=1).sqrt()
+        if at_levels:
+            remains = 1 - self.schedule.at(steps, latents)[0]
+            weight = remains.clamp(min=LEAST_NOISE).rsqrt()
             clean, target = weight * clean, weight * target
-        return {"latent": losses.masked_mse(clean, target, mask)}
+        return {"latent": losses.masked_mse(clean, target, mask, self.focus)}
+
+
+def whole(clean: Tensor, conditions: Conditions) -> Tensor:
+    """Latents (B, F, Z, h, w) of frames, of what was drawn."""
+    return clean if conditions.known is None else clean + conditions.known
 
 
 def _networks(network: nn.Module) -> Networks:

@@ -6,7 +6,7 @@ Legend: B batch, F frames, S picture side, h w latent cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,18 +20,19 @@ from vivant.engines.personalive.data import ClipCuts, Clips, ClipSettings, share
 from vivant.engines.personalive.discriminator import Discriminator
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.networks.unet import Conditions
-from vivant.engines.personalive.resident import ResidentClips, ResidentFrames
-from vivant.engines.personalive.stages import Diffusion, TrainedNetworks, as_pictures
+from vivant.engines.personalive.stages import Diffusion, TrainedNetworks, as_pictures, whole
 from vivant.training.config import TrainConfig
 
 PERCEPTUAL_WEIGHT, ADVERSARIAL_WEIGHT = 2.0, 0.05
 
 
 class Judged(Diffusion):
-    """Stages 2 and 3: pictures are compared and judged."""
+    """Stages 2 and 3: pictures are compared and, where the recipe has a judge, judged."""
 
     def _trained(self, networks: Networks) -> TrainedNetworks:
         extra = self.settings.extra
+        if "channel_base" not in extra:
+            return TrainedNetworks(networks, None)
         return TrainedNetworks(networks, Discriminator(int(extra["size_px"]), int(extra["channel_base"])))
 
     def features(self, pictures: Tensor) -> Sequence[Tensor]:
@@ -47,7 +48,7 @@ class Judged(Diffusion):
     def compared(
         self, clean: Tensor, steps: Tensor, target: Tensor, points: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """Terms of latents (B, F, 4, h, w) drawn from steps (F,) against pictures (B, F, 3, S, S) in [0, 1].
+        """Terms of latents (B, F, Z, h, w) drawn from steps (F,) against pictures (B, F, 3, S, S) in [0, 1].
 
         Errors count in [-1, 1]; points (B, F, 68, 2).
         """
@@ -56,11 +57,14 @@ class Judged(Diffusion):
         drawn = torch.cat([self._decoded(chunk) for chunk in chunks])
         drawn, target = drawn.float(), target.flatten(0, 1)
         mask = losses.region_mask(points.flatten(0, 1), *target.shape[2:])
-        weight = float(self.settings.extra.get("perceptual", PERCEPTUAL_WEIGHT))
-        terms = {
-            "pixels": losses.masked_mse(drawn * 2, target * 2, mask),
-            "perceptual": weight * losses.perceptual(self.features, drawn, target),
-        }
+        if self.networks.solved:
+            terms = losses.pixel_terms(drawn * 2 - 1, target * 2 - 1, mask, self.focus)
+        else:
+            weight = float(self.settings.extra.get("perceptual", PERCEPTUAL_WEIGHT))
+            terms = {
+                "pixels": losses.masked_mse(drawn * 2, target * 2, mask, self.focus),
+                "perceptual": weight * losses.perceptual(self.features, drawn, target),
+            }
         times = steps.expand(len(clean), -1).flatten()
         return terms | self._judged(drawn * 2 - 1, target * 2 - 1, times, progress)
 
@@ -75,8 +79,10 @@ class Judged(Diffusion):
         trained = self.network
         assert isinstance(trained, TrainedNetworks)
         judge = trained.discriminator
-        assert judge is not None
-        extra, terms = self.settings.extra, {}
+        terms: dict[str, Tensor] = {}
+        if judge is None:
+            return terms
+        extra = self.settings.extra
         if progress >= extra["judge_from"]:
             terms["judge"] = losses.discriminator_loss(judge(target, steps), judge(drawn.detach(), steps))
         if progress >= extra["judged_from"]:
@@ -102,8 +108,8 @@ class DistillationStage(Judged):
                 clean = self.drawn(latents, levels[level : level + 1], conditions)
                 latents = self.again(clean, levels[level - 1 : level])
         steps = levels[last : last + 1]
-        clean = self.drawn(latents, steps, conditions)
-        return self.compared(clean, steps, driving, batch["points"], progress)
+        drawn = whole(self.drawn(latents, steps, conditions), conditions)
+        return self.compared(drawn, steps, driving, batch["points"], progress)
 
 
 class TemporalStage(Judged):
@@ -117,7 +123,7 @@ class TemporalStage(Judged):
         trained = super()._trained(networks)
         config, settings = self.config, self.settings
         side = int(settings.extra["size_px"]) // 8
-        shape = (settings.batch_size, config.delay_frames, 4, side, side)
+        shape = (settings.batch_size, config.delay_frames, config.unet.latent_channels, side, side)
         return TrainedNetworks(networks, trained.discriminator, torch.zeros(shape))
 
     def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset[dict[str, Tensor]]:
@@ -131,14 +137,6 @@ class TemporalStage(Judged):
         )
         return (ClipCuts if config.extra.get("resident") else Clips)(self.paths, settings, rank)
 
-    def resident(self, device: torch.device) -> ResidentFrames | ResidentClips:
-        return ResidentClips.of(self.paths, int(self.settings.extra["size_px"]), device)
-
-    @property
-    def paths(self) -> list[Path]:
-        """The data: clips."""
-        return [item for item in self.data if isinstance(item, Path)]
-
     @property
     def updates_per_clip(self) -> int:
         """Windows of a clip that have a gradient: the first, and every (N - 1)-th after it."""
@@ -149,39 +147,47 @@ class TemporalStage(Judged):
     def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         trained, networks = self.network, self.networks
         assert isinstance(trained, TrainedNetworks)
-        networks.eval()  # only temporal modules train; batch norm stays as it was learned
+        networks.eval()  # batch norm stays as it was learned
         driving, phase = as_pictures(batch["driving"]), len(batch["phase"])
         length, apart = self.config.chunk_frames, max(1, self.config.num_chunks - 1)
         steps = self.levels(driving.device).repeat_interleave(length)
         with torch.no_grad():
-            token, references = self.references(as_pictures(batch["reference"]), drops=True)
+            reference = as_pictures(batch["reference"])
+            token, references = self.references(reference, drops=True)
             fixed = {"identity": networks.denoiser.embed_identity(token), "references": references}
+            enters = partial(self._entered, driving=driving, reference=reference, fixed=fixed)
             if phase == 0:
                 first = driving[:, : self.config.delay_frames]
                 clean = networks.encode(first.flatten(0, 1)).float().unflatten(0, first.shape[:2])
+                known = self.signals(first, reference, drops=False).known
+                clean = clean if known is None else clean - known
                 window = self.again(clean, steps[: self.config.delay_frames])
             else:
                 window = trained.window.clone()
                 for slide in range(apart * (phase - 1) + 1, apart * phase):
-                    latents, conditions = self._entered(window, driving, slide, fixed)
+                    latents, conditions = enters(window, slide)
                     window = self._slid(self.drawn(latents, steps, conditions), steps)
-            latents, conditions = self._entered(window, driving, apart * phase, fixed)
+            latents, conditions = enters(window, apart * phase)
         clean = self.drawn(latents, steps, conditions)
         start = apart * phase * length
         seen = slice(start, start + self.config.window_frames)
-        terms = self.compared(clean, steps, driving[:, seen], batch["points"][:, seen], progress)
+        drawn = whole(clean, conditions)
+        terms = self.compared(drawn, steps, driving[:, seen], batch["points"][:, seen], progress)
         trained.window.copy_(self._slid(clean.detach(), steps))
         return terms
 
     def _entered(
-        self, window: Tensor, driving: Tensor, slide: int, fixed: dict[str, Any]
+        self, window: Tensor, slide: int, driving: Tensor, reference: Tensor, fixed: dict[str, Any]
     ) -> tuple[Tensor, Conditions]:
         """The window with a chunk of pure noise at its end, and what drives it."""
         start = slide * self.config.chunk_frames
-        motion, pose = self.signals(driving[:, start : start + self.config.window_frames], drops=False)
-        motion, pose = self.dropped(motion, pose)
+        seen = driving[:, start : start + self.config.window_frames]
+        signals = self.signals(seen, reference, drops=False)
+        motion, pose = self.dropped(signals.motion, signals.pose)
         noise = torch.randn(len(driving), self.config.chunk_frames, *window.shape[2:], device=driving.device)
-        conditions = Conditions(motion=motion, pose=pose, recompute=self.recompute, **fixed)
+        conditions = Conditions(
+            motion=motion, pose=pose, known=signals.known, recompute=self.recompute, **fixed
+        )
         return torch.cat([window, noise], 1), conditions
 
     def _slid(self, clean: Tensor, steps: Tensor) -> Tensor:

@@ -1,93 +1,95 @@
-"""What the three stages take as given, for those who train without published weights: a VAE and a pose network.
+"""What the three stages take as given, for those who train without published weights: what sees heads and faces.
 
-Both learn from single studio pictures; the pose network from the renderer's truth. Legend: B batch, S picture side.
+The VAE is solved on the way (solving.py). Legend: B batch, S picture side, s side of face crops, M heatmaps.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from vivant.engines.personalive import losses
-from vivant.engines.personalive.data import NUM_LANDMARKS
-from vivant.engines.personalive.motion import Pose, pose_of
-from vivant.engines.personalive.networks import LATENT_SCALE
-from vivant.engines.personalive.stages import NUM_DRAWN, Diffusion
-from vivant.ops.constants import constant
-from vivant.ops.rotation import degrees_from_rotation
-from vivant.training.config import TrainConfig
-from vivant.training.data.portraits import PortraitSettings
+from vivant.engines.personalive.motion import Pose, cut_faces, face_boxes, pose_of
+from vivant.engines.personalive.networks import Networks
+from vivant.engines.personalive.resident import Truth
+from vivant.engines.personalive.stages import Diffusion, TrainedNetworks
+from vivant.ops.heatmaps import bumps
 
-DIVERGENCE_WEIGHT = 1e-3
 DEGREES_WEIGHT = 0.05
-FAR = 1e6
-"""Camera distance of labels: this family projects without perspective."""
-
-STUDIO_POINTS = (27, 4, 12, 36, 45, 0, 16, 2, 14, 17, 26, 48, 30, 54, 31, 33, 35, 21, 22, 57, 8)
-"""Which landmark each of the 21 implicit keypoints learns. Those that are drawn (1, 2, 3, 4, 12, 15, 20) are corners of
-the jaw, outer eye corners, tip and foot of the nose, chin: neutral, so none moves with expression, and spread so that
-the face crop, which is measured from them, reaches from brows to chin."""
-
-
-class Single(Diffusion):
-    """Single pictures with the renderer's labels."""
-
-    pairs = False
-
-    def portrait_settings(self, config: TrainConfig) -> PortraitSettings:
-        return replace(super().portrait_settings(config), camera_distance=FAR)
+EYES_AND_MOUTH = slice(36, 68)
+"""Of the 68 points: what the first heatmaps show."""
+NUM_BLENDSHAPES = 53
+BUMP_WEIGHT = 30.0
+"""How much more an error of a heatmap counts where the point is; elsewhere there is nothing nearly everywhere."""
+BLENDSHAPES_WEIGHT = 4.0
+CROP_WOBBLE = 0.02
+"""Spread of what face crops are off by, of size and in crop units: in the engine they are measured from what the pose
+network sees."""
 
 
-class VaeStage(Single):
-    """The autoencoder alone: pictures come back, and scaled latents stay near a standard normal."""
+class Read(TrainedNetworks):
+    """The networks, and what reads motion tokens while they learn; the readers are left behind."""
 
-    def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
-        vae, pictures = self.networks.vae, batch["image"].movedim(-1, 1).float() / 255
-        posterior = vae.encode(pictures * 2 - 1).latent_dist
-        latents = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
-        again = vae.decode(latents).sample.float() / 2 + 0.5
-        error, face = again - pictures, self._face(batch["points"], pictures)
-        mean, log_variance = posterior.mean * LATENT_SCALE, posterior.logvar + 2 * math.log(LATENT_SCALE)
+    def __init__(self, networks: Networks, num_tokens: int, num_maps: int):
+        super().__init__(networks, None)
+        self.points = nn.Linear(num_tokens, 2 * num_maps)
+        self.blendshapes = nn.Linear(num_tokens, NUM_BLENDSHAPES)
+
+
+class StartStage(Diffusion):
+    """The motion extractor learns head angles, size, place and neutral keypoints; the motion encoder what a face does.
+
+    Heatmaps, which motion tokens are read from, learn to have a bump at each point of eyes and mouth: without that
+    little is learned of them. Linear readers of the tokens say where these points are, and the blendshapes.
+    """
+
+    def _trained(self, networks: Networks) -> TrainedNetworks:
+        encoder = self.config.motion_encoder
+        points = range(68)[EYES_AND_MOUTH]
+        assert encoder.num_heatmaps >= len(points)
+        return Read(networks, encoder.num_tokens * encoder.motion_channels, len(points))
+
+    def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        device = batch["clip"].device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            truth = self.resident(device).truth(batch)
+        pictures = truth.pictures.movedim(-1, 1).float() / 255
+        return self.network(
+            lambda: (
+                self._head_terms(pictures, truth.heads)
+                | self._face_terms(pictures, truth, ~batch["mirrored"])
+            )
+        )
+
+    def _head_terms(self, pictures: Tensor, wanted: Pose) -> dict[str, Tensor]:
+        pose = pose_of(self.networks.head(pictures))
         return {
-            "pixels": (face * (error.abs() + error**2)).mean(),
-            "divergence": DIVERGENCE_WEIGHT * losses.divergence(mean.float(), log_variance.float()),
+            "degrees": DEGREES_WEIGHT * (pose.degrees - wanted.degrees).abs().mean(),
+            "scale": (pose.scale - wanted.scale).abs().mean(),
+            "translation": (pose.translation - wanted.translation)[:, :2].abs().mean(),
+            "canonical": (pose.canonical - wanted.canonical).abs().mean(),
+            # Of all these, what is drawn, what the portrait is bent by, and what the face is cut by.
+            "keypoints": (pose.keypoints - wanted.keypoints)[..., :2].abs().mean(),
         }
 
-    def _face(self, points: Tensor, pictures: Tensor) -> Tensor:
-        """(B, 1, S, S): how much errors count; by `face_weight` more in the face, twice that in eyes and mouth."""
-        weight = float(self.settings.extra.get("face_weight", 0.0))
-        return 1 + weight * losses.region_mask(points[:, :NUM_LANDMARKS], *pictures.shape[2:])
-
-    @torch.no_grad()
-    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
-        """Picture and what came back."""
-        trained, self.network = self.network, network
-        pictures = self.shown(batch)["image"][:NUM_DRAWN].movedim(-1, 1).float() / 255
-        again = self.networks.decode(self.networks.encode(pictures)).float()
-        self.network = trained
-        return [torch.cat(pair, 2) for pair in zip(pictures, again, strict=True)]
-
-
-class PoseStage(Single):
-    """The motion extractor alone: head angles, size, place and neutral keypoints."""
-
-    def terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
-        pictures = batch["image"].movedim(-1, 1).float() / 255
-        pose = pose_of(self.networks.head(pictures))
-        degrees = torch.stack(degrees_from_rotation(batch["rotation"]), -1)
-        canonical = batch["canonical"].index_select(1, constant(STUDIO_POINTS, pictures.device, torch.long))
-        wanted = Pose(degrees, batch["scale"], batch["translation"], canonical)
+    def _face_terms(self, pictures: Tensor, truth: Truth, unmirrored: Tensor) -> dict[str, Tensor]:
+        read, encoder, side = self.network, self.networks.motion_encoder, pictures.shape[-1]
+        assert isinstance(read, Read)
+        size, place = torch.randn(2, len(pictures), 1, 3, device=pictures.device) * CROP_WOBBLE
+        boxes = face_boxes(truth.heads.keypoints * (1 + size) + place, side, side)
+        faces = cut_faces(pictures, boxes, self.config.motion_encoder.image_size)
+        corner, extent = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
+        points = ((truth.points[:, EYES_AND_MOUTH] + 1) * (side / 2) - corner) / extent * 2 - 1
+        heatmaps = encoder.model.heatmaps(faces * 2 - 1)
+        tokens = encoder.tokens(heatmaps).flatten(1)
+        wanted, shown = bumps(points, heatmaps.shape[-1]), heatmaps[:, : points.shape[1]].float()
+        # Blendshapes of the left are those of the right in a mirror; the others' suffice.
+        error = (read.blendshapes(tokens) - truth.expression).square() * unmirrored[:, None]
         return {
-            "degrees": DEGREES_WEIGHT * (pose.degrees - degrees).abs().mean(),
-            "scale": (pose.scale - batch["scale"]).abs().mean(),
-            "translation": (pose.translation - batch["translation"])[:, :2].abs().mean(),
-            "canonical": (pose.canonical - canonical).abs().mean(),
-            # Of all these, what is drawn and what the face is cut by.
-            "keypoints": (pose.keypoints - wanted.keypoints)[..., :2].abs().mean(),
+            "heatmaps": ((1 + BUMP_WEIGHT * wanted) * (shown - wanted).square()).mean(),
+            "points": (read.points(tokens) - points.flatten(1)).abs().mean(),
+            "blendshapes": BLENDSHAPES_WEIGHT * error.mean(),
         }
 
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:

@@ -33,10 +33,10 @@ class Drawing(Protocol):
     """What drawing asks of the networks."""
 
     def denoise(self, latents: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
-        """(1, F, 4, h, w), timesteps (1, F) -> epsilon."""
+        """(1, F, Z, h, w), timesteps (1, F) -> epsilon, or what is clean."""
 
     def references(self, latents: Tensor, identity_token: Tensor) -> list[KeysValues]:
-        """A clean latent (1, 4, h, w) -> what the denoiser looks at."""
+        """A clean latent (1, Z, h, w) -> what the denoiser looks at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Scene:
     """Who is drawn: everything about the reference that does not change."""
 
     latents: Tensor
-    """(1, 4, h, w): z_ref."""
+    """(1, Z, h, w): z_ref."""
     identity_token: Tensor
     """(1, 1, D)."""
     identity: list[Tensor]
@@ -70,11 +70,14 @@ class Window:
     """What is between two chunks, per stream."""
 
     latents: Tensor
-    """(1, F - M, 4, h, w): noisy chunks, the oldest first."""
+    """(1, F - M, Z, h, w): noisy chunks, the oldest first."""
     tokens: Tensor
     """(1, F - M or 0, L, C): their motion; none before the first chunk."""
     pose: Tensor
     """(1, F - M or 0, C, h, w): features of their drawn keypoints."""
+    known: Tensor | None
+    """(1, F - M or 0, Z, h, w): latents of the portrait, bent to where they have their heads; None where frames are
+    drawn, not differences to it."""
     keyframes: list[Keyframe]
     """At most Options.max_keyframes, the oldest first."""
     num_chunks: int
@@ -89,6 +92,8 @@ class Incoming:
     """(M or F, L, C)."""
     pose: Tensor
     """(M or F, C, h, w)."""
+    known: Tensor | None = None
+    """(M or F, Z, h, w): where differences are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,32 +124,43 @@ def _steps(timesteps: tuple[int, ...], chunk_frames: int, device: torch.device) 
     return torch.tensor(timesteps, device=device).repeat_interleave(chunk_frames)
 
 
+def beginning(scene: Scene, config: Config) -> Tensor:
+    """(1, Z, h, w): what frames are before they are drawn: z_ref, or no difference."""
+    return torch.zeros_like(scene.latents) if config.draws_differences else scene.latents
+
+
 def begin(scene: Scene, rules: Rules) -> Window:
     """N - 1 chunks of the noised reference (Eq. 3), not driven yet."""
     config = rules.config
-    size = scene.latents.shape[2:]
-    shape = (1, config.delay_frames, *scene.latents.shape[1:])
+    size = scene.latents.shape[1:]
+    shape = (1, config.delay_frames, *size)
     device = scene.latents.device
     steps = rules.steps(device)[: config.delay_frames]
-    latents = ddim.noised(rules.schedule(device), scene.latents[:, None], rules.noise(shape), steps)
+    latents = ddim.noised(
+        rules.schedule(device), beginning(scene, config)[:, None], rules.noise(shape), steps
+    )
     return Window(
         latents=latents.expand(shape).contiguous(),
         tokens=scene.tokens.new_zeros(1, 0, *scene.tokens.shape[1:]),
-        pose=scene.latents.new_zeros(1, 0, config.unet.channels[0], *size),
+        pose=scene.latents.new_zeros(1, 0, config.unet.channels[0], *size[1:]),
+        known=scene.latents.new_zeros(1, 0, *size) if config.draws_differences else None,
         keyframes=[],
         num_chunks=0,
     )
 
 
 def advance(networks: Drawing, scene: Scene, window: Window, incoming: Incoming, rules: Rules) -> Tensor:
-    """Take in a chunk, draw the window, move it on: clean latents (M, 4, h, w) of the chunk that leaves."""
+    """Take in a chunk, draw the window, move it on: clean latents (M, Z, h, w) of the chunk that leaves."""
     config, options, device = rules.config, rules.options, window.latents.device
     schedule, steps, length = rules.schedule(device), rules.steps(device), config.chunk_frames
     shape = (1, length, *scene.latents.shape[1:])
-    entering = ddim.noised(schedule, scene.latents[:, None], rules.noise(shape), steps[-length:])
+    entering = ddim.noised(schedule, beginning(scene, config)[:, None], rules.noise(shape), steps[-length:])
     latents = torch.cat([window.latents, entering], 1)
     tokens = torch.cat([window.tokens, incoming.tokens[None]], 1)
     pose = torch.cat([window.pose, incoming.pose[None].to(window.pose)], 1)
+    known = None
+    if window.known is not None and incoming.known is not None:
+        known = torch.cat([window.known, incoming.known[None]], 1)
     forget(window, options)
     remembers = is_new(scene, window, tokens[0, 0], options)
     conditions = Conditions(
@@ -152,11 +168,13 @@ def advance(networks: Drawing, scene: Scene, window: Window, incoming: Incoming,
         references=joined([scene.references, *(k.references for k in window.keyframes)]),
         motion=tokens,
         pose=pose,
+        known=known,
     )
-    epsilon = networks.denoise(latents, steps[None], conditions).float()
-    drawn = ddim.clean(schedule, latents, epsilon, steps)
-    if remembers and drift(drawn[0, 0], scene.latents[0]) <= (options.keyframe_max_drift or float("inf")):
-        made = networks.references(drawn[:, 0], scene.identity_token)
+    answers = networks.denoise(latents, steps[None], conditions).float()
+    drawn, epsilon = meant(config, schedule, latents, answers, steps)
+    leaving = drawn[0, :length] if known is None else drawn[0, :length] + known[0, :length]
+    if remembers and drift(leaving[0], scene.latents[0]) <= (options.keyframe_max_drift or float("inf")):
+        made = networks.references(leaving[:1], scene.identity_token)
         window.keyframes.append(Keyframe(tokens=tokens[0, 0].clone(), references=made))
         forget(window, options)
     # What stays goes one level down: t_n to t_(n-1).
@@ -165,8 +183,18 @@ def advance(networks: Drawing, scene: Scene, window: Window, incoming: Incoming,
     again = rules.noise(tuple(rest.shape)) if fresh and rest.shape[1] else epsilon[:, length:]
     window.latents = ddim.noised(schedule, rest, again, lower)
     window.tokens, window.pose = tokens[:, length:].clone(), pose[:, length:].clone()
+    window.known = None if known is None else known[:, length:].clone()
     window.num_chunks += 1
-    return drawn[0, :length]
+    return leaving
+
+
+def meant(
+    config: Config, schedule: ddim.Schedule, latents: Tensor, answers: Tensor, steps: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the network's answers about noisy latents (B, F, ...) at steps (F,) say: what is clean, and the noise."""
+    if config.unet.answers == "clean":
+        return answers, ddim.noise(schedule, latents, answers, steps)
+    return ddim.clean(schedule, latents, answers, steps), answers
 
 
 def is_new(scene: Scene, window: Window, tokens: Tensor, options: Options) -> bool:
@@ -191,7 +219,7 @@ def forget(window: Window, options: Options) -> None:
 
 
 def drift(latents: Tensor, reference: Tensor) -> float:
-    """How far a frame's colours are from the reference's, both (4, h, w): the largest shift of a channel's mean, in
+    """How far a frame's colours are from the reference's, both (Z, h, w): the largest shift of a channel's mean, in
     standard deviations of the reference."""
     shift = latents.mean((1, 2)) - reference.mean((1, 2))
     return float((shift.abs() / reference.std((1, 2)).clamp(min=1e-6)).max())

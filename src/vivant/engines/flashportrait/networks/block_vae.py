@@ -12,16 +12,15 @@ Letters: B clips, T frames, L latents, K still and M moving channels, Z = K + M,
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engines.flashportrait.caches import VaeCache
 from vivant.engines.flashportrait.config import SPACE_FACTOR, TIME_FACTOR
 from vivant.engines.flashportrait.config_networks import BlockVaeConfig
+from vivant.layers.mending import Mending
+from vivant.ops.components import principal
 
 BLOCK_VALUES = 3 * SPACE_FACTOR**2
-MENDED_CELL = 4
-"""Pixels to a cell of the network that mends, each way."""
 
 
 class BlockVae(nn.Module):
@@ -54,7 +53,7 @@ class BlockVae(nn.Module):
         self.register_buffer("mean", torch.zeros(count))
         self.register_buffer("spread", torch.ones(count))
         self.register_buffer("width", torch.ones(count))
-        self.mending = Mending(config)
+        self.mending = Mending(3 * TIME_FACTOR, config.mending_width, config.num_mending_blocks)
 
     def encode_piece(self, frames: Tensor, cache: VaeCache) -> Tensor:
         """The next frames (1, 3, T, H, W) -> latents (1, Z, L, h, w).
@@ -126,34 +125,6 @@ class BlockVae(nn.Module):
         return self.mended(frames)[:, :, TIME_FACTOR - 1 if starts else 0 :]
 
 
-class Mending(nn.Module):
-    """Four frames as one picture (B, 3 x 4, H, W), cells of 4 x 4 pixels; its answer is 0 before it has learned."""
-
-    def __init__(self, config: BlockVaeConfig):
-        super().__init__()
-        width, values = config.mending_width, 3 * TIME_FACTOR * MENDED_CELL**2
-        self.enter = nn.Conv2d(values, width, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.SiLU(),
-                nn.Conv2d(width, width, 3, padding=1),
-                nn.SiLU(),
-                nn.Conv2d(width, width, 3, padding=1),
-            )
-            for _ in range(config.num_mending_blocks)
-        )
-        self.leave = nn.Conv2d(width, values, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        x = F.pixel_unshuffle(pictures, MENDED_CELL).contiguous(memory_format=torch.channels_last)
-        x = self.enter(x)
-        for block in self.blocks:
-            x = x + block(x)
-        return F.pixel_shuffle(self.leave(F.silu(x)), MENDED_CELL)
-
-
 class Moments:
     """Sums over blocks of clips that `solve` needs, so that clips are read one after another."""
 
@@ -188,8 +159,8 @@ def solve(moments: Moments) -> None:
     vae, count = moments.vae, moments.count
     mean = moments.mean / count
     covariance = moments.still / count - mean.outer(mean)
-    still = _principal(covariance, vae.config.still_channels)
-    moving = _principal(moments.moving / count, vae.config.moving_channels)
+    still = principal(covariance, vae.config.still_channels)
+    moving = principal(moments.moving / count, vae.config.moving_channels)
     spreads = torch.cat(
         [
             (still @ (moments.differing / count) @ still.T).diagonal(),
@@ -206,10 +177,3 @@ def solve(moments: Moments) -> None:
     ):
         own.copy_(value)
     vae.solved.fill_(count)
-
-
-def _principal(covariance: Tensor, count: int) -> Tensor:
-    """The `count` largest, as rows; signs such that the largest entry is positive."""
-    vectors = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :count].T
-    largest = vectors.abs().argmax(1, keepdim=True)
-    return vectors * vectors.gather(1, largest).sign()

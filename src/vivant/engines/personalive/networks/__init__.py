@@ -5,7 +5,8 @@
     driving --M--> pose --drawn--> E_p --> pose features ----------------> D --> epsilon --> latents --VAE--> frames
         +----crop--> E_m --> motion tokens ------------------------------> D
 
-VAE, TAESD and CLIP are those of diffusers and transformers (the extra `diffusion`), imported when networks are built.
+VAE, TAESD and CLIP are those of diffusers and transformers (the extra `diffusion`), imported when networks are built;
+a VAE that is solved is ours (block_vae.py), and D is then told the latents of the bent portrait beside the noisy ones.
 Nothing is ever fetched: weights come from our checkpoints.
 """
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engines.personalive.config import Config
-from vivant.engines.personalive.config_networks import NUM_ANGLE_BINS, NUM_KEYPOINTS
+from vivant.engines.personalive.config_networks import NUM_ANGLE_BINS, NUM_KEYPOINTS, BlockVaeConfig
+from vivant.engines.personalive.networks.block_vae import BlockVae
 from vivant.engines.personalive.networks.layers import KeysValues
 from vivant.engines.personalive.networks.motion_encoder import MotionEncoder
 from vivant.engines.personalive.networks.pose_guider import PoseGuider
@@ -54,7 +57,10 @@ class Networks(nn.Module):
         self.motion_extractor = MotionExtractor(
             config.motion.extractor_channels, NUM_KEYPOINTS, NUM_ANGLE_BINS
         )
-        self.vae: Any = build_vae(config.vae)
+        self.solved = isinstance(config.vae, BlockVaeConfig)
+        self.vae: Any = (
+            BlockVae(config.vae) if isinstance(config.vae, BlockVaeConfig) else build_vae(config.vae)
+        )
         self.image_encoder: Any = build_image_encoder(config.image_encoder, config.unet.identity_channels)
         self.tiny_decoder: Any = None
         if config.tiny_decoder is not None:
@@ -63,11 +69,15 @@ class Networks(nn.Module):
         self._clip_size = config.image_encoder.image_size
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> latents (B, 4, H / 8, W / 8): the posterior's mean, scaled."""
+        """(B, 3, H, W) in [0, 1] -> latents (B, Z, H / 8, W / 8): the posterior's mean, scaled."""
+        if self.solved:
+            return self.vae.encode(pictures * 2 - 1)
         return self.vae.encode(pictures * 2 - 1).latent_dist.mean * LATENT_SCALE
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(T, 4, h, w) -> (T, 3, 8 h, 8 w), in [0, 1] but for overshoot."""
+        """(T, Z, h, w) -> (T, 3, 8 h, 8 w), in [0, 1] but for overshoot."""
+        if self.solved:
+            return self.vae.decode(latents) / 2 + 0.5
         return decode(self.vae, latents / LATENT_SCALE) / 2 + 0.5
 
     def decode_tiny(self, latents: Tensor) -> Tensor:
@@ -89,11 +99,23 @@ class Networks(nn.Module):
         return self.image_encoder(pixel_values=(square - mean) / std).image_embeds[:, None]
 
     def references(self, latents: Tensor, identity_token: Tensor) -> list[KeysValues]:
-        """A clean latent (B, 4, h, w) and (B, 1, D) -> keys and values that the denoiser looks at, per attention."""
-        return self.denoiser.project_references(self.reference_unet(latents, identity_token))
+        """A clean latent (B, Z, h, w) and (B, 1, D) -> keys and values that the denoiser looks at, per attention."""
+        return self.denoiser.project_references(self.reference_tokens(latents, identity_token))
+
+    def reference_tokens(
+        self, latents: Tensor, identity_token: Tensor, *, recompute: bool = False
+    ) -> list[Tensor]:
+        """The same before the denoiser's own projections: R's tokens, per attention."""
+        return self.reference_unet(self.told(latents), identity_token, recompute=recompute)
+
+    def told(self, latents: Tensor) -> Tensor:
+        """Clean latents (..., Z, h, w), as a network is told them."""
+        return self.vae.told(latents) if self.solved else latents
 
     def denoise(self, latents: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
-        """(B, F, 4, h, w), timesteps (B, F) -> epsilon."""
+        """(B, F, Z, h, w), timesteps (B, F) -> epsilon, or what is clean (UnetConfig.answers)."""
+        if conditions.known is not None:
+            latents = torch.cat([latents, self.told(conditions.known).to(latents)], 2)
         return self.denoiser(latents, timesteps, conditions)
 
     def motion_tokens(self, faces: Tensor) -> Tensor:

@@ -145,20 +145,30 @@ class FaceHourglass(nn.Module):
         self.bn_end0 = nn.BatchNorm2d(wide)
         self.l0 = nn.Conv2d(wide, config.num_heatmaps, 1)
         self.bn5 = nn.BatchNorm2d(config.num_heatmaps)
-        self.conv6 = nn.Conv2d(config.num_heatmaps, 1, 3, stride=2, padding=1)
-        self.fc = nn.Linear((config.image_size // 8) ** 2, config.num_tokens * config.motion_channels)
+        self.conv6 = nn.Conv2d(config.num_heatmaps, config.map_channels, 3, stride=2, padding=1)
+        self.fc = nn.Linear(
+            config.map_channels * (config.image_size // 8) ** 2, config.num_tokens * config.motion_channels
+        )
         self.att_1 = PatchAttention(middle, LARGE_PATCH, config)
         self.att_2 = PatchAttention(wide, SMALL_PATCH, config)
         self.att_3 = PatchAttention(wide, SMALL_PATCH, config)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, tokens * channels)."""
+        return self.summary(self.heatmaps(x))
+
+    def heatmaps(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, maps, H / 4, W / 4)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.att_1(self.conv2(x))
         x = self.conv4(self.conv3(F.max_pool2d(x, 2)))
         x = self.top_m_0(self.m0(self.att_2(x)))
         x = self.att_3(self.bn_end0(self.conv_last0(x)))
-        x = F.relu(self.bn5(self.l0(F.relu(x))))
+        return self.l0(F.relu(x))
+
+    def summary(self, heatmaps: Tensor) -> Tensor:
+        """(N, maps, H / 4, W / 4) -> (N, tokens * channels)."""
+        x = F.relu(self.bn5(heatmaps))
         return self.fc(F.relu(self.conv6(x).flatten(1)))
 
 
@@ -183,5 +193,9 @@ class MotionEncoder(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Crops (N, 3, S, S) in [-1, 1] -> motion tokens (N, tokens, channels)."""
-        motion = self.final_proj(self.model(faces))
+        return self.tokens(self.model.heatmaps(faces))
+
+    def tokens(self, heatmaps: Tensor) -> Tensor:
+        """(N, maps, S / 4, S / 4) -> motion tokens."""
+        motion = self.final_proj(self.model.summary(heatmaps))
         return motion.unflatten(1, self.pe.shape[1:]) + self.pe.to(motion.dtype)

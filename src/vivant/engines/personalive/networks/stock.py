@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivant.engines.personalive.config_networks import (
-    LATENT_CHANNELS,
+    STABLE_CHANNELS,
     ImageEncoderConfig,
     TinyDecoderConfig,
     VaeConfig,
@@ -43,7 +43,7 @@ def build_vae(config: VaeConfig) -> Any:
         up_block_types=("UpDecoderBlock2D",) * scales,
         block_out_channels=config.channels,
         layers_per_block=config.layers_per_block,
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=STABLE_CHANNELS,
         norm_num_groups=config.norm_groups,
     )
 
@@ -81,7 +81,7 @@ def build_tiny_decoder(config: TinyDecoderConfig) -> Any:
     """The decoder of AutoencoderTiny: scaled latents -> pictures in [-1, 1]. Its encoder is not needed."""
     module = _imported("diffusers.models.autoencoders.autoencoder_tiny")
     return module.DecoderTiny(
-        in_channels=LATENT_CHANNELS,
+        in_channels=STABLE_CHANNELS,
         out_channels=3,
         num_blocks=config.num_blocks,
         block_out_channels=(config.channels,) * len(config.num_blocks),

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vivant.engines.personalive.config_networks import LATENT_CHANNELS, NUM_SCALES, UnetConfig
+from vivant.engines.personalive.config_networks import NUM_SCALES, UnetConfig
 from vivant.engines.personalive.networks.layers import (
     RESNET_EPS,
     Downsampler,
@@ -50,6 +50,8 @@ class Conditions:
     """(B, F, tokens, channels): motion tokens of each frame; None: motion modules are passed by."""
     pose: Tensor | None
     """(B, F, C, h, w): features of the drawn keypoints, added to the first convolution."""
+    known: Tensor | None = None
+    """(B, F, Z, h, w): latents of the bent portrait, where differences to it are drawn."""
     temporal: bool = True
     """False: temporal modules are passed by, as while training single pictures."""
     recompute: bool = False
@@ -60,7 +62,7 @@ class Conditions:
 class _Inside:
     """What travels with x through the layers."""
 
-    time: Tensor  # (N, D), after its SiLU
+    time: Tensor  # (N, D), after its SiLU; and what motion says besides
     conditions: Conditions
     motion: Tensor | None  # (N, tokens, channels)
     num_frames: int
@@ -139,13 +141,31 @@ class TimeEmbedding(nn.Module):
         return self.linear_2(F.silu(self.linear_1(waves.to(self.linear_1.weight.dtype))))
 
 
+class MotionModulation(nn.Module):
+    """What a frame's motion tokens say to every layer beside the noise level; nothing, to begin with. Not published.
+
+    A head that turns shifts every cell by an amount that depends on its place; attention to tokens is slow to learn it.
+    """
+
+    def __init__(self, num_in: int, num_out: int):
+        super().__init__()
+        self.enter = nn.Linear(num_in, num_out)
+        self.leave = nn.Linear(num_out, num_out)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, motion: Tensor) -> Tensor:
+        """Tokens (N, L, C) -> (N, D)."""
+        return self.leave(F.silu(self.enter(motion.flatten(1))))
+
+
 class Trunk(nn.Module):
     """What both UNets share: everything but the output head and the modules between frames."""
 
-    def __init__(self, config: UnetConfig):
+    def __init__(self, config: UnetConfig, num_in: int):
         super().__init__()
         c = config.channels
-        self.conv_in = nn.Conv2d(LATENT_CHANNELS, c[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(num_in, c[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(c[0])
         self.down_blocks = nn.ModuleList()
         last = NUM_SCALES - 1
@@ -224,8 +244,11 @@ class Middle(Stage):
 class ReferenceUnet(Trunk):
     """R: a clean picture's latent -> the tokens of its sixteen attentions."""
 
+    def __init__(self, config: UnetConfig):
+        super().__init__(config, config.latent_channels)
+
     def forward(self, latents: Tensor, identity_token: Tensor, *, recompute: bool = False) -> list[Tensor]:
-        """(B, 4, h, w) and (B, 1, D) -> per attention (B, L, C). The time is 0: there is no noise."""
+        """(B, Z, h, w) and (B, 1, D) -> per attention (B, L, C). The time is 0: there is no noise."""
         time = self.time_embedding(torch.zeros(len(latents), device=latents.device))
         given = Conditions(
             identity=self.embed_identity(identity_token),
@@ -240,14 +263,26 @@ class ReferenceUnet(Trunk):
 
 
 class Denoiser(Trunk):
-    """D: noisy latents of a window -> the noise in them. Every frame has its own noise level."""
+    """D: noisy latents of a window -> the noise in them, or what is clean. Every frame has its own noise level."""
 
     def __init__(self, config: UnetConfig):
-        super().__init__(config)
+        super().__init__(config, config.latent_channels + config.known_channels)
         for stage in self.stages():
             stage.add_modules(config)
         self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.channels[0], RESNET_EPS)
-        self.conv_out = nn.Conv2d(config.channels[0], LATENT_CHANNELS, 3, padding=1)
+        self.conv_out = nn.Conv2d(config.channels[0], config.latent_channels, 3, padding=1)
+        if config.answers == "clean":
+            nn.init.zeros_(self.conv_out.weight)
+            nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+        self.modulation: MotionModulation | None = None
+        if config.motion_tokens is not None:
+            numbers = config.motion_tokens * config.motion_channels
+            self.modulation = MotionModulation(numbers, 4 * config.channels[0])
+        self.places: nn.Parameter | None = None
+        if config.learned_places is not None:
+            self.places = nn.Parameter(
+                torch.zeros(config.channels[0], config.learned_places, config.learned_places)
+            )
 
     def project_references(self, tokens: Sequence[Tensor]) -> list[KeysValues]:
         """R's tokens, per attention (B, L, C) -> keys and values. D's own projections, made once."""
@@ -255,16 +290,21 @@ class Denoiser(Trunk):
         return [layer.block.attn1.keys_values(seen) for layer, seen in pairs]
 
     def forward(self, latents: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
-        """(B, F, 4, h, w), timesteps (B, F) -> epsilon of the same shape as the latents."""
+        """(B, F, Z, h, w) and what is known of each frame beside it, timesteps (B, F) -> answers (B, F, Z, h, w)."""
         batch, frames = latents.shape[:2]
-        time = F.silu(self.time_embedding(timesteps.flatten()))
+        motion = None if conditions.motion is None else conditions.motion.flatten(0, 1)
+        time = self.time_embedding(timesteps.flatten())
+        if self.modulation is not None and motion is not None:
+            time = time + self.modulation(motion.to(time.dtype))
+        time = F.silu(time)
         x = self.conv_in(latents.flatten(0, 1))
+        if self.places is not None:
+            x = x + self.places
         if conditions.pose is not None:
             x = x + conditions.pose.flatten(0, 1)
-        motion = None if conditions.motion is None else conditions.motion.flatten(0, 1)
         x = self.through(x, _Inside(time, conditions, motion, frames, None))
-        noise = self.conv_out(fused.group_norm(x, self.conv_norm_out, silu=True))
-        return noise.unflatten(0, (batch, frames))
+        answers = self.conv_out(fused.group_norm(x, self.conv_norm_out, silu=True))
+        return answers.unflatten(0, (batch, frames))
 
 
 def joined(sets: Sequence[Sequence[KeysValues]]) -> list[KeysValues]:

@@ -1,8 +1,8 @@
-"""The reference, bent to where a driver's head is: what differences are drawn to.
+"""A portrait, bent to where a driver's head is: what differences are drawn to.
 
-A placement is the similarity that moves an aligned face from where the shot's first face is to where this frame's is,
-both as the alignment of motion.py finds them; so it knows neither whose face it is nor how large its picture. The
-portrait's own face is moved likewise; what is far from the face stays, and between them the picture stretches. Ours.
+A placement is the similarity that moves an aligned face from where a first face is to where this one is; so it knows
+neither whose face it is nor how large its picture. The portrait's own face is moved likewise; what is far from the face
+stays, and between them the picture stretches. Ours; of flashportrait, where it was written, and personalive.
 
 Coordinates: sides of the aligned face. Letters: B pictures, T frames, n side in pixels.
 """
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vivant.ops.similarity import after, inverse, through
+from vivant.ops.similarity import size as scale_of
 
 MIDDLE = (0.5, 0.42)
 """Of a face in its place, about the tip of the nose."""
@@ -33,8 +36,7 @@ class Source:
 
 def placement(first: Tensor, own: Tensor) -> Tensor:
     """The alignments (..., 2, 3) through which a frame is seen, and of its own face -> placements (..., 2, 3)."""
-    turned = first[..., :2] @ torch.linalg.inv(own[..., :2])
-    return torch.cat([turned, first[..., 2:] - turned @ own[..., 2:]], -1)
+    return after(first, inverse(own))
 
 
 def bent(pictures: Tensor, alignments: Tensor, placements: Tensor) -> Tensor:
@@ -42,26 +44,16 @@ def bent(pictures: Tensor, alignments: Tensor, placements: Tensor) -> Tensor:
     count, num_frames, side = len(pictures), placements.shape[1], pictures.shape[-1]
     along = torch.arange(side, device=pictures.device, dtype=torch.float32)
     pixels = torch.stack(torch.meshgrid(along, along, indexing="xy"), -1).flatten(0, 1)
-    here = _through(alignments, pixels.expand(count, -1, -1))[:, None]
-    back = _inverse(placements)
+    here = through(alignments, pixels.expand(count, -1, -1))[:, None]
+    back = inverse(placements)
     middle = pictures.new_tensor(MIDDLE).view(1, 1, 1, 2).expand(count, num_frames, -1, -1)
-    size = torch.linalg.det(placements[..., :2]).abs().sqrt()[..., None]
-    distance = (here - _through(placements, middle)).norm(dim=-1) / size
+    size = scale_of(placements)[..., None]
+    distance = (here - through(placements, middle)).norm(dim=-1) / size
     nearness = ((OUTER - distance) / (OUTER - INNER)).clamp(0, 1)
     share = (nearness.square() * (3 - 2 * nearness))[..., None]
-    source = here + share * (_through(back, here.expand(-1, num_frames, -1, -1)) - here)
-    where = _through(_inverse(alignments)[:, None].expand(-1, num_frames, -1, -1), source)
+    source = here + share * (through(back, here.expand(-1, num_frames, -1, -1)) - here)
+    where = through(inverse(alignments)[:, None].expand(-1, num_frames, -1, -1), source)
     grid = ((2 * where + 1) / side - 1).view(count * num_frames, side, side, 2)
     many = pictures.float().repeat_interleave(num_frames, 0)
     seen = F.grid_sample(many, grid, mode="bicubic", padding_mode="border", align_corners=False)
     return seen.unflatten(0, (count, num_frames)).transpose(1, 2)
-
-
-def _through(matrices: Tensor, points: Tensor) -> Tensor:
-    """Points (..., N, 2) through matrices (..., 2, 3)."""
-    return points @ matrices[..., :2].transpose(-1, -2) + matrices[..., 2].unsqueeze(-2)
-
-
-def _inverse(matrices: Tensor) -> Tensor:
-    turned = torch.linalg.inv(matrices[..., :2])
-    return torch.cat([turned, -turned @ matrices[..., 2:]], -1)
