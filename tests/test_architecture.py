@@ -100,6 +100,7 @@ OWNED = {
     "onnxruntime": {"runtime"},
     "skimage": {"evaluation"},
     "ray": {"web", "evaluation"},
+    "triton": {"ops"},
 }
 BANNED = {
     "torchvision": "has no build for our torch and breaks others on import",
@@ -220,12 +221,25 @@ def test_inference_never_imports_training() -> None:
 
 def test_ops_import_torch_only() -> None:
     allowed = {"torch", "math", "__future__", "collections", "dataclasses", "typing", "functools", "vivant"}
+    allowed |= {"contextlib", "contextvars", "importlib", "itertools", "os"}
     wrong = [
         f"{name}:{line} imports {dotted}"
         for name, (_, tree) in sources().items()
         if package_of(name) in ("ops", "diffusion")
         for dotted, line in imports_of(name, tree)
-        if dotted.split(".")[0] not in allowed
+        if dotted.split(".")[0] not in (allowed | {"triton"} if name.startswith("ops/device/") else allowed)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_kernels_are_imported_where_they_are_called() -> None:
+    """There is no Triton on a CPU."""
+    wrong = [
+        f"{name}: {ast.unparse(node)}"
+        for name, (_, tree) in sources().items()
+        if not name.startswith("ops/device/")
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and "vivant.ops.device" in ast.unparse(node)
     ]
     assert not wrong, "\n".join(wrong)
 

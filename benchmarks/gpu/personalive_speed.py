@@ -16,37 +16,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
 import torch._dynamo
 from report import Report
-from timing import backend, compile_parts, forget_compiled, kernels, milliseconds, tuned
+from timing import CUDNN_FIRST, backend, compile_parts, forget_compiled, kernels, milliseconds, tuned
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import personalive_cost
 from counting import Peak, total_ms
 
-from vivant.engines.personalive.config import Config, published, published_tiny_decoder, tiny
+from vivant.engines.personalive.config import Config, Options, published, published_tiny_decoder, tiny
+from vivant.engines.personalive.engine import PersonaLive
 from vivant.engines.personalive.motion import cut_faces, draw, face_boxes, pose_of
-from vivant.engines.personalive.networks import Networks
+from vivant.engines.personalive.networks import LATENT_SCALE, Networks
 from vivant.engines.personalive.networks.layers import ResnetBlock, SpatialTransformer, TokenTransformer
 from vivant.engines.personalive.networks.unet import Conditions, joined
+from vivant.ops import fused, measured
 from vivant.runtime import precision
 from vivant.runtime.graphs import recorded
 
 Part = Callable[[], Tensor]
 COMPILED_PARTS = (ResnetBlock, SpatialTransformer, TokenTransformer)
 COMPILED_WHOLE = ("motion_encoder", "pose_guider", "tiny_decoder")
-CUDNN_FIRST = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +54,16 @@ class Way:
     graphs: bool = False
     compiled: bool = False
     cudnn_attention: bool = False
+    own: bool = False
+    """Kernels of our own."""
 
 
 WAYS = {
     "bf16 eager": Way(),
     "bf16 graph": Way(graphs=True),
+    "bf16 kernels": Way(own=True),
+    "bf16 kernels, graph": Way(graphs=True, own=True),
+    "bf16 kernels, graph, cudnn attention": Way(graphs=True, own=True, cudnn_attention=True),
     "bf16 graph, cudnn attention": Way(graphs=True, cudnn_attention=True),
     "bf16 compiled graph": Way(graphs=True, compiled=True),
     "bf16 compiled graph, cudnn attention": Way(graphs=True, compiled=True, cudnn_attention=True),
@@ -72,9 +74,9 @@ WAYS = {
 
 
 def parts_of(
-    networks: Networks, config: Config, device: torch.device, num_sets: Sequence[int]
+    networks: Networks, config: Config, device: torch.device, num_sets: Sequence[int], *, own: bool
 ) -> dict[str, Part]:
-    """Every part of a call on fixed inputs."""
+    """Every part of a call on fixed inputs; without our own kernels the VAE's library decodes."""
     torch.manual_seed(1)
     length, frames, cells = config.chunk_frames, config.window_frames, config.image_size // 8
     driving = torch.rand(length, 3, config.image_size, config.image_size, device=device)
@@ -103,7 +105,9 @@ def parts_of(
     return {
         "see": see,
         **{f"denoise, {sets} sets": denoise(sets) for sets in num_sets},
-        "decode": lambda: networks.decode(clean),
+        "decode": lambda: (
+            networks.decode(clean) if own else networks.vae.decode(clean / LATENT_SCALE).sample / 2 + 0.5
+        ),
         "decode, tiny": lambda: networks.decode_tiny(clean),
     }
 
@@ -112,7 +116,9 @@ def parts_of(
 def made(networks: Networks, way: Way, device: torch.device) -> Iterator[None]:
     """Networks and torch as this way has them; afterwards as before."""
     with ExitStack() as undoing:
-        if way.graphs or way.compiled:
+        if not way.own:
+            undoing.enter_context(fused.plainly())
+        if way.compiled:
             undoing.enter_context(tuned())
         if way.cudnn_attention:
             undoing.enter_context(sdpa_kernel(CUDNN_FIRST, set_priority=True))
@@ -137,7 +143,7 @@ def measure(
     """Per part: milliseconds, and how far it is from what is wanted, which is filled where it is empty."""
     times, errors = {}, {}
     with made(networks, way, device):
-        for name, part in parts_of(networks, config, device, num_sets).items():
+        for name, part in parts_of(networks, config, device, num_sets, own=way.own).items():
             made_by: list[Tensor] = []
 
             def work(part: Part = part, made_by: list[Tensor] = made_by) -> None:
@@ -151,6 +157,36 @@ def measure(
             times[name] = milliseconds(call, device)
             print(f"    {name}: {times[name]:.2f} ms", flush=True)
     return times, errors
+
+
+def timed_engine(
+    networks: Networks, config: Config, device: torch.device, num_calls: int = 10
+) -> dict[str, float]:
+    """The package itself with `--runtime graphs`, frames in and frames out, on the clock on the wall; SD VAE."""
+    engine = PersonaLive(config, networks, torch.bfloat16)
+    if device.type == "cuda":
+        engine.record()
+    torch.manual_seed(3)
+    side, found = config.image_size, {}
+    frames = torch.rand(config.chunk_frames, 3, side, side)
+    portrait = engine.prepare(torch.rand(3, side, side), face=None)
+    for decoder, words in (("full", ""), ("tiny", "_tiny_decoder")):
+        if decoder == "tiny" and config.tiny_decoder is None:
+            continue
+        state = engine.start(portrait, Options(decoder=decoder, keyframes="off"))
+        for _ in range(config.num_chunks + 1):
+            engine.step(state, frames).cpu()
+        begin = perf_counter()
+        for _ in range(num_calls):
+            engine.step(state, frames).cpu()
+        found[f"fps{words}"] = num_calls * config.chunk_frames / (perf_counter() - begin)
+    return found
+
+
+def forget_recorded(networks: Networks) -> None:
+    """Methods are the class's again."""
+    for name in (*PersonaLive.network_methods, "head"):
+        networks.__dict__.pop(name, None)
 
 
 def rates(
@@ -204,6 +240,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with device:
         networks = Networks(config).eval().requires_grad_(False)
     precision.place(networks, device, torch.bfloat16)
+    with report.attempt(what="engine, graphs") as row:
+        try:
+            row |= timed_engine(networks, config, device)
+        finally:
+            forget_recorded(networks)
     wanted: dict[str, Tensor] = {}
     eager: dict[str, float] = {}
     num_sets = sorted({1, *arguments.sets})
@@ -214,12 +255,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             times, errors = measure(networks, config, device, num_sets, WAYS[name], wanted)
             eager = eager or times
             row |= {"ms": times, **rates(times, config, eager, floor_ms), "differs_by": errors}
+            if WAYS[name].own:
+                row["convolutions"] = measured.choices()
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    if arguments.kernels:
-        with report.attempt(what="kernels") as row, made(networks, WAYS[arguments.ways[0]], device):
-            parts = parts_of(networks, config, device, [1])
-            row |= {name: kernels(part, device) for name, part in parts.items()}
+    tabled = {WAYS[name].own: WAYS[name] for name in arguments.ways if not WAYS[name].compiled}
+    for own, way in sorted(tabled.items(), reverse=True) if arguments.kernels else ():
+        with report.attempt(what=f"kernels, {'own' if own else 'plain'}") as row, made(networks, way, device):
+            parts = parts_of(networks, config, device, [1], own=own)
+            row |= {name: kernels(part, device, 25) for name, part in parts.items()}
     report.finish()
 
 

@@ -14,9 +14,11 @@ import argparse
 import math
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from timing import Stopwatch, kernels
@@ -33,7 +35,9 @@ from vivant.diffusion.flow_match import shifted_times
 from vivant.engines.refvae import config as configs
 from vivant.engines.refvae.config import BLOCK_LATENTS, CHUNK_FRAMES, Config, Options
 from vivant.engines.refvae.drawing import block_frames
+from vivant.engines.refvae.engine import RefVae
 from vivant.engines.refvae.networks import Networks
+from vivant.ops import fused, measured
 from vivant.runtime import precision
 
 SIZES = {"full": configs.full, "mini": configs.mini, "tiny": configs.tiny}
@@ -50,6 +54,7 @@ class Bench:
     device: torch.device
     num_references: int
     num_cycles: int
+    dtype: torch.dtype = torch.float32
 
     @property
     def window(self) -> int:
@@ -61,6 +66,12 @@ class Bench:
         options = Options()
         times = shifted_times(options.num_steps, options.step_shift).tolist()
         return new_stream(self.networks, self.config, self.num_references, times)
+
+    @staticmethod
+    def inputs_of(stream: Stream) -> tuple[Tensor, Tensor]:
+        """Of any block but the first."""
+        mel = torch.randn(CHUNK_FRAMES, 1, MEL_BANDS, MEL_COLUMNS, device=stream.noise.device)
+        return torch.randn_like(stream.noise), mel
 
     def blocks(self, stream: Stream) -> Iterator[tuple[Tensor, Tensor]]:
         """Noise and mel windows of one block after another; the same for every way."""
@@ -116,6 +127,29 @@ def timed(bench: Bench, way: Plain) -> dict[str, float]:
     return found
 
 
+def drawing_of(way: Plain) -> Callable[[], object]:
+    """A block more, for the profiler; only graphs that are there are played."""
+    inputs = Bench.inputs_of(way.stream)
+    return lambda: way.draw(*inputs)
+
+
+def timed_engine(bench: Bench, num_blocks: int) -> dict[str, float]:
+    """The package itself with `--runtime graphs`, sound in and pictures out, on the clock on the wall."""
+    engine = RefVae(bench.config, bench.networks, bench.dtype)
+    if bench.device.type == "cuda":
+        engine.record()
+    torch.manual_seed(3)
+    side = bench.config.image_size
+    state = engine.start(engine.prepare(torch.rand(bench.num_references, 3, side, side), face=None))
+    sound = torch.rand(CHUNK_FRAMES * engine.stream.samples_per_frame) - 0.5
+    for _ in range(bench.window + 1):  # all of it is recorded
+        engine.step(state, sound).cpu()
+    begin = perf_counter()
+    for _ in range(num_blocks):
+        engine.step(state, sound).cpu()
+    return {"block_ms": 1000 * (perf_counter() - begin) / num_blocks}
+
+
 def p95(values: Sequence[float]) -> float:
     return sorted(values)[math.ceil(0.95 * len(values)) - 1]
 
@@ -126,18 +160,26 @@ def difference(a: Tensor, b: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure(bench: Bench, names: Sequence[str], dtype: torch.dtype, peak: Peak, report: Report) -> None:
+def measure(
+    bench: Bench, names: Sequence[str], peak: Peak, report: Report, *, has_tables: bool = False
+) -> None:
     """A row per way; the first is what the others are compared with."""
     # Halfway through a window, for costs grow evenly with what it holds.
     floor_ms = total_ms(costs(bench.config, bench.num_references, bench.window // 2), peak)
     wanted: tuple[Tensor, Tensor] | None = None
     first: dict[str, float] | None = None
     for name in names:
-        with report.attempt(way=name) as row, precision.computing(bench.device, dtype):
-            way = WAYS[name](bench.stream())
+        with report.attempt(way=name) as row, precision.computing(bench.device, bench.dtype):
+            with nullcontext() if WAYS[name].has_kernels else fused.plainly():
+                stream = bench.stream()
+            way = WAYS[name](stream)
             try:
                 got = drawn(bench, way)
                 row |= timed(bench, way)
+                if has_tables:
+                    row["kernels"] = kernels(lambda way=way: way.decode(way.stream.noise), bench.device)
+                    row["kernels_drawing"] = kernels(drawing_of(way), bench.device)
+                    row["convolutions"] = measured.choices()
             finally:
                 way.close()
             wanted, first = wanted or got, first or row
@@ -145,10 +187,12 @@ def measure(bench: Bench, names: Sequence[str], dtype: torch.dtype, peak: Peak, 
                 "frames_per_s": 1000 * CHUNK_FRAMES / row["block_ms"],
                 f"times_{names[0]}": first["block_ms"] / row["block_ms"],
                 "share_of_floor": floor_ms / row["block_ms"] if bench.device.type == "cuda" else None,
+                "latents_error": float((got[0] - wanted[0]).norm() / wanted[0].norm()),
+                "pictures_error": float((got[1] - wanted[1]).norm() / wanted[1].norm()),
                 "latents_differ_by": difference(got[0], wanted[0]),
                 "pictures_differ_by": difference(got[1], wanted[1]),
             }
-        way = None
+        way = stream = None
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -161,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--references", type=int, default=1, help="Pictures of the person.")
     parser.add_argument("--cycles", type=int, default=30, help="Of a window; 7 blocks each at full size.")
     parser.add_argument("--ways", nargs="+", choices=WAYS, help="All that the device can do.")
-    parser.add_argument("--kernels", action="store_true", help="Say what takes the time of decoding.")
+    parser.add_argument("--kernels", action="store_true", help="Say what takes the time of each way.")
     parser.add_argument("--tflops", type=float, default=Peak.tflops)
     parser.add_argument("--tbytes-per-s", type=float, default=Peak.tbytes_per_s)
     parser.add_argument("--json", type=Path)
@@ -184,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for parameter in networks.generator.parameters():  # gates begin at zero, and equality would say nothing
         torch.nn.init.normal_(parameter, std=0.02)
     precision.place(networks, device, dtype)
-    bench = Bench(config, networks, device, arguments.references, arguments.cycles)
+    bench = Bench(config, networks, device, arguments.references, arguments.cycles, dtype)
     peak = Peak(tflops=arguments.tflops, tbytes_per_s=arguments.tbytes_per_s)
     report = Report(
         arguments.json,
@@ -194,12 +238,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         references=arguments.references,
         floor_at=str(peak),
     )
-    measure(bench, names, dtype, peak, report)
-    if arguments.kernels:
-        with report.attempt(way="kernels") as row, precision.computing(device, dtype), torch.no_grad():
-            way = WAYS[names[0]](bench.stream())
-            drawn(bench, way)
-            row["decoding"] = kernels(lambda: way.decode(way.stream.noise), device)
+    with report.attempt(way="engine") as row:
+        found = timed_engine(bench, arguments.cycles * (bench.window - 1))
+        row |= found | {"frames_per_s": 1000 * CHUNK_FRAMES / found["block_ms"]}
+    measure(bench, names, peak, report, has_tables=arguments.kernels)
     report.finish()
 
 

@@ -1,12 +1,13 @@
 """Ways to draw the blocks of a refvae stream; for refvae_speed.py, which times and compares them.
 
-plain       every step computes sound, positions and AdaLN anew and joins past and present keys and values
-tables      what `vivant` does: computed once, keys and values written in place
-graphs      all steps and the remembering of a block as one CUDA graph, as with `--runtime graphs`; decoding as another
-flat        the same, convolutions over time as ones of pictures with as many times the channels
-overlapped  as flat, block i being decoded on a second CUDA stream while block i + 1 is drawn
-compiled    as flat, with a compiled decoder and compiled blocks: all before attention and all behind it; takes minutes
-overlapped_compiled   likewise, overlapped
+plain           no kernels of our own; every step computes sound, positions and AdaLN anew and joins past and present
+tables          computed once, keys and values written in place; no kernels of our own
+graphs          all steps and the remembering of a block as one CUDA graph; decoding as another
+kernels         the same with kernels of our own: what `vivant` does with `--runtime graphs`, but for decoding's graph
+library         as kernels, but all convolutions by cuDNN, as pictures: what there is if tiles fail
+cudnn_attention as kernels, attention by cuDNN first
+eager           kernels without graphs
+overlapped      as kernels, block i being decoded on a second CUDA stream while block i + 1 is drawn
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-import torch._dynamo
-import torch.nn.functional as F
 from refvae_parts import Stream, draw_plainly
-from timing import Call, backend, tuned
-from torch import Tensor, nn
+from timing import CUDNN_FIRST, Call
+from torch import Tensor
+from torch.nn.attention import sdpa_kernel
 
 from vivant.engines.refvae.drawing import conditions_of, remember_block, walk_down
-from vivant.engines.refvae.layers import CausalConv3d
 from vivant.engines.refvae.recordings import Recordings
+from vivant.ops import fused, measured
 from vivant.runtime.graphs import recorded
 
 
@@ -32,9 +32,14 @@ class Plain:
 
     overlaps = False
     """Whether `decode` returns before the current CUDA stream could read what it gives."""
+    has_kernels = False
+    """Of our own."""
 
     def __init__(self, stream: Stream):
         self.stream = stream
+        self.undoing = ExitStack()
+        if not self.has_kernels:
+            self.undoing.enter_context(fused.plainly())
 
     def draw(self, noise: Tensor, mel: Tensor) -> Tensor:
         """Noise (1, L, Z, h, w) and the mel windows of each frame -> latents (1, L, Z, h, w), which are remembered."""
@@ -60,7 +65,8 @@ class Plain:
         """The current CUDA stream waits for all that was begun."""
 
     def close(self) -> None:
-        """Networks, which all ways share, are as they were."""
+        """Everything, which all ways share, is as it was."""
+        self.undoing.close()
 
 
 class Tables(Plain):
@@ -79,8 +85,6 @@ class Graphs(Plain):
 
     def __init__(self, stream: Stream):
         super().__init__(stream)
-        self.undoing = ExitStack()
-        self.undoing.enter_context(tuned())
         self.recordings = Recordings(stream.walk, stream.memory, stream.guidance, stream.noise)
         self.decoding: Call | None = None
         self.video: Tensor | None = None
@@ -108,70 +112,36 @@ class Graphs(Plain):
         assert self.video is not None
         return self.video
 
-    def close(self) -> None:
-        self.undoing.close()
 
-    def _replace(self, module: nn.Module, name: str, new: Any) -> None:
-        """Until the end of this way."""
-        self.undoing.callback(setattr, module, name, getattr(module, name))
-        setattr(module, name, new)
+class Kernels(Graphs):
+    """With what makes the package fast."""
+
+    has_kernels = True
 
 
-class FlatConvolution(nn.Module):
-    """A convolution over time as one of pictures: of each frame, beside it those before it as more channels."""
-
-    def __init__(self, plain: nn.Conv3d):
-        super().__init__()
-        self.taps, self.padding = plain.kernel_size[0], plain.padding[1:]
-        weight = plain.weight.movedim(2, 1).flatten(1, 2)
-        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
-        self.bias = plain.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, taps - 1 + T, H, W) -> (B, C', T, H, W)."""
-        count = x.shape[2] - self.taps + 1
-        frames = x.movedim(2, 1)
-        beside = torch.cat([frames[:, tap : tap + count] for tap in range(self.taps)], 2)
-        y = F.conv2d(beside.flatten(0, 1), self.weight, self.bias, padding=self.padding)
-        return y.unflatten(0, (-1, count)).movedim(1, 2)
-
-
-class Flat(Graphs):
-    """Graphs, of flat convolutions: kernels for pictures are better looked after than those for volumes."""
+class Library(Kernels):
+    """Convolutions without kernels of our own."""
 
     def __init__(self, stream: Stream):
         super().__init__(stream)
-        vae = stream.networks.vae
-        for network in (vae.deep_decoder, vae.picture_decoder):
-            for module in network.modules():
-                if isinstance(module, CausalConv3d):
-                    self._replace(module, "conv", FlatConvolution(module.conv))
+        self.undoing.enter_context(measured.limited_to("pictures"))
 
 
-class Compiled(Flat):
-    """Graphs, of compiled parts and flat convolutions.
-
-    Attention itself and the store are left out: their sizes change with the window.
-    """
+class CudnnAttention(Kernels):
+    """Attention by other kernels, where there are some."""
 
     def __init__(self, stream: Stream):
         super().__init__(stream)
-        torch._dynamo.config.recompile_limit = 64
-        for block in stream.networks.generator.blocks:
-            for name in ("asked", "answered"):
-                compiled = torch.compile(
-                    getattr(block, name),
-                    dynamic=False,
-                    fullgraph=True,
-                    backend=backend(stream.noise.device),
-                )
-                self._replace(block, name, compiled)
-        stream.decode_network = torch.compile(
-            stream.networks.decode, dynamic=False, backend=backend(stream.noise.device)
-        )
+        self.undoing.enter_context(sdpa_kernel(CUDNN_FIRST, set_priority=True))
 
 
-class Beside(Graphs):
+class Eager(Tables):
+    """Python asks for every kernel."""
+
+    has_kernels = True
+
+
+class Overlapped(Kernels):
     """Decoding is begun, not awaited."""
 
     overlaps = True
@@ -199,21 +169,14 @@ class Beside(Graphs):
         torch.cuda.current_stream().wait_stream(self.side)
 
 
-class Overlapped(Beside, Flat):
-    """Flat convolutions."""
-
-
-class OverlappedCompiled(Beside, Compiled):
-    """Compiled parts."""
-
-
 WAYS: dict[str, Any] = {
     "plain": Plain,
     "tables": Tables,
     "graphs": Graphs,
-    "flat": Flat,
+    "kernels": Kernels,
+    "library": Library,
+    "cudnn_attention": CudnnAttention,
+    "eager": Eager,
     "overlapped": Overlapped,
-    "compiled": Compiled,
-    "overlapped_compiled": OverlappedCompiled,
 }
 CPU_WAYS = ("plain", "tables")

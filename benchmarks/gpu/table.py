@@ -14,9 +14,19 @@ SHOWN = {
         "decode_ms",
         "frames_per_s",
         "times_plain",
-        "pictures_differ_by",
+        "latents_error",
+        "pictures_error",
     ),
-    "personalive.json": ("what", "fps", "fps_tiny_decoder", "ratio_to_bf16_eager", "share_of_floor", "ms"),
+    "personalive.json": (
+        "what",
+        "fps",
+        "fps_tiny_decoder",
+        "ratio_to_bf16_eager",
+        "share_of_floor",
+        "ms",
+        "differs_by",
+    ),
+    "convolutions.json": ("what", "shape", "times", "tflop", "best", "tflops", "ms"),
     "liveportrait.json": ("batch", "what", "ms_per_frame", "times_fp32 eager", "pictures_differ_by"),
 }
 

@@ -12,8 +12,15 @@ from typing import Any
 import torch
 import torch._dynamo
 from torch import nn
+from torch.nn.attention import SDPBackend
 
 Call = Callable[[], object]
+CUDNN_FIRST = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 
 
 class Stopwatch:

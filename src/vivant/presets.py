@@ -144,7 +144,7 @@ def load(
         device: "auto" (CUDA, else CPU), or anything torch.device takes.
         dtype: "auto" (bfloat16 where the device computes it fast), "float32", "bfloat16" or "float16".
         runtime: "eager", "compile" for torch.compile (slow first frame, then faster on a GPU), "graphs" for CUDA graphs
-            (liveportrait and refvae; likewise), or "onnx" for onnxruntime on the CPU in float32 (a checkpoint is
+            (not flashportrait; likewise), or "onnx" for onnxruntime on the CPU in float32 (a checkpoint is
             exported into the user's store the first time).
         memory: "full", or for models larger than the device's memory "fp8" (half as much, a little coarser), "model"
             (one network there at a time) or "sequential" (one layer at a time); see vivant.runtime.offload.
@@ -193,7 +193,7 @@ def load(
 def _check_recordable(family: Any, device: Any, memory: str) -> None:
     if not (family.can_record and device.type == "cuda" and memory == "full"):
         raise InputError(
-            f"the runtime graphs is for liveportrait and refvae on a CUDA device that holds all, not for "
+            f"the runtime graphs is for liveportrait, personalive and refvae on a CUDA device that holds all, not for "
             f"{family.family} on {device} with the memory {memory}; leave the runtime out"
         )
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from vivant.engines.liveportrait.config import tiny_published
 from vivant.engines.liveportrait.engine import LivePortrait
+from vivant.engines.personalive.config import tiny as tiny_personalive
+from vivant.engines.personalive.engine import PersonaLive
 from vivant.runtime import graphs
 
 
@@ -31,7 +33,7 @@ class Networks(nn.Module):
 def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     made: list[Callable[[], object]] = []
 
-    def recorded(work: Callable[[], object]) -> Callable[[], None]:
+    def recorded(work: Callable[[], object], pool: object) -> Callable[[], None]:
         work()
         made.append(work)
 
@@ -48,6 +50,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
         return play
 
     monkeypatch.setattr(graphs, "recorded", recorded)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     return made
 
 
@@ -99,3 +102,20 @@ def test_a_recorded_liveportrait_draws_the_same(recordings: list[Callable[[], ob
         drawn.append(torch.cat([engine.step(state, frame[None]) for frame in frames]))
     assert torch.equal(*drawn)
     assert len(recordings) >= 2
+
+
+def test_a_recorded_personalive_draws_the_same(recordings: list[Callable[[], object]]) -> None:
+    torch.manual_seed(0)
+    config = tiny_personalive()
+    networks, drawn = PersonaLive.build_networks(config), []
+    frames = torch.rand(4 * config.chunk_frames, 3, 64, 64).split(config.chunk_frames)
+    picture = torch.rand(3, 64, 64)
+    for records in (False, True):
+        engine = PersonaLive(config, networks)
+        if records:
+            engine.record()
+        state = engine.start(engine.prepare(picture, face=None))
+        drawn.append(torch.cat([engine.step(state, chunk) for chunk in frames]))
+    assert torch.equal(*drawn)
+    assert len(drawn[0])
+    assert len(recordings) >= 4

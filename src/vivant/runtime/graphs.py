@@ -69,6 +69,8 @@ class _Recorded:
         self.method = method
         self.kept: dict[Any, tuple[list[Tensor], list[Any], Work]] = {}
         self.lock = Lock()
+        # One for all sizes: what is played is copied before another is.
+        self.pool: Any = None
 
     def answer(self, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         given = (args, tuple(sorted(named.items())))
@@ -94,7 +96,8 @@ class _Recorded:
         def work() -> None:
             results[:] = [self.method(*args, **dict(named))]  # those of warming up are let go
 
-        return places, results, recorded(work)
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
+        return places, results, recorded(work, pool=self.pool)
 
 
 def _tensors(value: Any) -> list[Tensor]:

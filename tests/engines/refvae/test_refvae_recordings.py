@@ -90,6 +90,6 @@ def test_graphs_need_a_gpu_and_the_family_that_has_them(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, "refvae", made.config, made.networks)
     with pytest.raises(
         InputError,
-        match="is for liveportrait and refvae on a CUDA device that holds all, not for refvae on cpu",
+        match="is for liveportrait, personalive and refvae on a CUDA device that holds all, not for refvae on cpu",
     ):
         vivant.load(tmp_path, device="cpu", runtime="graphs")

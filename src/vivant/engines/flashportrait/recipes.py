@@ -155,7 +155,8 @@ def mini_face_gpu() -> Recipe:
 
 def mini_flow_gpu() -> Recipe:
     """The same in minutes of one GPU."""
-    config = _mini("mini_flow_gpu", 768_000, 64, _FLOW, 1e-3, ema_decay=0.999)
+    config = _mini("mini_flow_gpu", 2_000_000, 128, _FLOW, 1.2e-3, ema_decay=0.999)
+    config.extra["streams_per_clip"] = 4
     return Recipe(config, mini(), stage=TalkingFlowStage)
 
 

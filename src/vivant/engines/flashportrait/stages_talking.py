@@ -24,7 +24,15 @@ from vivant.engines.flashportrait.kept import Kept, keep
 from vivant.engines.flashportrait.known import MASK_CHANNELS
 from vivant.engines.flashportrait.sampling import NUM_TRAINING_TIMES
 from vivant.engines.flashportrait.stages import FlowStage
-from vivant.engines.flashportrait.streams import Plan, Streams, Window, Windows, encode_streams, plan_streams
+from vivant.engines.flashportrait.streams import (
+    STREAMS_PER_CLIP,
+    Plan,
+    Streams,
+    Window,
+    Windows,
+    encode_streams,
+    plan_streams,
+)
 from vivant.studio.dataset import Session
 from vivant.studio.talking import read_clip
 from vivant.training.config import TrainConfig
@@ -94,7 +102,8 @@ class TalkingFlowStage(TalkingStage):
         if self._plan is None:
             # Each process its own clips: encoding them takes minutes of a CPU.
             self.paths = self.paths[rank::world_size]
-            self._plan = plan_streams(self.paths, self.config.window_latents, STREAMS_SEED)
+            per_clip = int(config.extra.get("streams_per_clip", STREAMS_PER_CLIP))
+            self._plan = plan_streams(self.paths, self.config.window_latents, STREAMS_SEED, per_clip)
         return Windows(self._plan, self.config.window_latents, config.batch_size, config.seed, rank)
 
     @property

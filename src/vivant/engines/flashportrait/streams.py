@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vivant.engines.flashportrait.networks import Networks
 
 STREAMS_PER_CLIP = 2
-"""The first begins with its clip, the second somewhere, in a mirror."""
+"""Where a recipe does not say. The first begins with its clip, the others somewhere, every other one in a mirror."""
 FROM_START = 0.35
 """Share of the windows that begin with their stream: the one window that every user sees."""
 ENCODED_TOGETHER = 4
@@ -55,15 +55,17 @@ class Plan:
         return np.cumsum(self.num_latents) - self.num_latents
 
 
-def plan_streams(paths: Sequence[Path], num_latents: int, seed: int) -> Plan:
+def plan_streams(
+    paths: Sequence[Path], num_latents: int, seed: int, per_clip: int = STREAMS_PER_CLIP
+) -> Plan:
     """Streams that have a window of so many latents; where a clip is shorter it stands still at its end."""
     rng = np.random.default_rng([seed, 73])
-    lengths = np.repeat([count_frames(path) for path in paths], STREAMS_PER_CLIP)
+    lengths = np.repeat([count_frames(path) for path in paths], per_clip)
     needed = TIME_FACTOR * (num_latents - 1) + 1
     first = rng.integers(np.maximum(lengths - needed, 0) + 1)
-    first[::STREAMS_PER_CLIP] = 0
+    first[::per_clip] = 0
     return Plan(
-        clip=np.repeat(np.arange(len(paths)), STREAMS_PER_CLIP),
+        clip=np.repeat(np.arange(len(paths)), per_clip),
         first=first,
         num_latents=np.maximum(1 + (lengths - first - 1) // TIME_FACTOR, num_latents),
         mirrored=np.arange(len(lengths)) % 2 == 1,

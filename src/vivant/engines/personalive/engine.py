@@ -48,6 +48,7 @@ from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.streaming import Incoming, Rules, Scene, Window, advance, begin
 from vivant.errors import InputError
 from vivant.runtime import precision
+from vivant.runtime.graphs import record_methods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,7 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
     options_type = Options
     state_type = PersonaLiveState
     network_methods = ("denoise", "references", "motion_tokens", "pose_features", "decode", "decode_tiny")
+    can_record = True
 
     def __init__(self, config: Config, networks: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(config, networks, dtype)
@@ -96,6 +98,12 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
             chunk_frames=config.chunk_frames,
             delay_frames=config.delay_frames,
             frame_rate_hz=None,
+        )
+
+    def record(self) -> None:
+        """All but `references`, which are made once per portrait and keyframe."""
+        record_methods(
+            self.networks, ("denoise", "head", "motion_tokens", "pose_features", "decode", "decode_tiny")
         )
 
     @staticmethod

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from vivant.engines.refvae.config_generator import GeneratorConfig
 from vivant.engines.refvae.forcing import TeacherForcing
 from vivant.engines.refvae.places import ROPE_BASE, angles_of, places_of, reference_places
+from vivant.ops import fused
 from vivant.ops.rotary import Turn, turn_of, turned_by
 
+NORM_EPS = HEAD_NORM_EPS = 1e-6
 TIME_CHANNELS = 256
 TIME_SCALE = 1000.0
 """Times in [0, 1] are stretched to this before the sinusoids."""
@@ -66,7 +68,7 @@ class RmsHeadNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Autocast on CUDA gives float32, which would double the store of keys and cast all of it in every step.
-        return F.rms_norm(x, x.shape[-1:], self.gamma.to(x.dtype), 1e-6).to(x.dtype)
+        return F.rms_norm(x, x.shape[-1:], self.gamma.to(x.dtype), HEAD_NORM_EPS).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -97,9 +99,38 @@ class Block(nn.Module):
 
         past: keys and values that come before; own ones are written into a Room.
         """
+        if (
+            isinstance(past, Room)
+            and modulation.shape[:2] == (1, 1)
+            and fused.usable(x, self.query_key_value)
+        ):
+            return self._drawn(x, modulation[0, 0], turn, past, attend)
         query, key, value = self.asked(x, modulation, turn)
         keys, values = _behind(past, key, value)
         return self.answered(x, attend(query, keys, values), modulation), (key, value)
+
+    def _drawn(
+        self, x: Tensor, modulation: Tensor, turn: Turn, past: Room, attend: Attend
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The same where all tokens share a time, modulation (6 D), in few passes over memory."""
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6)
+        _, y = fused.modulated(x, scale, shift, NORM_EPS)
+        norms = self.norm_query.gamma, self.norm_key.gamma
+        query = fused.asked(self.query_key_value(y), norms, turn, *past, HEAD_NORM_EPS)
+        seen = self.out(attend(query, *past).transpose(1, 2).flatten(2))
+        x, y = fused.modulated(x, scale_mlp, shift_mlp, NORM_EPS, added=seen, gate=gate)
+        x = torch.addcmul(x, gate_mlp, self._thought(y))
+        own = query.shape[2]
+        return x, (past.keys[:, :, -own:], past.values[:, :, -own:])
+
+    def _thought(self, y: Tensor) -> Tensor:
+        """The MLP, whose GELU the product's own kernel computes."""
+        wide, narrow = cast("nn.Linear", self.mlp[0]), cast("nn.Linear", self.mlp[2])
+        rows = y.flatten(0, -2)
+        if not (rows.is_cuda and rows.dtype == wide.weight.dtype and fused.usable(rows, wide)):
+            return self.mlp(y)
+        hidden = torch._addmm_activation(wide.bias, rows, wide.weight.t(), use_gelu=True)
+        return narrow(hidden).view(y.shape)
 
     def asked(self, x: Tensor, modulation: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
         """All before attention: queries, keys and values (B, heads, N, head channels)."""
@@ -130,7 +161,7 @@ def _behind(past: Room | tuple[Tensor, Tensor] | None, key: Tensor, value: Tenso
 
 
 def _normed(x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
 
 
 class Generator(nn.Module):

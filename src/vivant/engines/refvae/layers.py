@@ -13,6 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vivant.ops import fused
+from vivant.ops.fused import pictures_of, rows_of
+from vivant.ops.measured import convolve, takes
+
 Padding = Literal["replicate", "zeros"]
 MIN_LENGTH = 1e-12
 
@@ -48,6 +52,17 @@ class TemporalCache:
         self._cursor += 1
         return joined
 
+    def surround(self, joined: Tensor, num_before: int, padding: Padding) -> None:
+        """As `extend`, for frames that stand behind num_before free ones already: fills these."""
+        head, tail = joined[:, :, :num_before], joined[:, :, -num_before:]
+        if self.started:
+            head.copy_(self.tails[self._cursor])
+            self.tails[self._cursor].copy_(tail)
+        else:
+            head.copy_(before_first(joined[:, :, num_before:], num_before, padding))
+            self.tails.append(tail.clone())
+        self._cursor += 1
+
 
 def before_first(x: Tensor, num_before: int, padding: Padding) -> Tensor:
     """What stands before the first frame: the frame again (so that a picture looks like a still clip), or zeros."""
@@ -72,7 +87,25 @@ class CausalConv3d(nn.Module):
                 x = torch.cat([before_first(x, self.num_before, self.padding), x], 2)
             else:
                 x = cache.extend(x, self.num_before, self.padding)
+        if len(x) == 1 and takes(x, self.conv):
+            return pictures_of(convolve(rows_of(x)[0], self.conv.weight, self.conv.bias)[None])
         return self.conv(x)
+
+    def behind(
+        self, norm: RmsNorm, x: Tensor, cache: TemporalCache | None = None, added: Tensor | None = None
+    ) -> Tensor:
+        """conv(silu(norm(x))), and `added` to that."""
+        if cache is None or len(x) > 1 or not (takes(x, self.conv) and fused.usable(x, norm)):
+            y = self(F.silu(norm(x)), cache)
+            return y if added is None else added + y
+        # The norm writes where the convolution reads: behind the frames that came before.
+        frames = rows_of(x)[0]
+        joined = frames.new_empty(self.num_before + len(frames), *frames.shape[1:])
+        fused.length_norm(frames, norm.gamma, MIN_LENGTH, silu=True, out=joined[self.num_before :])
+        if self.num_before:
+            cache.surround(pictures_of(joined[None]), self.num_before, self.padding)
+        other = None if added is None else rows_of(added)[0]
+        return pictures_of(convolve(joined, self.conv.weight, self.conv.bias, other)[None])
 
     def _of_still(self, x: Tensor) -> Tensor:
         """A still clip of one frame: what stands before it is that frame, so the kernel's sum over time does, once."""
@@ -91,6 +124,8 @@ class RmsNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape."""
+        if fused.usable(x, self):
+            return pictures_of(fused.length_norm(rows_of(x), self.gamma, MIN_LENGTH, silu=False))
         wide = x if x.dtype == torch.float64 else x.float()
         gain = self.gamma.to(wide.dtype).view(-1, *[1] * (x.dim() - 2)) * x.shape[1] ** 0.5
         # As F.normalize, whose norm over a dimension that is not the last takes three times as long on a CPU.
@@ -110,8 +145,7 @@ class CausalResBlock(nn.Module):
         nn.init.zeros_(self.conv2.conv.weight)
 
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
-        y = self.conv1(F.silu(self.norm1(x)), cache)
-        return x + self.conv2(F.silu(self.norm2(y)), cache)
+        return self.conv2.behind(self.norm2, self.conv1.behind(self.norm1, x, cache), cache, added=x)
 
 
 def unshuffle(x: Tensor, time: int, space: int) -> Tensor:
@@ -187,6 +221,8 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, C', T', 2 H, 2 W), T' = 1 + (T - 1) time in a first chunk, else T time."""
+        if cache is not None and cache.started and len(x) == 1 and takes(x, self.conv_space.conv):
+            return self._grown(x, cache)
         short = shuffle(x.repeat_interleave(self.repeats, 1), 1, 2)
         main = shuffle(self.conv_space(x, cache), 1, 2)
         if self.conv_time is None:
@@ -197,6 +233,14 @@ class Up(nn.Module):
             later = shuffle(self.conv_time(main[:, :, count:]), self.time, 1)
             parts.append(later + short[:, :, count:].repeat_interleave(self.time, 2))
         return torch.cat(parts, 2)
+
+    def _grown(self, x: Tensor, cache: TemporalCache) -> Tensor:
+        """The same for what is not the first chunk, by kernels that lay out and add at once."""
+        few, many = rows_of(x)[0], rows_of(self.conv_space(x, cache))[0]
+        if self.conv_time is None:
+            return pictures_of(fused.grown_in_space(many, few)[None])
+        main = pictures_of(fused.grown_in_space(many, None)[None])
+        return pictures_of(fused.grown_in_time(rows_of(self.conv_time(main))[0], few)[None])
 
     def _start_by_repeating(self, conv: nn.Conv3d) -> None:
         """Later frames begin as what the network, taught on single pictures, makes of the first."""

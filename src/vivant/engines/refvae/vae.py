@@ -63,7 +63,7 @@ class Leave(nn.Module):
         self.conv = CausalConv3d(num_in, num_out, (kernel_frames, 3, 3), padding)
 
     def forward(self, x: Tensor, cache: TemporalCache | None = None) -> Tensor:
-        return self.conv(F.silu(self.norm(x)), cache)
+        return self.conv.behind(self.norm, x, cache)
 
 
 class FeatureEncoder(Chain):

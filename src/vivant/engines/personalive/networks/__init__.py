@@ -24,7 +24,12 @@ from vivant.engines.personalive.networks.block_vae import BlockVae
 from vivant.engines.personalive.networks.layers import KeysValues
 from vivant.engines.personalive.networks.motion_encoder import MotionEncoder
 from vivant.engines.personalive.networks.pose_guider import PoseGuider
-from vivant.engines.personalive.networks.stock import build_image_encoder, build_tiny_decoder, build_vae
+from vivant.engines.personalive.networks.stock import (
+    build_image_encoder,
+    build_tiny_decoder,
+    build_vae,
+    decode,
+)
 from vivant.engines.personalive.networks.unet import Conditions, Denoiser, ReferenceUnet
 from vivant.face.motion_extractor import HeadOutputs, MotionExtractor
 from vivant.ops.constants import constant
@@ -73,7 +78,7 @@ class Networks(nn.Module):
         """(T, Z, h, w) -> (T, 3, 8 h, 8 w), in [0, 1] but for overshoot."""
         if self.solved:
             return self.vae.decode(latents) / 2 + 0.5
-        return self.vae.decode(latents / LATENT_SCALE).sample / 2 + 0.5
+        return decode(self.vae, latents / LATENT_SCALE) / 2 + 0.5
 
     def decode_tiny(self, latents: Tensor) -> Tensor:
         """As `decode`, by TAESD, which takes scaled latents."""

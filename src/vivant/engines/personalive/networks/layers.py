@@ -7,11 +7,14 @@ the batch (B F), B pictures, F frames of a window, C channels, h w latent cells,
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vivant.ops import fused
+from vivant.ops.measured import convolved
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values (B, heads, L, P)."""
@@ -47,10 +50,15 @@ class Attention(nn.Module):
         """(B, L, context channels) -> keys and values."""
         return self._heads(self.to_k(tokens)), self._heads(self.to_v(tokens))
 
-    def forward(self, x: Tensor, looked_at: KeysValues) -> Tensor:
-        """Tokens (N, L, C) look at keys and values of the same N."""
+    def forward(self, x: Tensor, looked_at: KeysValues, added: Tensor | None = None) -> Tensor:
+        """Tokens (N, L, C) look at keys and values of the same N; then added (B, 1, C), for N / B of them each."""
         seen = F.scaled_dot_product_attention(self._heads(self.to_q(x)), *looked_at)
-        return self.to_out[0](seen.transpose(1, 2).flatten(2))
+        seen, out = seen.transpose(1, 2).flatten(2), cast("nn.Linear", self.to_out[0])
+        if added is None:
+            return out(seen)
+        if len(added) == 1 and fused.usable(seen, out):
+            return F.linear(seen, out.weight, out.bias + added[0, 0].to(out.bias.dtype))
+        return out(seen) + added.repeat_interleave(len(x) // len(added), 0)
 
     def constant(self, token: Tensor) -> Tensor:
         """What attention to a single token (B, 1, context channels) gives any query: the softmax of one is 1."""
@@ -68,8 +76,7 @@ class GatedLinear(nn.Module):
         self.proj = nn.Linear(channels, 2 * hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, -1)
-        return value * F.gelu(gate)
+        return fused.gated_gelu(self.proj(x))
 
 
 class FeedForward(nn.Module):
@@ -100,10 +107,9 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """(N, C, h, w), time (N, D) after its SiLU."""
-        y = self.conv1(F.silu(self.norm1(x)))
-        y = y + self.time_emb_proj(time)[:, :, None, None]
-        y = self.conv2(F.silu(self.norm2(y)))
-        return y + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        y = convolved(fused.group_norm(x, self.norm1, silu=True), self.conv1)
+        y = fused.group_norm(y, self.norm2, silu=True, added=self.time_emb_proj(time))
+        return convolved(y, self.conv2, x if self.conv_shortcut is None else convolved(x, self.conv_shortcut))
 
 
 class Downsampler(nn.Module):
@@ -125,7 +131,7 @@ class Upsampler(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return convolved(F.interpolate(x, scale_factor=2.0, mode="nearest"), self.conv)
 
 
 class ReferenceBlock(nn.Module):
@@ -143,7 +149,7 @@ class ReferenceBlock(nn.Module):
 
     def forward(self, x: Tensor, identity: Tensor, reference: KeysValues | None) -> tuple[Tensor, Tensor]:
         """Tokens (N, L, C), identity (B, 1, C), reference of B -> tokens, and norm1's output: what R hands to D."""
-        normed = self.norm1(x)
+        normed = fused.layer_norm(x, self.norm1)
         keys, values = self.attn1.keys_values(normed)
         if reference is not None:
             frames = len(x) // len(reference[0])
@@ -151,9 +157,8 @@ class ReferenceBlock(nn.Module):
                 torch.cat([own, theirs.repeat_interleave(frames, 0)], 2)
                 for own, theirs in zip((keys, values), reference, strict=True)
             )
-        x = x + self.attn1(normed, (keys, values))
-        x = x + identity.repeat_interleave(len(x) // len(identity), 0)
-        return x + self.ff(self.norm3(x)), normed
+        x, y = fused.added_norm(x, self.attn1(normed, (keys, values), added=identity), self.norm3)
+        return x + self.ff(y), normed
 
 
 class SpatialTransformer(nn.Module):
@@ -174,10 +179,10 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, x: Tensor, identity: Tensor, reference: KeysValues | None) -> tuple[Tensor, Tensor]:
         """(N, C, h, w) -> the same shape, and the tokens (N, h w, C) that R hands to D."""
-        y = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)
+        y = convolved(fused.group_norm(x, self.norm), self.proj_in).flatten(2).transpose(1, 2)
         y, tokens = self.block(y, identity, reference)
         y = y.transpose(1, 2).unflatten(2, x.shape[2:])
-        return x + self.proj_out(y), tokens
+        return convolved(y, self.proj_out, x), tokens
 
 
 class TemporalCode(nn.Module):
@@ -190,10 +195,6 @@ class TemporalCode(nn.Module):
         code = sinusoids(torch.arange(max_frames), channels).flatten(1)
         self.register_buffer("pe", code[None])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens (..., F, C)."""
-        return x + self.pe[0, : x.shape[-2]].to(x.dtype)
-
 
 class TemporalAttention(Attention):
     """Frames of the window look at each other. The code enters queries, keys and values."""
@@ -202,10 +203,19 @@ class TemporalAttention(Attention):
         super().__init__(channels, num_heads)
         self.pos_encoder = TemporalCode(channels, max_frames)
 
-    def over_frames(self, x: Tensor) -> Tensor:
-        """(B L, F, C)."""
-        x = self.pos_encoder(x)
-        return self(x, self.keys_values(x))
+    def code(self, num_frames: int) -> Tensor:
+        """(F, C)."""
+        return self.pos_encoder.pe[0, :num_frames]
+
+    def over_frames(self, x: Tensor, num_frames: int) -> Tensor:
+        """(B F, L, C), to which the code was added."""
+        if fused.usable(x, self.to_q, self.to_k, self.to_v):
+            asked = self.to_q(x), self.to_k(x), self.to_v(x)
+            return self.to_out[0](fused.temporal_attention(asked, self.num_heads, num_frames))
+        cells = x.unflatten(0, (-1, num_frames)).transpose(1, 2)  # B, L, F, C
+        flat = cells.flatten(0, 1)
+        seen = self(flat, self.keys_values(flat)).unflatten(0, cells.shape[:2])
+        return seen.transpose(1, 2).flatten(0, 1)
 
 
 class TemporalBlock(nn.Module):
@@ -222,12 +232,13 @@ class TemporalBlock(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """(N, L, C), windows of num_frames."""
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            assert isinstance(attention, TemporalAttention)
-            cells = norm(x).unflatten(0, (-1, num_frames)).transpose(1, 2)  # B, L, F, C
-            seen = attention.over_frames(cells.flatten(0, 1)).unflatten(0, cells.shape[:2])
-            x = x + seen.transpose(1, 2).flatten(0, 1)
-        return x + self.ff(self.ff_norm(x))
+        first, second = (cast("TemporalAttention", attention) for attention in self.attention_blocks)
+        norms, cells = [cast("nn.LayerNorm", norm) for norm in self.norms], x.shape[1]
+        y = fused.layer_norm(x, norms[0], first.code(num_frames), cells)
+        seen = first.over_frames(y, num_frames)
+        x, y = fused.added_norm(x, seen, norms[1], second.code(num_frames), cells)
+        x, y = fused.added_norm(x, second.over_frames(y, num_frames), self.ff_norm)
+        return x + self.ff(y)
 
 
 class MotionBlock(nn.Module):
@@ -244,10 +255,12 @@ class MotionBlock(nn.Module):
 
     def forward(self, x: Tensor, motion: Tensor) -> Tensor:
         """(N, L, C), motion (N, tokens, channels)."""
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            assert isinstance(attention, Attention)
-            x = x + attention(norm(x), attention.keys_values(motion))
-        return x + self.ff(self.ff_norm(x))
+        first, second = (cast("Attention", attention) for attention in self.attention_blocks)
+        norms = [cast("nn.LayerNorm", norm) for norm in self.norms]
+        seen = first(fused.layer_norm(x, norms[0]), first.keys_values(motion))
+        x, y = fused.added_norm(x, seen, norms[1])
+        x, y = fused.added_norm(x, second(y, second.keys_values(motion)), self.ff_norm)
+        return x + self.ff(y)
 
 
 class TokenTransformer(nn.Module):
@@ -262,7 +275,7 @@ class TokenTransformer(nn.Module):
 
     def forward(self, x: Tensor, given: Tensor | int) -> Tensor:
         """(N, C, h, w) and what the block is given."""
-        y = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))
+        y = self.proj_in(fused.group_norm(x, self.norm).flatten(2).transpose(1, 2))
         y = self.proj_out(self.transformer_blocks[0](y, given))
         return x + y.transpose(1, 2).unflatten(2, x.shape[2:])
 

@@ -31,6 +31,7 @@ from vivant.engines.personalive.networks.layers import (
     Upsampler,
     sinusoids,
 )
+from vivant.ops import fused
 
 LAYERS_DOWN, LAYERS_UP = 2, 3
 NUM_ATTENTIONS = 16
@@ -302,7 +303,7 @@ class Denoiser(Trunk):
         if conditions.pose is not None:
             x = x + conditions.pose.flatten(0, 1)
         x = self.through(x, _Inside(time, conditions, motion, frames, None))
-        answers = self.conv_out(F.silu(self.conv_norm_out(x)))
+        answers = self.conv_out(fused.group_norm(x, self.conv_norm_out, silu=True))
         return answers.unflatten(0, (batch, frames))
 
 

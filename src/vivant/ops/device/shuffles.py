@@ -1,0 +1,73 @@
+"""The growing layers of refvae's decoder: channels become pixels or frames, and the shortcut is added, in one pass.
+
+Pictures are (T, H, W, C), channels last.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TILE = 4096
+
+
+@triton.jit
+def _to_space(y, x, out, places, width, C: tl.constexpr, BLOCK: tl.constexpr, PLACES: tl.constexpr,
+              IN: tl.constexpr, REPEATS: tl.constexpr, SHORT: tl.constexpr):  # fmt: skip
+    place = (tl.program_id(0) * PLACES + tl.arange(0, PLACES))[:, None, None]
+    channel, corner = tl.arange(0, BLOCK)[None, :, None], tl.arange(0, 4)[None, None, :]
+    mask = (place < places) & (channel < C) & (corner < 4)
+    source = channel * 4 + corner
+    far = place.to(tl.int64)
+    v = tl.load(y + far * (4 * C) + source, mask=mask, other=0.0).to(tl.float32)
+    if SHORT:
+        v += tl.load(x + far * IN + source // REPEATS, mask=mask, other=0.0).to(tl.float32)
+    # Rows of all frames lie behind each other, so a frame is no more than many rows.
+    row, column = far // width, far % width
+    pixel = (2 * row + corner // 2) * (2 * width) + 2 * column + corner % 2
+    tl.store(out + pixel * C + channel, v.to(out.dtype.element_ty), mask=mask)
+
+
+def to_space(y: Tensor, x: Tensor | None, out: Tensor) -> None:
+    """y (T, H, W, 4 C) -> out (T, 2 H, 2 W, C), plus x (T, H, W, C') with its channels repeated and laid out alike."""
+    channels, width = out.shape[-1], y.shape[2]
+    places, block = y.numel() // y.shape[-1], triton.next_power_of_2(channels)
+    tile = max(1, TILE // (4 * block))
+    entering = channels if x is None else x.shape[-1]
+    with torch.cuda.device_of(y):
+        _to_space[(triton.cdiv(places, tile),)](
+            y, y if x is None else x, out, places, width, C=channels, BLOCK=block, PLACES=tile,
+            IN=entering, REPEATS=4 * channels // entering, SHORT=x is not None,
+        )  # fmt: skip
+
+
+@triton.jit
+def _to_time(y, x, out, pixels, width, height, C: tl.constexpr, BLOCK: tl.constexpr, PIXELS: tl.constexpr,
+             IN: tl.constexpr, REPEATS: tl.constexpr):  # fmt: skip
+    frame = tl.program_id(1)
+    pixel = (tl.program_id(0) * PIXELS + tl.arange(0, PIXELS))[:, None, None]
+    channel, second = tl.arange(0, BLOCK)[None, :, None], tl.arange(0, 2)[None, None, :]
+    mask = (pixel < pixels) & (channel < C) & (second < 2)
+    far = frame.to(tl.int64) * pixels + pixel
+    v = tl.load(y + far * (2 * C) + channel * 2 + second, mask=mask, other=0.0).to(tl.float32)
+    row, column = pixel // width, pixel % width
+    small = (frame * (height // 2) + row // 2).to(tl.int64) * (width // 2) + column // 2
+    source = (channel * 4 + (row % 2) * 2 + column % 2) // REPEATS
+    v += tl.load(x + small * IN + source, mask=mask, other=0.0).to(tl.float32)
+    target = ((2 * frame + second).to(tl.int64) * pixels + pixel) * C + channel
+    tl.store(out + target, v.to(out.dtype.element_ty), mask=mask)
+
+
+def to_time(y: Tensor, x: Tensor, out: Tensor) -> None:
+    """y (T, H, W, 2 C) -> out (2 T, H, W, C), plus x (T, H / 2, W / 2, C') as in `to_space`, twice in time."""
+    frames, height, width, _ = y.shape
+    channels, pixels = out.shape[-1], height * width
+    block = triton.next_power_of_2(channels)
+    tile = max(1, TILE // (2 * block))
+    with torch.cuda.device_of(y):
+        _to_time[(triton.cdiv(pixels, tile), frames)](
+            y, x, out, pixels, width, height, C=channels, BLOCK=block, PIXELS=tile,
+            IN=x.shape[-1], REPEATS=4 * channels // x.shape[-1],
+        )  # fmt: skip
