@@ -254,6 +254,7 @@ class Diffusion:
         checkpoint.save(folder, "personalive", self.config, _networks(network))
 
     @torch.no_grad()
+    @fused.plainly()
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
         """Reference, driving, drawn from noise in all steps: one row per picture."""
         trained, self.network = self.network, network
