@@ -33,6 +33,7 @@ from vivant.engines.personalive.networks.unet import Conditions
 from vivant.engines.personalive.resident import ResidentClips
 from vivant.engines.personalive.solving import solve_vae
 from vivant.engines.personalive.streaming import meant
+from vivant.ops import fused
 from vivant.ops.constants import constant
 from vivant.studio.dataset import Session
 from vivant.training.config import TrainConfig
@@ -148,7 +149,9 @@ class Diffusion:
         """The stage's terms."""
         self._rest()
         shown = self.shown(batch)
-        return self.network(lambda: self.terms(shown, progress))
+        # Steps without a gradient go the way of those that have one.
+        with fused.plainly():
+            return self.network(lambda: self.terms(shown, progress))
 
     def shown(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The pictures of an item: itself, or what its numbers mean."""
@@ -251,6 +254,7 @@ class Diffusion:
         checkpoint.save(folder, "personalive", self.config, _networks(network))
 
     @torch.no_grad()
+    @fused.plainly()
     def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
         """Reference, driving, drawn from noise in all steps: one row per picture."""
         trained, self.network = self.network, network
