@@ -213,16 +213,16 @@ def mini() -> Config:
         timesteps=(0, 333, 666, 999),
         betas=(0.00085, 0.012),
         unet=UnetConfig(
-            channels=(64, 64, 64, 64),
+            channels=(56, 40, 32, 24),
             num_heads=4,
             norm_groups=8,
             identity_channels=64,
             motion_channels=16,
             max_frames=32,
-            latent_channels=32,
-            known_channels=32,
+            latent_channels=24,
+            known_channels=24,
             answers="clean",
-            motion_tokens=32,
+            motion_tokens=24,
             learned_places=16,
         ),
         motion_encoder=MotionEncoderConfig(
@@ -233,13 +233,13 @@ def mini() -> Config:
             norm_groups=8,
             num_heatmaps=32,
             map_channels=8,
-            num_tokens=32,
+            num_tokens=24,
             motion_channels=16,
         ),
         motion=MotionSizes(
             extractor_size=128, extractor_channels=(24, 48, 64, 96), pose_channels=(8, 16, 24, 32)
         ),
-        vae=BlockVaeConfig(latent_channels=32, mending_width=64, num_mending_blocks=3),
+        vae=BlockVaeConfig(latent_channels=24, mending_width=48, num_mending_blocks=3),
         tiny_decoder=None,
         image_encoder=ImageEncoderConfig(
             image_size=64, patch_size=16, width=64, hidden=128, num_layers=2, num_heads=4
