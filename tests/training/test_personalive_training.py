@@ -263,4 +263,4 @@ def test_the_face_crop_reaches_from_brows_to_chin() -> None:
 def test_mini_is_small() -> None:
     with torch.device("meta"):
         numbers = sum(tensor.numel() for tensor in Networks(mini()).state_dict().values())
-    assert numbers * 2 < 32_000_000, "in half precision"
+    assert numbers * 2 < 15_000_000, "in half precision"
