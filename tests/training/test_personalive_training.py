@@ -66,7 +66,7 @@ def parameters_at_start(recipe: Recipe, folder: Path) -> dict[str, Tensor]:
 
 
 LEARNS = {
-    "debug_start": {"networks.motion_extractor", "networks.motion_encoder", "points", "blendshapes"},
+    "debug_start": {"networks.motion_encoder", "points", "blendshapes"},
     "debug_pairs": {"networks.reference_unet", "networks.denoiser", "networks.pose_guider"},
     "debug_shown": {
         "networks.reference_unet",

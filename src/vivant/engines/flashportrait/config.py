@@ -246,7 +246,7 @@ def mini() -> Config:
         image_size=128,
         window_latents=7,
         overlap_latents=2,
-        num_steps=20,
+        num_steps=4,
         step_shift=15.0,
         distilled=False,
         expression_guidance=1.0,
@@ -272,6 +272,7 @@ def small() -> Config:
     return replace(
         own,
         window_latents=9,
+        num_steps=20,
         step_shift=3.0,
         expression_guidance=4.0,
         drawing="latents",

@@ -37,7 +37,6 @@ def network_calls(networks: Networks, config: Config, seed: int) -> Mapping[str,
     calls: dict[str, tuple[Any, ...]] = {
         "encode": (picture(config.image_size),),
         "square_token": (picture(config.image_encoder.image_size),),
-        "motion_extractor.forward": (picture(config.motion.extractor_size),),
         "motion_tokens": (picture(config.motion_encoder.image_size),),
         "pose_features": (picture(config.image_size),),
         "denoiser.embed_identity": (token,),
@@ -45,6 +44,8 @@ def network_calls(networks: Networks, config: Config, seed: int) -> Mapping[str,
         "denoise": (noise(1, frames, *latent.shape[1:]), timesteps, conditions),
         "decode": (latent,),
     }
+    if not config.reads_mesh:
+        calls["motion_extractor.forward"] = (picture(config.motion.extractor_size),)
     if config.tiny_decoder is not None:
         calls["decode_tiny"] = (latent,)
     return calls

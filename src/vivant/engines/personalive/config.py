@@ -89,6 +89,11 @@ class Config:
         return self.unet.known_channels > 0
 
     @property
+    def reads_mesh(self) -> bool:
+        """Whether heads are read off the face mesh, not by a network."""
+        return self.motion.extractor_channels is None
+
+    @property
     def num_chunks(self) -> int:
         """N: chunks in the window."""
         return len(self.timesteps)
@@ -236,9 +241,7 @@ def mini() -> Config:
             num_tokens=24,
             motion_channels=16,
         ),
-        motion=MotionSizes(
-            extractor_size=128, extractor_channels=(24, 48, 64, 96), pose_channels=(8, 16, 24, 32)
-        ),
+        motion=MotionSizes(extractor_size=128, extractor_channels=None, pose_channels=(8, 16, 24, 32)),
         vae=BlockVaeConfig(latent_channels=24, mending_width=48, num_mending_blocks=3),
         tiny_decoder=None,
         image_encoder=ImageEncoderConfig(
@@ -293,6 +296,7 @@ def tiny_differences() -> Config:
     vae = BlockVaeConfig(latent_channels=6, mending_width=8, num_mending_blocks=1)
     return replace(
         config,
+        motion=replace(config.motion, extractor_channels=None),
         unet=replace(
             config.unet,
             latent_channels=6,

@@ -129,8 +129,13 @@ class Clips(ClipCuts):
     def _pictures(self, number: int, reference: int, rows: list[int]) -> dict[str, Tensor]:
         clip = read_clip(self.paths[number])
         frames = fitted(torch.from_numpy(clip.frames[[reference, *rows]]), self.settings.size_px)
-        points = torch.from_numpy(clip.landmarks[rows]) * (2 / clip.frames.shape[1]) - 1
-        return {"reference": frames[0], "driving": frames[1:], "points": points}
+        points = torch.from_numpy(clip.landmarks[[reference, *rows]]) * (2 / clip.frames.shape[1]) - 1
+        return {
+            "reference": frames[0],
+            "driving": frames[1:],
+            "points": points[1:],
+            "reference_points": points[0],
+        }
 
 
 def spoiled_faces(faces: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -33,6 +33,7 @@ from vivant.engines.personalive.config import (
     tiny,
     tiny_differences,
 )
+from vivant.engines.personalive.heads import heads_in, middle_head
 from vivant.engines.personalive.motion import (
     Motion,
     Pose,
@@ -73,6 +74,8 @@ class PersonaLiveState(State):
     """Chunks on their way from noise to picture, and keyframes."""
     first: Tensor | None
     """(1, 3): the driver's first translation, that shifts are measured from. None before the first frame."""
+    seen: Pose | None
+    """Of one frame: the driver's head when it was last seen, where it is read off the face mesh."""
     last: Motion | None
     """Of one frame: what the end of the stream is held with. None before the first frame."""
     num_given: int
@@ -129,10 +132,10 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         height, width = self._portrait_size(reference)
         picture = _resized(reference.to(self.device, torch.float32), height, width)
         networks, differs = self._networks, self.config.draws_differences
+        pose = self._heads(picture, middle_head(self.device))
         with precision.computing(self.device, self.dtype):
             latents = networks.encode(picture).float()
             token = networks.identity_token(picture)
-            pose = pose_of(networks.head(picture))
             scene = Scene(
                 latents=latents,
                 identity_token=token,
@@ -161,6 +164,7 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
             generator=generator,
             window=begin(portrait.scene, self._rules(options, generator)),
             first=None,
+            seen=None,
             last=None,
             num_given=0,
             num_shown=0,
@@ -170,8 +174,10 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
     def encode_motion(self, state: PersonaLiveState, driving: Tensor) -> Motion:
         side = self.config.image_size
         frames = _resized(driving.to(self.device, torch.float32), side, side)
+        pose = self._heads(frames, state.portrait.pose if state.seen is None else state.seen)
+        if self.config.reads_mesh:
+            state.seen = pose.last
         with precision.computing(self.device, self.dtype):
-            pose = pose_of(self._networks.head(frames))
             tokens = self._face_tokens(frames, pose)
         return Motion(tokens, pose.degrees, pose.scale, pose.translation)
 
@@ -204,7 +210,7 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         state.first = motion.translation[:1]
 
     def restart(self, state: PersonaLiveState) -> None:
-        state.first = None
+        state.first = state.seen = None
 
     def _drawn(self, state: PersonaLiveState, motion: Motion) -> Tensor:
         """One chunk further: the frames that leave the window, if they are to be shown."""
@@ -249,6 +255,13 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
             return None
         bent = bent_portraits(portrait.picture, portrait.pose.keypoints, pose.keypoints[None])
         return self._networks.encode(bent[0]).float()
+
+    def _heads(self, frames: Tensor, last: Pose) -> Pose:
+        """Of frames (T, 3, H, W), float32; last: one frame's, where no face is seen."""
+        if self.config.reads_mesh:
+            return heads_in(frames, last)
+        with precision.computing(self.device, self.dtype):
+            return pose_of(self._networks.head(frames))
 
     def _face_tokens(self, frames: Tensor, pose: Pose) -> Tensor:
         """Pictures (T, 3, H, W) and their heads -> motion tokens (T, L, C), float32."""

@@ -1,4 +1,5 @@
-"""Heads that 68 points in the plane are of: what the pose network learns from clips, which say nothing else of poses.
+"""Heads that 68 points in the plane are of: those of the face mesh, where a checkpoint has no network for heads, and in
+training what a pose network learns from clips, which say nothing else of poses.
 
 A head of average shape is fitted to what moves with no expression, without perspective; then each clip gets a shape of
 its own, by least squares over its frames. On rendered people all 21 keypoints come back within 0.6 pixels of 128,
@@ -14,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivant.engines.personalive.motion import Pose
+from vivant.face.framing import default_detector, default_mesh
+from vivant.face.points import to_68
 from vivant.ops.constants import constant
 from vivant.ops.rotation import degrees_from_rotation
 
@@ -35,6 +38,11 @@ RIGID = (0, 3, 4, 5, 6, 7, 8, 12, 14, 15, 16)
 SHAPE_WEIGHT = 0.1
 """How much the average shape counts beside what a clip's frames say of it."""
 UPRIGHT_STEPS = 12
+MIDDLE_SCALE = 0.8
+"""Size of a head that nobody sees; it is in the middle and looks ahead."""
+WOBBLE = (0.7, 0.01, 0.008)
+"""Spread of what heads are off by in training: degrees, part of the size, crop units. The mesh is not on the studio's
+points."""
 
 
 def fitted_heads(points: Tensor, clips: Tensor) -> Pose:
@@ -72,3 +80,48 @@ def _orthonormal(rows: Tensor) -> Tensor:
     for _ in range(UPRIGHT_STEPS):
         rows = 1.5 * rows - 0.5 * (rows @ rows.mT) @ rows
     return rows
+
+
+def heads_of(points: Tensor) -> Pose:
+    """Landmarks (N, 68, 2) in crop units, each a person's own -> their heads, shapes of their own too."""
+    return fitted_heads(points, torch.arange(len(points), device=points.device))
+
+
+def wobbled(heads: Pose) -> Pose:
+    """As the mesh sees them, each off by something else."""
+    degrees, size, place = WOBBLE
+    return Pose(
+        heads.degrees + degrees * torch.randn_like(heads.degrees),
+        heads.scale * (1 + size * torch.randn_like(heads.scale)),
+        heads.translation + place * torch.randn_like(heads.translation),
+        heads.canonical,
+    )
+
+
+def middle_head(device: torch.device) -> Pose:
+    """One frame, of a picture without a face."""
+    none = torch.zeros(1, 3, device=device)
+    scale = torch.full((1, 1), MIDDLE_SCALE, device=device)
+    return Pose(none, scale, none.clone(), constant(MEAN_HEAD, device)[None])
+
+
+def heads_in(pictures: Tensor, last: Pose) -> Pose:
+    """Pictures (T, 3, H, W) in [0, 1] -> the heads of their largest faces; where there is none, the last one's."""
+    seen = []
+    for picture in pictures:
+        points = _points_in(picture)
+        last = last if points is None else heads_of(points[None].to(pictures.device))
+        seen.append(last)
+    columns = zip(*(vars(head).values() for head in seen), strict=True)
+    return Pose(*(torch.cat(column) for column in columns))
+
+
+def _points_in(picture: Tensor) -> Tensor | None:
+    """(68, 2) crop units."""
+    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    found = default_detector().detect(pixels, tiles=False)
+    landmarks = default_mesh().landmarks(pixels, found[0]) if found else None
+    if landmarks is None:
+        return None
+    height, width = pixels.shape[:2]
+    return (2 * torch.from_numpy(to_68(landmarks)[:68]).float() + 1) / torch.tensor([width, height]) - 1

@@ -62,6 +62,11 @@ class Pose:
         shift = F.pad(self.translation[:, :2], (0, 1))
         return points + shift[:, None]
 
+    @property
+    def last(self) -> Pose:
+        """Of the last frame."""
+        return Pose(*(value[-1:] for value in vars(self).values()))
+
     def then(self, later: Pose) -> Pose:
         """These frames and later ones of the same head."""
         return Pose(

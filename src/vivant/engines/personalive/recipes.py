@@ -147,7 +147,7 @@ def published_stage3() -> Recipe:
 _MINI = {"resident": True, "drops": 0.0, "spoils": False, "focus": 2.0}
 """Clips stay where the networks learn. What sees motion rests after the start, so face crops need not be spoiled; no
 guidance needs conditions that are dropped; errors count three times in the face, five times in eyes and mouth."""
-_START = ("networks.motion_extractor", "networks.motion_encoder", "points", "blendshapes")
+_START = ("networks.motion_encoder", "points", "blendshapes")
 _DRAWING = tuple(name for name in _TRAINED if name != "networks.motion_encoder")
 _SHOWING = (*_DRAWING, "networks.vae.mending")
 
@@ -210,20 +210,20 @@ def mini_start_gpu() -> Recipe:
 
 def mini_stage1_gpu() -> Recipe:
     """The same in minutes of one GPU."""
-    train = _mini("mini_stage1_gpu", 1_536_000, 256, (_DRAWING, 1e-3), {"at_levels": True}, 0.999)
+    train = _mini("mini_stage1_gpu", 512_000, 256, (_DRAWING, 1e-3), {"at_levels": True}, 0.99)
     return Recipe(train, mini(), HybridMotionStage)
 
 
 def mini_stage2_gpu() -> Recipe:
     """The same in minutes of one GPU."""
-    train = _mini("mini_stage2_gpu", 384_000, 128, (_SHOWING, 5e-4))
+    train = _mini("mini_stage2_gpu", 128_000, 128, (_SHOWING, 5e-4))
     return Recipe(train, mini(), DistillationStage)
 
 
 def mini_stage3_gpu() -> Recipe:
     """The same in minutes of one GPU."""
     modules = ("networks.denoiser", "networks.vae.mending")
-    train = _mini("mini_stage3_gpu", 16_000, 8, (modules, 4e-4), _CLIPS, 0.99)
+    train = _mini("mini_stage3_gpu", 4_000, 8, (modules, 4e-4), _CLIPS, 0.99)
     return Recipe(train, mini(), TemporalStage)
 
 

@@ -85,6 +85,7 @@ class ResidentClips:
             "reference": self.pictures((first + cuts["reference"])[:, None], mirrored)[:, 0],
             "driving": self.pictures(rows, mirrored),
             "points": self.points[mirrored.long()[:, None], rows],
+            "reference_points": self.points[mirrored.long(), first + cuts["reference"]],
             **others,
         }
 

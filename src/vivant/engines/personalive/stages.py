@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from vivant.engines.personalive import losses
 from vivant.engines.personalive.config import NUM_TRAINING_STEPS, Config
 from vivant.engines.personalive.data import ClipCuts, ClipSettings, Pairs, share, spoiled_faces
 from vivant.engines.personalive.discriminator import Discriminator
+from vivant.engines.personalive.heads import heads_of, wobbled
 from vivant.engines.personalive.motion import Pose, bent_portraits, cut_faces, draw, face_boxes, pose_of
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.networks.layers import KeysValues
@@ -81,6 +83,10 @@ class Signals:
     """(B, F, C, h, w)."""
     known: Tensor | None
     """(B, F, Z, h, w): see Conditions."""
+
+
+Heads: TypeAlias = tuple[Pose, Pose]
+"""Of frames, and of pictures."""
 
 
 class Diffusion:
@@ -194,8 +200,8 @@ class Diffusion:
             tokens = [_thinned(seen, self.drops * DROPPED_TOKENS) for seen in tokens]
         return token, networks.denoiser.project_references(tokens)
 
-    def signals(self, driving: Tensor, reference: Tensor, *, drops: bool) -> Signals:
-        """Frames (B, F, 3, S, S) of the people of pictures (B, 3, S, S).
+    def signals(self, driving: Tensor, reference: Tensor, heads: Heads, *, drops: bool) -> Signals:
+        """Frames (B, F, 3, S, S) of the people of pictures (B, 3, S, S), and their heads.
 
         The driving frame's own keypoints are drawn, as published; where differences to the bent portrait are drawn, the
         portrait's, as the engine does it. Where it drops, some rows are all zeros.
@@ -203,11 +209,10 @@ class Diffusion:
         networks, shape = self.networks, driving.shape[:2]
         frames = driving.flatten(0, 1)
         with torch.no_grad():
-            poses = pose_of(networks.head(frames))
+            poses, own = heads
             keypoints, known = poses.keypoints, None
             drawn = keypoints
             if self.config.draws_differences:
-                own = pose_of(networks.head(reference))
                 shapes = own.canonical.repeat_interleave(shape[1], 0)
                 drawn = Pose(poses.degrees, poses.scale, poses.translation, shapes).keypoints
                 bent = bent_portraits(reference, own.keypoints, drawn.unflatten(0, shape))
@@ -222,6 +227,18 @@ class Diffusion:
             motion, pose = self.dropped(motion, pose)
         return Signals(motion, pose, known)
 
+    def heads(self, batch: dict[str, Tensor], seen: slice = slice(None)) -> Heads:
+        """Of the driving frames `seen`, (B F), and of the references, (B), as the engine would see them."""
+        with torch.no_grad():
+            if self.config.reads_mesh:
+                points = batch["points"][:, seen].flatten(0, 1), batch["reference_points"]
+                with torch.autocast(points[0].device.type, enabled=False):
+                    driving, reference = (wobbled(heads_of(own)) for own in points)
+                return driving, reference
+            pictures = as_pictures(batch["driving"][:, seen]).flatten(0, 1), as_pictures(batch["reference"])
+            driving, reference = (pose_of(self.networks.head(own)) for own in pictures)
+        return driving, reference
+
     def dropped(self, motion: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
         """Some rows are all zeros."""
         return (
@@ -233,7 +250,7 @@ class Diffusion:
         """What the denoiser looks at for a whole batch."""
         reference = as_pictures(batch["reference"])
         token, references = self.references(reference, drops=drops)
-        signals = self.signals(as_pictures(batch["driving"]), reference, drops=drops)
+        signals = self.signals(as_pictures(batch["driving"]), reference, self.heads(batch), drops=drops)
         skips = drops and share(batch["draw_reference"]) < self.drops * DROPPED_REFERENCE
         return Conditions(
             identity=self.networks.denoiser.embed_identity(token),
@@ -260,7 +277,7 @@ class Diffusion:
         trained, self.network = self.network, network
         try:
             batch = {name: rows[:NUM_DRAWN] for name, rows in self.shown(batch).items()}
-            batch["driving"] = batch["driving"][:, :1]
+            batch |= {name: batch[name][:, :1] for name in ("driving", "points")}
             conditions = self.conditions(batch, drops=False, temporal=False)
             driving = as_pictures(batch["driving"])
             levels = self.levels(driving.device)

@@ -155,11 +155,12 @@ class TemporalStage(Judged):
             reference = as_pictures(batch["reference"])
             token, references = self.references(reference, drops=True)
             fixed = {"identity": networks.denoiser.embed_identity(token), "references": references}
-            enters = partial(self._entered, driving=driving, reference=reference, fixed=fixed)
+            enters = partial(self._entered, batch=batch, fixed=fixed)
             if phase == 0:
                 first = driving[:, : self.config.delay_frames]
                 clean = networks.encode(first.flatten(0, 1)).float().unflatten(0, first.shape[:2])
-                known = self.signals(first, reference, drops=False).known
+                heads = self.heads(batch, slice(self.config.delay_frames))
+                known = self.signals(first, reference, heads, drops=False).known
                 clean = clean if known is None else clean - known
                 window = self.again(clean, steps[: self.config.delay_frames])
             else:
@@ -177,12 +178,13 @@ class TemporalStage(Judged):
         return terms
 
     def _entered(
-        self, window: Tensor, slide: int, driving: Tensor, reference: Tensor, fixed: dict[str, Any]
+        self, window: Tensor, slide: int, batch: dict[str, Tensor], fixed: dict[str, Any]
     ) -> tuple[Tensor, Conditions]:
         """The window with a chunk of pure noise at its end, and what drives it."""
         start = slide * self.config.chunk_frames
-        seen = driving[:, start : start + self.config.window_frames]
-        signals = self.signals(seen, reference, drops=False)
+        seen = slice(start, start + self.config.window_frames)
+        driving, reference = as_pictures(batch["driving"][:, seen]), as_pictures(batch["reference"])
+        signals = self.signals(driving, reference, self.heads(batch, seen), drops=False)
         motion, pose = self.dropped(signals.motion, signals.pose)
         noise = torch.randn(len(driving), self.config.chunk_frames, *window.shape[2:], device=driving.device)
         conditions = Conditions(

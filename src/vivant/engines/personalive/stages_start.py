@@ -1,4 +1,4 @@
-"""What the three stages take as given, for those who train without published weights: what sees heads and faces.
+"""What the three stages take as given, for those who train without published weights: what sees faces.
 
 The VAE is solved on the way (solving.py). Legend: B batch, S picture side, s side of face crops, M heatmaps.
 """
@@ -10,13 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vivant.engines.personalive.motion import Pose, cut_faces, face_boxes, pose_of
+from vivant.engines.personalive.motion import cut_faces, face_boxes
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.resident import Truth
 from vivant.engines.personalive.stages import Diffusion, TrainedNetworks
 from vivant.ops.heatmaps import bumps
 
-DEGREES_WEIGHT = 0.05
 EYES_AND_MOUTH = slice(36, 68)
 """Of the 68 points: what the first heatmaps show."""
 NUM_BLENDSHAPES = 53
@@ -24,8 +23,8 @@ BUMP_WEIGHT = 30.0
 """How much more an error of a heatmap counts where the point is; elsewhere there is nothing nearly everywhere."""
 BLENDSHAPES_WEIGHT = 4.0
 CROP_WOBBLE = 0.02
-"""Spread of what face crops are off by, of size and in crop units: in the engine they are measured from what the pose
-network sees."""
+"""Spread of what face crops are off by, of size and in crop units: in the engine they are measured from heads that the
+face mesh sees."""
 
 
 class Read(TrainedNetworks):
@@ -38,7 +37,7 @@ class Read(TrainedNetworks):
 
 
 class StartStage(Diffusion):
-    """The motion extractor learns head angles, size, place and neutral keypoints; the motion encoder what a face does.
+    """The motion encoder learns what a face does.
 
     Heatmaps, which motion tokens are read from, learn to have a bump at each point of eyes and mouth: without that
     little is learned of them. Linear readers of the tokens say where these points are, and the blendshapes.
@@ -55,23 +54,7 @@ class StartStage(Diffusion):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             truth = self.resident(device).truth(batch)
         pictures = truth.pictures.movedim(-1, 1).float() / 255
-        return self.network(
-            lambda: (
-                self._head_terms(pictures, truth.heads)
-                | self._face_terms(pictures, truth, ~batch["mirrored"])
-            )
-        )
-
-    def _head_terms(self, pictures: Tensor, wanted: Pose) -> dict[str, Tensor]:
-        pose = pose_of(self.networks.head(pictures))
-        return {
-            "degrees": DEGREES_WEIGHT * (pose.degrees - wanted.degrees).abs().mean(),
-            "scale": (pose.scale - wanted.scale).abs().mean(),
-            "translation": (pose.translation - wanted.translation)[:, :2].abs().mean(),
-            "canonical": (pose.canonical - wanted.canonical).abs().mean(),
-            # Of all these, what is drawn, what the portrait is bent by, and what the face is cut by.
-            "keypoints": (pose.keypoints - wanted.keypoints)[..., :2].abs().mean(),
-        }
+        return self.network(lambda: self._face_terms(pictures, truth, ~batch["mirrored"]))
 
     def _face_terms(self, pictures: Tensor, truth: Truth, unmirrored: Tensor) -> dict[str, Tensor]:
         read, encoder, side = self.network, self.networks.motion_encoder, pictures.shape[-1]

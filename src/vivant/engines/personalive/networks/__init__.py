@@ -54,8 +54,9 @@ class Networks(nn.Module):
         self.denoiser = Denoiser(config.unet)
         self.motion_encoder = MotionEncoder(config.motion_encoder)
         self.pose_guider = PoseGuider(config.motion.pose_channels, config.unet.channels[0])
-        self.motion_extractor = MotionExtractor(
-            config.motion.extractor_channels, NUM_KEYPOINTS, NUM_ANGLE_BINS
+        channels = config.motion.extractor_channels
+        self.motion_extractor = (
+            None if channels is None else MotionExtractor(channels, NUM_KEYPOINTS, NUM_ANGLE_BINS)
         )
         self.solved = isinstance(config.vae, BlockVaeConfig)
         self.vae: Any = (
@@ -131,4 +132,5 @@ class Networks(nn.Module):
         size = (self._extractor_size, self._extractor_size)
         if frames.shape[2:] != size:
             frames = F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
+        assert self.motion_extractor is not None
         return self.motion_extractor(frames)
