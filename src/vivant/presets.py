@@ -82,6 +82,16 @@ PRESETS: dict[str, Preset] = {
             speed="34 frames/s with pasting, 60 without, at 128 px, 2 CPU cores (AVX512-BF16, no AMX)",
         ),
         Preset(
+            name="flashportrait-mini",
+            family="flashportrait",
+            summary="A video drives a small portrait by diffusion in windows (soft); trained from scratch on synthetic faces.",
+            embedded=True,
+            sha256="23168a8aab2306d03187ba362e2a81a6adb98bce2e09e49330c27439f05d50d9",
+            licence="Apache-2.0",
+            source="recipes mini_face to mini_decoder; see weights/flashportrait-mini/README.md",
+            speed="SPEED",
+        ),
+        Preset(
             name="liveportrait",
             family="liveportrait",
             summary="The published LivePortrait weights (human), converted by `vivant convert`.",
