@@ -131,6 +131,12 @@ def test_growing(few: int, channels: int) -> None:
 
 
 @needs_kernels
+def test_doubling() -> None:
+    x = numbers(2, 20, 3, 7)
+    assert torch.equal(fused.doubled(x), F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+@needs_kernels
 @pytest.mark.parametrize("num_frames", [3, 16])
 def test_temporal_attention(num_frames: int) -> None:
     query, key, value = (numbers(2 * num_frames, 6, 40) for _ in range(3))

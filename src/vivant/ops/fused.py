@@ -187,6 +187,19 @@ def gated_gelu(x: Tensor) -> Tensor:
     return out
 
 
+def doubled(x: Tensor) -> Tensor:
+    """Pictures (N, C, H, W) -> (N, C, 2 H, 2 W), each pixel four times."""
+    if not usable(x):
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    from vivant.ops.device.shuffles import doubled as compute
+
+    rows = rows_of(x)
+    frames, height, width, channels = rows.shape
+    out = rows.new_empty(frames, 2 * height, 2 * width, channels)
+    compute(rows, out)
+    return pictures_of(out)
+
+
 def grown_in_space(y: Tensor, x: Tensor | None) -> Tensor:
     """(T, H, W, 4 C) -> (T, 2 H, 2 W, C), plus x (T, H, W, C'), channels repeated, laid out alike; `usable` only."""
     from vivant.ops.device.shuffles import to_space

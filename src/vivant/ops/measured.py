@@ -165,7 +165,7 @@ def _fastest(ways: dict[str, Way], *given: Any) -> str:
 
 def _milliseconds(way: Way, given: Any) -> float:
     """The least of a few; the first, which may compile, does not count. Never where a device has too little memory."""
-    from triton.runtime.errors import OutOfResources
+    from vivant.ops.device.convolutions import OutOfResources
 
     try:
         way(*given)

@@ -12,7 +12,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 from triton.tools.tensor_descriptor import TensorDescriptor
+
+__all__ = ["TILES", "OutOfResources", "Tile", "convolve", "gather", "tiles_for"]
 
 DEPTH = 64
 """Channels of one step, or 128 bytes: what the accelerator's swizzle takes."""

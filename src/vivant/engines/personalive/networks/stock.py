@@ -58,7 +58,7 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
         for resnet in block.resnets:
             x = _resnet(resnet, x)
         for upsampler in block.upsamplers or ():
-            x = convolved(F.interpolate(x, scale_factor=2.0, mode="nearest"), upsampler.conv)
+            x = convolved(fused.doubled(x), upsampler.conv)
     return convolved(fused.group_norm(x, decoder.conv_norm_out, silu=True), decoder.conv_out)
 
 
