@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engines.personalive.config import tiny as tiny_personalive
+from vivant.engines.personalive.config_networks import TinyDecoderConfig
 from vivant.engines.personalive.networks import Networks as PersonaLiveNetworks
 from vivant.engines.personalive.networks import stock
 from vivant.engines.personalive.networks.unet import Conditions
@@ -137,6 +138,29 @@ def test_doubling() -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("lies", ["tokens first", "heads first"])
+def test_keys_beside_others(lies: str) -> None:
+    own, theirs = numbers(6, 7, 3, 10).transpose(1, 2), numbers(2, 5, 3, 10).transpose(1, 2)
+    if lies == "heads first":
+        theirs = theirs.contiguous()
+    got = fused.beside(own, theirs)
+    assert torch.equal(got, torch.cat([own, theirs.repeat_interleave(3, 0)], 2))
+
+
+@needs_kernels
+@pytest.mark.parametrize(("rows", "channels", "half"), [(130, 72, 136), (300, 320, 40)])
+def test_gated_products(rows: int, channels: int, half: int) -> None:
+    x, layer = numbers(1, rows, channels).to(DTYPE), nn.Linear(channels, 2 * half, device=DEVICE, dtype=DTYPE)
+    with fused.plainly():
+        wanted = fused.gated_gelu(F.linear(x.double(), layer.weight.double(), layer.bias.double()))
+    ways = measured.gated_ways(x[0])
+    assert len(ways) > 1
+    for name, way in ways.items():
+        assert far(way(x[0], layer.weight, layer.bias, None), wanted[0]) < 0.01, name
+    assert far(measured.gated(x, layer), wanted) < 0.01
+
+
+@needs_kernels
 @pytest.mark.parametrize("num_frames", [3, 16])
 def test_temporal_attention(num_frames: int) -> None:
     query, key, value = (numbers(2 * num_frames, 6, 40) for _ in range(3))
@@ -221,6 +245,14 @@ def test_personalive_is_the_same() -> None:
     )
     assert compare(lambda: networks.denoise(window, steps, given), DTYPE) < HALF
     assert compare(lambda: networks.decode(window[0, :2]), DTYPE) < HALF
+
+
+@needs_kernels
+def test_the_tiny_decoder_is_the_same() -> None:
+    decoder = placed(stock.build_tiny_decoder(TinyDecoderConfig(channels=8, num_blocks=(1, 1, 1, 1))))
+    latents = numbers(2, 4, 3, 5)
+    with precision.computing(DEVICE, DTYPE):
+        assert far(stock.decode_tiny(decoder, latents), decoder(latents)) < HALF
 
 
 def test_the_vae_decodes_as_its_library_does() -> None:

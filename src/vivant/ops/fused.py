@@ -220,6 +220,18 @@ def grown_in_time(y: Tensor, x: Tensor) -> Tensor:
     return out
 
 
+def beside(own: Tensor, theirs: Tensor) -> Tensor:
+    """Keys or values (N, heads, L, P) and others (B, heads, M, P), each for N / B -> (N, heads, L + M, P)."""
+    if not usable(own) or theirs.stride(3) != 1:
+        return torch.cat([own, theirs.repeat_interleave(len(own) // len(theirs), 0)], 2)
+    from vivant.ops.device.shuffles import beside as compute
+
+    rows = own.transpose(1, 2).flatten(2).contiguous()
+    out = rows.new_empty(len(rows), rows.shape[1] + theirs.shape[2], rows.shape[2])
+    compute(rows, theirs, out)
+    return out.unflatten(2, own.shape[1::2]).transpose(1, 2)
+
+
 def temporal_attention(query_key_value: Any, num_heads: int, num_frames: int) -> Tensor:
     """Each cell looks at itself in the other frames: three of (B F, L, C) -> (B F, L, C); `usable` only."""
     from vivant.ops.device.attention import over_frames

@@ -1,4 +1,4 @@
-"""Convolutions in 16 bits on CUDA: there are several ways, and the fastest is measured once for each shape.
+"""Convolutions and gated products in 16 bits on CUDA: there are several ways, and the fastest is measured once for each shape.
 
 A library's kernels are good for some shapes and bad for others, by factors, and nobody says which. Pictures and clips
 are rows here, (T, H, W, C), channels last. Legend: I and O channels in and out, k frames that a kernel sees.
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vivant.ops.fused import pictures_of, rows_of, usable
+from vivant.ops.fused import gated_gelu, pictures_of, rows_of, usable
 
 REPEATS = 3
 HOPPER = (9, 0)
@@ -70,6 +70,46 @@ def convolved(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor
     return y if added is None else added + y
 
 
+def gated(x: Tensor, layer: nn.Linear) -> Tensor:
+    """(..., I) -> (..., O): the first half of a layer's 2 O outputs times GELU of the second, the fastest way."""
+    kind = x.dtype if layer.weight.dtype == x.dtype else None
+    if kind not in (torch.bfloat16, torch.float16) or layer.bias is None or not usable(x, layer):
+        return gated_gelu(layer(x))
+    rows = x.contiguous().flatten(0, -2)
+    key, ways = (x.device, x.dtype, rows.shape, layer.weight.shape), gated_ways(rows)
+    if key not in _chosen and len(ways) > 1 and x.is_cuda and not torch.cuda.is_current_stream_capturing():
+        _chosen[key] = _fastest(ways, rows, layer.weight, layer.bias, None)
+    made = ways[_chosen.get(key, STEPS)](rows, layer.weight, layer.bias, None)
+    return made.view(*x.shape[:-1], -1)
+
+
+STEPS = "steps"
+
+
+def gated_ways(rows: Tensor) -> dict[str, Way]:
+    """By name; the last is one step after another."""
+    from vivant.ops.device.products import TILES
+
+    ways: dict[str, Way] = {}
+    if rows.shape[-1] % 8 == 0 and _has_accelerator(rows) and "tiles".startswith(_limit):
+        for tile in TILES:
+            ways["tiles " + " ".join(map(str, tile))] = partial(_gated_by_tiles, tile=tile)
+    return ways | {STEPS: lambda x, weight, bias, _: gated_gelu(F.linear(x, weight, bias))}
+
+
+def _gated_by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, _: object, *, tile: Any) -> Tensor:
+    from vivant.ops.device.products import gated as compute
+
+    assert bias is not None
+    out = x.new_empty(len(x), len(weight) // 2)
+    compute(x, weight, bias, out, tile)
+    return out
+
+
+def _has_accelerator(x: Tensor) -> bool:
+    return not x.is_cuda or torch.cuda.get_device_capability(x.device) >= HOPPER
+
+
 @contextmanager
 def limited_to(start: str) -> Iterator[None]:
     """Only ways whose names start like this, if there are any: for benchmarks."""
@@ -93,7 +133,7 @@ def ways_for(x: Tensor, weight: Tensor) -> dict[str, Way]:
     from vivant.ops.device.convolutions import tiles_for
 
     ways: dict[str, Way] = {}
-    if x.shape[-1] % 8 == 0 and (not x.is_cuda or torch.cuda.get_device_capability(x.device) >= HOPPER):
+    if x.shape[-1] % 8 == 0 and _has_accelerator(x):
         for tile in tiles_for(x.shape[2], len(weight)):
             ways["tiles " + " ".join(map(str, tile))] = partial(by_tiles, tile=tile)
     if weight[:, 0].numel() <= FEW_PRODUCTS:
@@ -157,19 +197,20 @@ def beside_each_other(weight: Tensor) -> Tensor:
 def _fastest(ways: dict[str, Way], *given: Any) -> str:
     took = {name: _milliseconds(way, given) for name, way in ways.items()}
     _, weight = given[:2]
-    best = min(took, key=lambda name: took[name])
+    # The library's way stands last, and is taken where nothing else works.
+    best = min(reversed(took), key=lambda name: took[name])
     if best != "pictures":
         _packed.pop(weight, None)
     return best
 
 
 def _milliseconds(way: Way, given: Any) -> float:
-    """The least of a few; the first, which may compile, does not count. Never where a device has too little memory."""
-    from vivant.ops.device.convolutions import OutOfResources
+    """The least of a few; the first, which may compile, does not count. Never where that fails."""
+    from vivant.ops.device.convolutions import FAILURES
 
     try:
         way(*given)
-    except OutOfResources:
+    except FAILURES:
         return float("inf")
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(REPEATS + 1)]
     marks[0].record()

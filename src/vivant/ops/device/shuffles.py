@@ -91,6 +91,31 @@ def doubled(x: Tensor, out: Tensor) -> None:
     places, block = x.numel() // channels, triton.next_power_of_2(channels)
     tile = max(1, TILE // block)
     with torch.cuda.device_of(x):
-        _doubled[(triton.cdiv(places, tile),)](
-            x, out, places, width, C=channels, BLOCK=block, PLACES=tile
-        )
+        _doubled[(triton.cdiv(places, tile),)](x, out, places, width, C=channels, BLOCK=block, PLACES=tile)
+
+
+@triton.jit
+def _beside(own, theirs, out, length, whole, frames, row, head, token,
+            C: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, TOKENS: tl.constexpr):  # fmt: skip
+    picture, number = tl.program_id(1), tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
+    channel, is_own = tl.arange(0, BLOCK)[None], (number < length)[:, None]
+    mask = (number < whole)[:, None] & (channel < C)
+    first = picture.to(tl.int64)
+    mine = (first * length + number)[:, None] * C + channel
+    other = (first // frames * row + (number - length).to(tl.int64) * token)[:, None]
+    other += channel // SIZE * head + channel % SIZE
+    v = tl.load(own + mine, mask=mask & is_own, other=0.0).to(out.dtype.element_ty)
+    w = tl.load(theirs + other, mask=mask & (number >= length)[:, None], other=0.0).to(out.dtype.element_ty)
+    tl.store(out + (first * whole + number)[:, None] * C + channel, tl.where(is_own, v, w), mask=mask)
+
+
+def beside(own: Tensor, theirs: Tensor, out: Tensor) -> None:
+    """own (N, L, C), theirs (B, heads, M, P), one for N / B pictures each -> out (N, L + M, C), own first."""
+    (pictures, length, channels), (rows, _, _, size) = own.shape, theirs.shape
+    whole, block = out.shape[1], triton.next_power_of_2(channels)
+    tile = max(1, TILE // block)
+    with torch.cuda.device_of(own):
+        _beside[(triton.cdiv(whole, tile), pictures)](
+            own, theirs, out, length, whole, pictures // rows, *theirs.stride()[:3],
+            C=channels, SIZE=size, BLOCK=block, TOKENS=tile,
+        )  # fmt: skip

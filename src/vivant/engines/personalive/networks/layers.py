@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.ops import fused
-from vivant.ops.measured import convolved
+from vivant.ops.measured import convolved, gated
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values (B, heads, L, P)."""
@@ -76,7 +76,7 @@ class GatedLinear(nn.Module):
         self.proj = nn.Linear(channels, 2 * hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        return fused.gated_gelu(self.proj(x))
+        return gated(x, self.proj)
 
 
 class FeedForward(nn.Module):
@@ -152,11 +152,7 @@ class ReferenceBlock(nn.Module):
         normed = fused.layer_norm(x, self.norm1)
         keys, values = self.attn1.keys_values(normed)
         if reference is not None:
-            frames = len(x) // len(reference[0])
-            keys, values = (
-                torch.cat([own, theirs.repeat_interleave(frames, 0)], 2)
-                for own, theirs in zip((keys, values), reference, strict=True)
-            )
+            keys, values = fused.beside(keys, reference[0]), fused.beside(values, reference[1])
         x, y = fused.added_norm(x, self.attn1(normed, (keys, values), added=identity), self.norm3)
         return x + self.ff(y), normed
 
