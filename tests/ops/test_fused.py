@@ -153,11 +153,22 @@ def test_gated_products(rows: int, channels: int, half: int) -> None:
     x, layer = numbers(1, rows, channels).to(DTYPE), nn.Linear(channels, 2 * half, device=DEVICE, dtype=DTYPE)
     with fused.plainly():
         wanted = fused.gated_gelu(F.linear(x.double(), layer.weight.double(), layer.bias.double()))
-    ways = measured.gated_ways(x[0])
+    ways = measured.product_ways(x[0], True)
     assert len(ways) > 1
     for name, way in ways.items():
         assert far(way(x[0], layer.weight, layer.bias, None), wanted[0]) < 0.01, name
     assert far(measured.gated(x, layer), wanted) < 0.01
+
+
+@needs_kernels
+@pytest.mark.parametrize(("rows", "channels", "many"), [(130, 72, 136), (300, 320, 40)])
+def test_products_and_sums(rows: int, channels: int, many: int) -> None:
+    x, layer = numbers(1, rows, channels).to(DTYPE), nn.Linear(channels, many, device=DEVICE, dtype=DTYPE)
+    added = numbers(1, rows, many).to(DTYPE)
+    wanted = F.linear(x.double(), layer.weight.double(), layer.bias.double()) + added
+    for name, way in measured.product_ways(x[0], False).items():
+        assert far(way(x[0], layer.weight, layer.bias, added[0]), wanted[0]) < 0.01, name
+    assert far(measured.linear(x, layer, added), wanted) < 0.01
 
 
 @needs_kernels

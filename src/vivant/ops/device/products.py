@@ -1,4 +1,4 @@
-"""A matrix product with what follows it: half of the outputs times GELU of the other half, which are never written."""
+"""Matrix products with what follows them: a sum, or half of the outputs times GELU of the other half."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from vivant.ops.device.convolutions import DEPTH, Tile
 
-TILES = (
+GATED_TILES = (
     Tile(128, 64, 4, 3),
     Tile(128, 128, 8, 2),
     Tile(128, 128, 8, 4),
     Tile(256, 64, 8, 3),
 )
+SUM_TILES = (Tile(128, 64, 4, 4), Tile(128, 128, 4, 3), Tile(128, 128, 8, 4), Tile(128, 256, 8, 3))
 """`pixels` are rows. Where half of shared memory is enough, one program writes while its neighbour multiplies."""
 
 
@@ -51,6 +52,39 @@ def gated(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, tile: Tile) -> N
     with torch.cuda.device_of(x):
         _gated[(triton.cdiv(rows, tile.pixels) * across,)](
             entering, matrix, out, bias, rows, channels, half, across,
+            ROWS=tile.pixels, OUTPUTS=tile.outputs, DEPTH=DEPTH,
+            num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["channels", "num_across"])
+def _plus(x, weight, out, bias, added, rows, channels, num_out, num_across,
+          ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr):  # fmt: skip
+    number = tl.program_id(0)
+    first_out = (number % num_across) * OUTPUTS
+    first_row = (number // num_across) * ROWS
+    sums = tl.zeros((ROWS, OUTPUTS), tl.float32)
+    for step in range(0, tl.cdiv(channels, DEPTH)):
+        a = x.load([first_row, step * DEPTH])
+        b = weight.load([first_out, step * DEPTH])
+        sums = tl.dot(a, b.T, sums)
+    row, output = first_row + tl.arange(0, ROWS), first_out + tl.arange(0, OUTPUTS)
+    sums += tl.load(bias + output, mask=output < num_out, other=0.0).to(tl.float32)[None]
+    mask = (row < rows)[:, None] & (output < num_out)[None]
+    place = row.to(tl.int64)[:, None] * num_out + output[None]
+    sums += tl.load(added + place, mask=mask, other=0.0).to(tl.float32)
+    tl.store(out + place, sums.to(out.dtype.element_ty), mask=mask)
+
+
+def plus(x: Tensor, weight: Tensor, bias: Tensor, added: Tensor, out: Tensor, tile: Tile) -> None:
+    """x (rows, I), weight (O, I), bias (O,), added (rows, O) -> out (rows, O)."""
+    (rows, channels), num_out = x.shape, out.shape[1]
+    across = triton.cdiv(num_out, tile.outputs)
+    entering = TensorDescriptor.from_tensor(x, [tile.pixels, DEPTH])
+    matrix = TensorDescriptor.from_tensor(weight, [tile.outputs, DEPTH])
+    with torch.cuda.device_of(x):
+        _plus[(triton.cdiv(rows, tile.pixels) * across,)](
+            entering, matrix, out, bias, added, rows, channels, num_out, across,
             ROWS=tile.pixels, OUTPUTS=tile.outputs, DEPTH=DEPTH,
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.ops import fused
-from vivant.ops.measured import convolved, gated
+from vivant.ops.measured import convolved, gated, linear
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values (B, heads, L, P)."""
@@ -89,8 +89,9 @@ class FeedForward(nn.Module):
             [GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[0](x))
+    def forward(self, x: Tensor, added: Tensor) -> Tensor:
+        """(..., C), and what is added to the result."""
+        return linear(self.net[0](x), cast("nn.Linear", self.net[2]), added)
 
 
 class ResnetBlock(nn.Module):
@@ -154,7 +155,7 @@ class ReferenceBlock(nn.Module):
         if reference is not None:
             keys, values = fused.beside(keys, reference[0]), fused.beside(values, reference[1])
         x, y = fused.added_norm(x, self.attn1(normed, (keys, values), added=identity), self.norm3)
-        return x + self.ff(y), normed
+        return self.ff(y, x), normed
 
 
 class SpatialTransformer(nn.Module):
@@ -234,7 +235,7 @@ class TemporalBlock(nn.Module):
         seen = first.over_frames(y, num_frames)
         x, y = fused.added_norm(x, seen, norms[1], second.code(num_frames), cells)
         x, y = fused.added_norm(x, second.over_frames(y, num_frames), self.ff_norm)
-        return x + self.ff(y)
+        return self.ff(y, x)
 
 
 class MotionBlock(nn.Module):
@@ -256,7 +257,7 @@ class MotionBlock(nn.Module):
         seen = first(fused.layer_norm(x, norms[0]), first.keys_values(motion))
         x, y = fused.added_norm(x, seen, norms[1])
         x, y = fused.added_norm(x, second(y, second.keys_values(motion)), self.ff_norm)
-        return x + self.ff(y)
+        return self.ff(y, x)
 
 
 class TokenTransformer(nn.Module):
@@ -272,7 +273,11 @@ class TokenTransformer(nn.Module):
     def forward(self, x: Tensor, given: Tensor | int) -> Tensor:
         """(N, C, h, w) and what the block is given."""
         y = self.proj_in(fused.group_norm(x, self.norm).flatten(2).transpose(1, 2))
-        y = self.proj_out(self.transformer_blocks[0](y, given))
+        y = self.transformer_blocks[0](y, given)
+        if fused.usable(x, self.proj_out):
+            rows = fused.rows_of(x)
+            return fused.pictures_of(linear(y.view(rows.shape), self.proj_out, rows))
+        y = self.proj_out(y)
         return x + y.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
