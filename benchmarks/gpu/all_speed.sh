@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every speed benchmark of this folder, the most valuable first, each within its time; then one table. Eight minutes;
-# PARTS="refvae personalive convolutions" runs these alone.
+# PARTS="refvae personalive convolutions" runs these alone, SHORT=1 only the rows that targets are of.
 # Usage: all_speed.sh [FOLDER]; results go to FOLDER, else to $OUT, else to gpu_results. `--dry` as second: tiny, on a CPU.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -24,6 +24,12 @@ if [ "$dry" = --dry ]; then
     personalive=(--sets 1 --ways "bf16 eager" "bf16 kernels")
     prediction=(--size tiny --device cpu --num-steps 6)
 fi
+seconds=(170 120)
+if [ -n "${SHORT:-}" ]; then  # what targets are of, in 150 s
+    seconds=(78 70)
+    refvae=(--cycles 2 --ways kernels)
+    personalive=(--sets 1 --kernels --ways "bf16 eager" "bf16 kernels, graph")
+fi
 failed=0
 part() {  # NAME SECONDS SCRIPT ARGUMENTS...: its output goes to FOLDER/all.log; a lent machine gives 8 files back
     local name=$1 seconds=$2 begin=$SECONDS
@@ -34,8 +40,8 @@ part() {  # NAME SECONDS SCRIPT ARGUMENTS...: its output goes to FOLDER/all.log;
     [ $code -eq 0 ] || { failed=1; tail -n 15 "$out/all.log"; }
     echo "== $name: exit $code after $((SECONDS - begin)) s"
 }
-part refvae 170 "$here/refvae_speed.py" "${size[@]}" "${refvae[@]}" --json "$out/refvae.json"
-part personalive 120 "$here/personalive_speed.py" "${size[@]}" "${personalive[@]}" --json "$out/personalive.json"
+part refvae "${seconds[0]}" "$here/refvae_speed.py" "${size[@]}" "${refvae[@]}" --json "$out/refvae.json"
+part personalive "${seconds[1]}" "$here/personalive_speed.py" "${size[@]}" "${personalive[@]}" --json "$out/personalive.json"
 part convolutions 100 "$here/conv_speed.py" "${convolutions[@]}" --json "$out/convolutions.json"
 part liveportrait 50 "$here/liveportrait_speed.py" "${size[@]}" --json "$out/liveportrait.json"
 part prediction 80 "$here/../flashportrait_prediction.py" "${prediction[@]}" --out "$out/prediction" \

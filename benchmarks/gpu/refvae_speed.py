@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from timing import Stopwatch, kernels
+from timing import Stopwatch, kernels, shown
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -43,6 +43,7 @@ from vivant.runtime import precision
 SIZES = {"full": configs.full, "mini": configs.mini, "tiny": configs.tiny}
 COMPARED_AFTER_WINDOW = 2
 """Blocks, so that windows have begun anew."""
+COMPARED_OF_ENGINE = 3
 
 
 @dataclass(frozen=True)
@@ -134,20 +135,39 @@ def drawing_of(way: Plain) -> Callable[[], object]:
 
 
 def timed_engine(bench: Bench, num_blocks: int) -> dict[str, float]:
-    """The package itself with `--runtime graphs`, sound in and pictures out, on the clock on the wall."""
+    """The package itself with `--runtime graphs`, sound in and 8-bit pictures out, on the clock on the wall.
+
+    Beside it, of a few blocks: the same with pictures as floats, and how long hearing and drawing take alone.
+    """
     engine = RefVae(bench.config, bench.networks, bench.dtype)
-    if bench.device.type == "cuda":
-        engine.record()
     torch.manual_seed(3)
     side = bench.config.image_size
-    state = engine.start(engine.prepare(torch.rand(bench.num_references, 3, side, side), face=None))
+    portrait = engine.prepare(torch.rand(bench.num_references, 3, side, side), face=None)
     sound = torch.rand(CHUNK_FRAMES * engine.stream.samples_per_frame) - 0.5
-    for _ in range(bench.window + 1):  # all of it is recorded
-        engine.step(state, sound).cpu()
+    state = engine.start(portrait)
+    plain = torch.cat([shown(engine.step(state, sound)) for _ in range(COMPARED_OF_ENGINE)]).float()
+    if bench.device.type == "cuda":
+        engine.record()
+    state = engine.start(portrait)
+    got = torch.cat([shown(engine.step(state, sound)) for _ in range(COMPARED_OF_ENGINE)]).float()
+    for _ in range(bench.window + 1 - COMPARED_OF_ENGINE):  # all of it is recorded
+        shown(engine.step(state, sound))
+    found = {"block_ms": wall_ms(lambda: shown(engine.step(state, sound)), num_blocks)}
+    found["recorded_differs_by"] = float((got - plain).norm() / plain.norm())
+    few = min(num_blocks, bench.window - 1)
+    found["block_ms_floats"] = wall_ms(lambda: engine.step(state, sound).cpu(), few)
+    motion = engine.encode_motion(state, sound)
+    found["hearing_ms"] = wall_ms(lambda: engine.encode_motion(state, sound).features.cpu(), few)
+    found["drawing_ms"] = wall_ms(lambda: engine.render(state, motion)[0, 0, 0].cpu(), few)
+    return found
+
+
+def wall_ms(call: Callable[[], object], count: int) -> float:
+    """Of a call that waits for the device; mean."""
     begin = perf_counter()
-    for _ in range(num_blocks):
-        engine.step(state, sound).cpu()
-    return {"block_ms": 1000 * (perf_counter() - begin) / num_blocks}
+    for _ in range(count):
+        call()
+    return 1000 * (perf_counter() - begin) / count
 
 
 def p95(values: Sequence[float]) -> float:

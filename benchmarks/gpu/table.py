@@ -10,6 +10,10 @@ SHOWN = {
     "refvae.json": (
         "way",
         "block_ms",
+        "block_ms_floats",
+        "hearing_ms",
+        "drawing_ms",
+        "recorded_differs_by",
         "draw_ms",
         "decode_ms",
         "frames_per_s",

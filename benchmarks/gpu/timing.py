@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch._dynamo
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend
 
 Call = Callable[[], object]
@@ -46,6 +46,11 @@ class Stopwatch:
             return [1000 * (end - start) for start, end in pairwise(marks)]
         torch.cuda.synchronize()
         return [start.elapsed_time(end) for start, end in pairwise(marks)]
+
+
+def shown(frames: Tensor) -> Tensor:
+    """Frames (T, 3, H, W) as whoever shows or writes them takes them: 8 bits, (T, H, W, 3), on the host."""
+    return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu()
 
 
 def milliseconds(

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.engines.personalive.config import tiny as tiny_personalive
+from vivant.engines.personalive.config_networks import TinyDecoderConfig
 from vivant.engines.personalive.networks import Networks as PersonaLiveNetworks
 from vivant.engines.personalive.networks import stock
 from vivant.engines.personalive.networks.unet import Conditions
@@ -131,6 +132,46 @@ def test_growing(few: int, channels: int) -> None:
 
 
 @needs_kernels
+def test_doubling() -> None:
+    x = numbers(2, 20, 3, 7)
+    assert torch.equal(fused.doubled(x), F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+@needs_kernels
+@pytest.mark.parametrize("lies", ["tokens first", "heads first"])
+def test_keys_beside_others(lies: str) -> None:
+    own, theirs = numbers(6, 7, 3, 10).transpose(1, 2), numbers(2, 5, 3, 10).transpose(1, 2)
+    if lies == "heads first":
+        theirs = theirs.contiguous()
+    got = fused.beside(own, theirs)
+    assert torch.equal(got, torch.cat([own, theirs.repeat_interleave(3, 0)], 2))
+
+
+@needs_kernels
+@pytest.mark.parametrize(("rows", "channels", "half"), [(130, 72, 136), (300, 320, 40)])
+def test_gated_products(rows: int, channels: int, half: int) -> None:
+    x, layer = numbers(1, rows, channels).to(DTYPE), nn.Linear(channels, 2 * half, device=DEVICE, dtype=DTYPE)
+    with fused.plainly():
+        wanted = fused.gated_gelu(F.linear(x.double(), layer.weight.double(), layer.bias.double()))
+    ways = measured.product_ways(x[0], True)
+    assert len(ways) > 1
+    for name, way in ways.items():
+        assert far(way(x[0], layer.weight, layer.bias, None), wanted[0]) < 0.01, name
+    assert far(measured.gated(x, layer), wanted) < 0.01
+
+
+@needs_kernels
+@pytest.mark.parametrize(("rows", "channels", "many"), [(130, 72, 136), (300, 320, 40)])
+def test_products_and_sums(rows: int, channels: int, many: int) -> None:
+    x, layer = numbers(1, rows, channels).to(DTYPE), nn.Linear(channels, many, device=DEVICE, dtype=DTYPE)
+    added = numbers(1, rows, many).to(DTYPE)
+    wanted = F.linear(x.double(), layer.weight.double(), layer.bias.double()) + added
+    for name, way in measured.product_ways(x[0], False).items():
+        assert far(way(x[0], layer.weight, layer.bias, added[0]), wanted[0]) < 0.01, name
+    assert far(measured.linear(x, layer, added), wanted) < 0.01
+
+
+@needs_kernels
 @pytest.mark.parametrize("num_frames", [3, 16])
 def test_temporal_attention(num_frames: int) -> None:
     query, key, value = (numbers(2 * num_frames, 6, 40) for _ in range(3))
@@ -215,6 +256,14 @@ def test_personalive_is_the_same() -> None:
     )
     assert compare(lambda: networks.denoise(window, steps, given), DTYPE) < HALF
     assert compare(lambda: networks.decode(window[0, :2]), DTYPE) < HALF
+
+
+@needs_kernels
+def test_the_tiny_decoder_is_the_same() -> None:
+    decoder = placed(stock.build_tiny_decoder(TinyDecoderConfig(channels=8, num_blocks=(1, 1, 1, 1))))
+    latents = numbers(2, 4, 3, 5)
+    with precision.computing(DEVICE, DTYPE):
+        assert far(stock.decode_tiny(decoder, latents), decoder(latents)) < HALF
 
 
 def test_the_vae_decodes_as_its_library_does() -> None:

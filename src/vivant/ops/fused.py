@@ -187,6 +187,19 @@ def gated_gelu(x: Tensor) -> Tensor:
     return out
 
 
+def doubled(x: Tensor) -> Tensor:
+    """Pictures (N, C, H, W) -> (N, C, 2 H, 2 W), each pixel four times."""
+    if not usable(x):
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    from vivant.ops.device.shuffles import doubled as compute
+
+    rows = rows_of(x)
+    frames, height, width, channels = rows.shape
+    out = rows.new_empty(frames, 2 * height, 2 * width, channels)
+    compute(rows, out)
+    return pictures_of(out)
+
+
 def grown_in_space(y: Tensor, x: Tensor | None) -> Tensor:
     """(T, H, W, 4 C) -> (T, 2 H, 2 W, C), plus x (T, H, W, C'), channels repeated, laid out alike; `usable` only."""
     from vivant.ops.device.shuffles import to_space
@@ -205,6 +218,18 @@ def grown_in_time(y: Tensor, x: Tensor) -> Tensor:
     out = y.new_empty(2 * frames, height, width, channels // 2)
     to_time(y, x, out)
     return out
+
+
+def beside(own: Tensor, theirs: Tensor) -> Tensor:
+    """Keys or values (N, heads, L, P) and others (B, heads, M, P), each for N / B -> (N, heads, L + M, P)."""
+    if not usable(own) or theirs.stride(3) != 1:
+        return torch.cat([own, theirs.repeat_interleave(len(own) // len(theirs), 0)], 2)
+    from vivant.ops.device.shuffles import beside as compute
+
+    rows = own.transpose(1, 2).flatten(2).contiguous()
+    out = rows.new_empty(len(rows), rows.shape[1] + theirs.shape[2], rows.shape[2])
+    compute(rows, theirs, out)
+    return out.unflatten(2, own.shape[1::2]).transpose(1, 2)
 
 
 def temporal_attention(query_key_value: Any, num_heads: int, num_frames: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Convolutions in 16 bits on CUDA: there are several ways, and the fastest is measured once for each shape.
+"""Convolutions and products in 16 bits on CUDA: of several ways, the fastest is measured once for each shape.
 
 A library's kernels are good for some shapes and bad for others, by factors, and nobody says which. Pictures and clips
 are rows here, (T, H, W, C), channels last. Legend: I and O channels in and out, k frames that a kernel sees.
@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vivant.ops.fused import pictures_of, rows_of, usable
+from vivant.ops.fused import gated_gelu, pictures_of, rows_of, usable
 
 REPEATS = 3
 HOPPER = (9, 0)
 """The first to have what tiles need."""
+STEPS = "steps"
 FEW_PRODUCTS = 96
 """Of each place, taps times output channels, that are worth writing down."""
 Way = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
@@ -63,11 +64,82 @@ def convolved(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor
     if takes(x, conv):
         other = None if added is None else rows_of(added)
         return pictures_of(convolve(rows_of(x), conv.weight, conv.bias, other))
+    if conv.kernel_size == (1, 1) and added is not None and added.dtype == x.dtype and _multiplies(x, conv):
+        assert conv.bias is not None
+        return pictures_of(_product(rows_of(x), conv.weight[:, :, 0, 0], conv.bias, rows_of(added)))
     if conv.kernel_size == (1, 1) and usable(x, conv):
         y = pictures_of(F.linear(rows_of(x), conv.weight[:, :, 0, 0], conv.bias))
     else:
         y = conv(x)
     return y if added is None else added + y
+
+
+def gated(x: Tensor, layer: nn.Linear) -> Tensor:
+    """(..., I) -> (..., O): the first half of a layer's 2 O outputs times GELU of the second, the fastest way."""
+    if not _multiplies(x, layer):
+        return gated_gelu(layer(x))
+    return _product(x, layer.weight, layer.bias, None)
+
+
+def linear(x: Tensor, layer: nn.Linear, added: Tensor) -> Tensor:
+    """layer(x) + added, the fastest way."""
+    if not _multiplies(x, layer) or added.dtype != x.dtype:
+        return added + layer(x)
+    return _product(x, layer.weight, layer.bias, added)
+
+
+def _multiplies(x: Tensor, layer: nn.Module) -> bool:
+    """Whether rows x and a layer can be multiplied as they are."""
+    is_half = x.dtype in (torch.bfloat16, torch.float16) and layer.weight.dtype == x.dtype
+    return is_half and layer.bias is not None and usable(x, layer)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor, added: Tensor | None) -> Tensor:
+    """Rows (..., I) -> (..., O)."""
+    rows = x.contiguous().flatten(0, -2)
+    other = None if added is None else added.contiguous().view(len(rows), -1)
+    key, ways = (
+        (x.device, x.dtype, rows.shape, weight.shape, added is None),
+        product_ways(rows, added is None),
+    )
+    if key not in _chosen and len(ways) > 1 and x.is_cuda and not torch.cuda.is_current_stream_capturing():
+        _chosen[key] = _fastest(ways, rows, weight, bias, other)
+    return ways[_chosen.get(key, STEPS)](rows, weight, bias, other).view(*x.shape[:-1], -1)
+
+
+def product_ways(rows: Tensor, is_gated: bool) -> dict[str, Way]:
+    """By name; the last is one step after another."""
+    from vivant.ops.device.products import GATED_TILES, SUM_TILES
+
+    ways: dict[str, Way] = {}
+    if rows.shape[-1] % 8 == 0 and _has_accelerator(rows) and "tiles".startswith(_limit):
+        for tile in GATED_TILES if is_gated else SUM_TILES:
+            ways["tiles " + " ".join(map(str, tile))] = partial(_product_by_tiles, tile=tile)
+    return ways | {STEPS: _product_by_steps}
+
+
+def _product_by_steps(x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None) -> Tensor:
+    y = F.linear(x, weight, bias)
+    return gated_gelu(y) if added is None else added + y
+
+
+def _product_by_tiles(
+    x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None, *, tile: Any
+) -> Tensor:
+    from vivant.ops.device.products import gated as compute_gated
+    from vivant.ops.device.products import plus
+
+    assert bias is not None
+    out = x.new_empty(len(x), len(weight) // (2 if added is None else 1))
+    if added is None:
+        compute_gated(x, weight, bias, out, tile)
+    else:
+        plus(x, weight, bias, added, out, tile)
+    return out
+
+
+def _has_accelerator(x: Tensor) -> bool:
+    return not x.is_cuda or torch.cuda.get_device_capability(x.device) >= HOPPER
 
 
 @contextmanager
@@ -93,7 +165,7 @@ def ways_for(x: Tensor, weight: Tensor) -> dict[str, Way]:
     from vivant.ops.device.convolutions import tiles_for
 
     ways: dict[str, Way] = {}
-    if x.shape[-1] % 8 == 0 and (not x.is_cuda or torch.cuda.get_device_capability(x.device) >= HOPPER):
+    if x.shape[-1] % 8 == 0 and _has_accelerator(x):
         for tile in tiles_for(x.shape[2], len(weight)):
             ways["tiles " + " ".join(map(str, tile))] = partial(by_tiles, tile=tile)
     if weight[:, 0].numel() <= FEW_PRODUCTS:
@@ -157,19 +229,20 @@ def beside_each_other(weight: Tensor) -> Tensor:
 def _fastest(ways: dict[str, Way], *given: Any) -> str:
     took = {name: _milliseconds(way, given) for name, way in ways.items()}
     _, weight = given[:2]
-    best = min(took, key=lambda name: took[name])
+    # The library's way stands last, and is taken where nothing else works.
+    best = min(reversed(took), key=lambda name: took[name])
     if best != "pictures":
         _packed.pop(weight, None)
     return best
 
 
 def _milliseconds(way: Way, given: Any) -> float:
-    """The least of a few; the first, which may compile, does not count. Never where a device has too little memory."""
-    from triton.runtime.errors import OutOfResources
+    """The least of a few; the first, which may compile, does not count. Never where that fails."""
+    from vivant.ops.device.convolutions import FAILURES
 
     try:
         way(*given)
-    except OutOfResources:
+    except FAILURES:
         return float("inf")
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(REPEATS + 1)]
     marks[0].record()

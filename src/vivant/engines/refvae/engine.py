@@ -51,7 +51,7 @@ from vivant.engines.refvae.drawing import (
 from vivant.engines.refvae.layers import TemporalCache
 from vivant.engines.refvae.motion import Hearing, Motion, hear, new_hearing, windows
 from vivant.engines.refvae.networks import Networks
-from vivant.engines.refvae.recordings import Recordings
+from vivant.engines.refvae.recordings import Decoding, Recordings
 from vivant.engines.refvae.vae import References
 from vivant.errors import InputError
 from vivant.runtime import precision
@@ -112,6 +112,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         self._records = False
         # As long as their stream; a state that is restored or copied records anew.
         self._recordings: WeakKeyDictionary[Memory, Recordings] = WeakKeyDictionary()
+        self._decodings: WeakKeyDictionary[TemporalCache, Decoding] = WeakKeyDictionary()
 
     def record(self) -> None:
         self._records = True
@@ -171,7 +172,7 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
     def render(self, state: RefVaeState, motion: Motion) -> Tensor:
         latents = self.draw(state, motion)
         with precision.computing(self.device, self.dtype):
-            video = self._networks.decode(latents, state.portrait.details, state.decoder)
+            video = self._decoded(latents, state.portrait.details, state.decoder)
         return (video[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
@@ -198,6 +199,14 @@ class RefVae(Engine[Config, Options, Motion, RefVaePortrait, RefVaeState]):
         if kept is None or not kept.fit(walk, memory, guidance):
             kept = self._recordings[memory] = Recordings(walk, memory, guidance, noise)
         return kept.draw_block(memory, noise, sound, guidance)
+
+    def _decoded(self, latents: Tensor, details: References | None, cache: TemporalCache) -> Tensor:
+        if not self._records or not cache.started:
+            return self._networks.decode(latents, details, cache)
+        kept = self._decodings.get(cache)
+        if kept is None or not kept.fit(details, cache):
+            kept = self._decodings[cache] = Decoding(self._networks, details, cache, latents)
+        return kept.decode(latents)
 
     def flush(self, state: RefVaeState) -> Tensor:
         """The last three frames: silence follows the sound."""

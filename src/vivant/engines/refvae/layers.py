@@ -21,7 +21,7 @@ Padding = Literal["replicate", "zeros"]
 MIN_LENGTH = 1e-12
 
 
-@dataclass
+@dataclass(eq=False)
 class TemporalCache:
     """The past of one stream: what each causal convolution saw last, in the order in which they run."""
 

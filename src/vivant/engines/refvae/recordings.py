@@ -1,4 +1,4 @@
-"""Drawing blocks with CUDA graphs: all steps of a block and remembering it are played as one recording.
+"""Blocks with CUDA graphs: all steps of drawing one and remembering it are one recording, decoding it is another.
 
 The store of keys and values stays where it is and is read up to where it is filled, so each number of blocks in the
 window has a recording of its own: 1 to 7 over and over at full size, and an eighth for the first block of a stream.
@@ -21,6 +21,9 @@ from vivant.engines.refvae.drawing import (
     remember_block,
     walk_down,
 )
+from vivant.engines.refvae.layers import TemporalCache
+from vivant.engines.refvae.networks import Networks
+from vivant.engines.refvae.vae import References
 from vivant.runtime.graphs import Work, recorded
 
 
@@ -73,3 +76,34 @@ class Recordings:
             memory.values.copy_(values)
 
         return recorded(work, undo, self.pool)
+
+
+class Decoding:
+    """Of one stream, from its second block on: the first has fewer frames, and is decoded once."""
+
+    def __init__(
+        self, networks: Networks, references: References | None, cache: TemporalCache, latents: Tensor
+    ):
+        """latents: of the shape that all blocks have; cache: of a decoder that has begun."""
+        self.references, self.tails = references, cache.tails
+        self.latents, self.video = latents.clone(), latents
+        before = [tail.clone() for tail in cache.tails]
+
+        def work() -> None:
+            self.video = networks.decode(self.latents, references, cache)
+
+        def undo() -> None:
+            for tail, own in zip(cache.tails, before, strict=True):
+                tail.copy_(own)
+
+        self.play: Work = recorded(work, undo, None)
+
+    def fit(self, references: References | None, cache: TemporalCache) -> bool:
+        """Whether it is of this."""
+        return self.references is references and self.tails is cache.tails
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """As `Networks.decode`; the video is written over by the next call."""
+        self.latents.copy_(latents)
+        self.play()
+        return self.video

@@ -12,8 +12,12 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.compiler.errors import CompilationError
+from triton.runtime.errors import OutOfResources
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+FAILURES = (OutOfResources, CompilationError, RuntimeError)
+"""Of a tile that a device has too little memory for, or a compiler does not take."""
 DEPTH = 64
 """Channels of one step, or 128 bytes: what the accelerator's swizzle takes."""
 

@@ -11,8 +11,10 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 4096
-PARTS = 32
-"""Into which the rows of a picture are divided for summing, at most."""
+PROGRAMS = 2048
+"""That sum at a time, if there are rows enough: as many reads must be under way for memory to be busy."""
+PARTS, MOST_PARTS, PART_ROWS = 32, 1024, 64
+"""Into which the rows of a picture are divided for summing: at least, if there are so many; at most; rows of each."""
 
 
 @triton.jit
@@ -95,7 +97,11 @@ def group_norm(
     pictures, rows, channels = x.shape
     block = triton.next_power_of_2(channels)
     tile = max(1, TILE // block)
-    parts = min(PARTS, triton.cdiv(rows, tile))
+    parts = min(
+        triton.cdiv(PROGRAMS, pictures),
+        max(PARTS, min(rows // PART_ROWS, MOST_PARTS)),
+        triton.cdiv(rows, tile),
+    )
     per_part = triton.cdiv(rows, parts)
     sums = torch.empty(pictures, parts, 2, channels, dtype=torch.float32, device=x.device)
     affine = torch.empty(pictures, 2, channels, dtype=torch.float32, device=x.device)
@@ -103,7 +109,8 @@ def group_norm(
         _sums[(pictures, parts)](x, sums, rows, per_part, C=channels, BLOCK=block, ROWS=tile)
         _affine[(pictures, groups)](
             x, sums, weight, bias, weight if added is None else added, affine, rows, parts, eps,
-            C=channels, SIZE=channels // groups, BLOCK=triton.next_power_of_2(channels // groups), PARTS=PARTS,
+            C=channels, SIZE=channels // groups, BLOCK=triton.next_power_of_2(channels // groups),
+            PARTS=triton.next_power_of_2(parts),
             ADDED=added is not None,
         )  # fmt: skip
         _apply[(triton.cdiv(rows, tile), pictures)](

@@ -1,4 +1,4 @@
-"""The growing layers of refvae's decoder: channels become pixels or frames, and the shortcut is added, in one pass.
+"""Growing pictures: channels become pixels or frames and a shortcut is added (refvae), or pixels are repeated.
 
 Pictures are (T, H, W, C), channels last.
 """
@@ -70,4 +70,52 @@ def to_time(y: Tensor, x: Tensor, out: Tensor) -> None:
         _to_time[(triton.cdiv(pixels, tile), frames)](
             y, x, out, pixels, width, height, C=channels, BLOCK=block, PIXELS=tile,
             IN=x.shape[-1], REPEATS=4 * channels // x.shape[-1],
+        )  # fmt: skip
+
+
+@triton.jit
+def _doubled(x, out, places, width, C: tl.constexpr, BLOCK: tl.constexpr, PLACES: tl.constexpr):
+    place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
+    channel = tl.arange(0, BLOCK)[None]
+    mask = (place < places)[:, None] & (channel < C)
+    v = tl.load(x + place.to(tl.int64)[:, None] * C + channel, mask=mask, other=0.0)
+    row, column = place // width, place % width
+    for corner in tl.static_range(4):
+        pixel = (2 * row + corner // 2).to(tl.int64) * (2 * width) + 2 * column + corner % 2
+        tl.store(out + pixel[:, None] * C + channel, v, mask=mask)
+
+
+def doubled(x: Tensor, out: Tensor) -> None:
+    """x (T, H, W, C) -> out (T, 2 H, 2 W, C), each pixel four times."""
+    channels, width = x.shape[-1], x.shape[2]
+    places, block = x.numel() // channels, triton.next_power_of_2(channels)
+    tile = max(1, TILE // block)
+    with torch.cuda.device_of(x):
+        _doubled[(triton.cdiv(places, tile),)](x, out, places, width, C=channels, BLOCK=block, PLACES=tile)
+
+
+@triton.jit
+def _beside(own, theirs, out, length, whole, frames, row, head, token,
+            C: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, TOKENS: tl.constexpr):  # fmt: skip
+    picture, number = tl.program_id(1), tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
+    channel, is_own = tl.arange(0, BLOCK)[None], (number < length)[:, None]
+    mask = (number < whole)[:, None] & (channel < C)
+    first = picture.to(tl.int64)
+    mine = (first * length + number)[:, None] * C + channel
+    other = (first // frames * row + (number - length).to(tl.int64) * token)[:, None]
+    other += channel // SIZE * head + channel % SIZE
+    v = tl.load(own + mine, mask=mask & is_own, other=0.0).to(out.dtype.element_ty)
+    w = tl.load(theirs + other, mask=mask & (number >= length)[:, None], other=0.0).to(out.dtype.element_ty)
+    tl.store(out + (first * whole + number)[:, None] * C + channel, tl.where(is_own, v, w), mask=mask)
+
+
+def beside(own: Tensor, theirs: Tensor, out: Tensor) -> None:
+    """own (N, L, C), theirs (B, heads, M, P), one for N / B pictures each -> out (N, L + M, C), own first."""
+    (pictures, length, channels), (rows, _, _, size) = own.shape, theirs.shape
+    whole, block = out.shape[1], triton.next_power_of_2(channels)
+    tile = max(1, TILE // block)
+    with torch.cuda.device_of(own):
+        _beside[(triton.cdiv(whole, tile), pictures)](
+            own, theirs, out, length, whole, pictures // rows, *theirs.stride()[:3],
+            C=channels, SIZE=size, BLOCK=block, TOKENS=tile,
         )  # fmt: skip

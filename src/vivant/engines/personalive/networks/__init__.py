@@ -29,6 +29,7 @@ from vivant.engines.personalive.networks.stock import (
     build_tiny_decoder,
     build_vae,
     decode,
+    decode_tiny,
 )
 from vivant.engines.personalive.networks.unet import Conditions, Denoiser, ReferenceUnet
 from vivant.face.motion_extractor import HeadOutputs, MotionExtractor
@@ -83,7 +84,7 @@ class Networks(nn.Module):
 
     def decode_tiny(self, latents: Tensor) -> Tensor:
         """As `decode`, by TAESD, which takes scaled latents."""
-        return self.tiny_decoder(latents) / 2 + 0.5
+        return decode_tiny(self.tiny_decoder, latents) / 2 + 0.5
 
     def identity_token(self, picture: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> (B, 1, D). The short side is fitted and the middle is cut out, as CLIP expects."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.ops import fused
-from vivant.ops.measured import convolved
+from vivant.ops.measured import convolved, gated, linear
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values (B, heads, L, P)."""
@@ -76,7 +76,7 @@ class GatedLinear(nn.Module):
         self.proj = nn.Linear(channels, 2 * hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        return fused.gated_gelu(self.proj(x))
+        return gated(x, self.proj)
 
 
 class FeedForward(nn.Module):
@@ -89,8 +89,9 @@ class FeedForward(nn.Module):
             [GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[0](x))
+    def forward(self, x: Tensor, added: Tensor) -> Tensor:
+        """(..., C), and what is added to the result."""
+        return linear(self.net[0](x), cast("nn.Linear", self.net[2]), added)
 
 
 class ResnetBlock(nn.Module):
@@ -131,7 +132,7 @@ class Upsampler(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolved(F.interpolate(x, scale_factor=2.0, mode="nearest"), self.conv)
+        return convolved(fused.doubled(x), self.conv)
 
 
 class ReferenceBlock(nn.Module):
@@ -152,13 +153,9 @@ class ReferenceBlock(nn.Module):
         normed = fused.layer_norm(x, self.norm1)
         keys, values = self.attn1.keys_values(normed)
         if reference is not None:
-            frames = len(x) // len(reference[0])
-            keys, values = (
-                torch.cat([own, theirs.repeat_interleave(frames, 0)], 2)
-                for own, theirs in zip((keys, values), reference, strict=True)
-            )
+            keys, values = fused.beside(keys, reference[0]), fused.beside(values, reference[1])
         x, y = fused.added_norm(x, self.attn1(normed, (keys, values), added=identity), self.norm3)
-        return x + self.ff(y), normed
+        return self.ff(y, x), normed
 
 
 class SpatialTransformer(nn.Module):
@@ -238,7 +235,7 @@ class TemporalBlock(nn.Module):
         seen = first.over_frames(y, num_frames)
         x, y = fused.added_norm(x, seen, norms[1], second.code(num_frames), cells)
         x, y = fused.added_norm(x, second.over_frames(y, num_frames), self.ff_norm)
-        return x + self.ff(y)
+        return self.ff(y, x)
 
 
 class MotionBlock(nn.Module):
@@ -260,7 +257,7 @@ class MotionBlock(nn.Module):
         seen = first(fused.layer_norm(x, norms[0]), first.keys_values(motion))
         x, y = fused.added_norm(x, seen, norms[1])
         x, y = fused.added_norm(x, second(y, second.keys_values(motion)), self.ff_norm)
-        return x + self.ff(y)
+        return self.ff(y, x)
 
 
 class TokenTransformer(nn.Module):
@@ -276,7 +273,11 @@ class TokenTransformer(nn.Module):
     def forward(self, x: Tensor, given: Tensor | int) -> Tensor:
         """(N, C, h, w) and what the block is given."""
         y = self.proj_in(fused.group_norm(x, self.norm).flatten(2).transpose(1, 2))
-        y = self.proj_out(self.transformer_blocks[0](y, given))
+        y = self.transformer_blocks[0](y, given)
+        if fused.usable(x, self.proj_out):
+            rows = fused.rows_of(x)
+            return fused.pictures_of(linear(y.view(rows.shape), self.proj_out, rows))
+        y = self.proj_out(y)
         return x + y.transpose(1, 2).unflatten(2, x.shape[2:])
 
 

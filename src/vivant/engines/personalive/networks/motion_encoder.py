@@ -105,7 +105,7 @@ class TokenBlock(nn.Module):
         assert isinstance(attention, Attention)
         normed = self.norms[0](x)
         x = x + attention(normed, attention.keys_values(normed))
-        return x + self.ff(self.ff_norm(x))
+        return self.ff(self.ff_norm(x), x)
 
 
 class PatchAttention(nn.Module):

@@ -9,8 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vivant.engines.personalive.config_networks import (
     STABLE_CHANNELS,
@@ -58,7 +57,7 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
         for resnet in block.resnets:
             x = _resnet(resnet, x)
         for upsampler in block.upsamplers or ():
-            x = convolved(F.interpolate(x, scale_factor=2.0, mode="nearest"), upsampler.conv)
+            x = convolved(fused.doubled(x), upsampler.conv)
     return convolved(fused.group_norm(x, decoder.conv_norm_out, silu=True), decoder.conv_out)
 
 
@@ -89,6 +88,25 @@ def build_tiny_decoder(config: TinyDecoderConfig) -> Any:
         act_fn="relu",
         upsample_fn="nearest",
     )
+
+
+def decode_tiny(decoder: Any, latents: Tensor) -> Tensor:
+    """As `decoder(latents)`, step by step."""
+    if not fused.usable(latents):
+        return decoder(latents)
+    x = torch.tanh(latents / 3) * 3
+    for layer in decoder.layers:
+        if isinstance(layer, nn.Conv2d):
+            x = convolved(x, layer)
+        elif isinstance(layer, nn.Upsample):
+            x = fused.doubled(x)
+        elif hasattr(layer, "fuse"):
+            first, _, second, _, third = layer.conv
+            y = convolved(convolved(x, first).relu_(), second).relu_()
+            x = layer.fuse(convolved(y, third, layer.skip(x)))
+        else:
+            x = layer(x)
+    return x * 2 - 1
 
 
 def build_image_encoder(config: ImageEncoderConfig, projected: int) -> Any:

@@ -302,6 +302,8 @@ class Denoiser(Trunk):
             x = x + self.places
         if conditions.pose is not None:
             x = x + conditions.pose.flatten(0, 1)
+        if fused.usable(x):
+            x = x.to(fused.working_dtype(x))  # poses are float32, and half of the last layers would be too
         x = self.through(x, _Inside(time, conditions, motion, frames, None))
         answers = self.conv_out(fused.group_norm(x, self.conv_norm_out, silu=True))
         return answers.unflatten(0, (batch, frames))
