@@ -84,7 +84,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="flashportrait-mini",
             family="flashportrait",
-            summary="A video drives a small portrait by diffusion in windows (soft); trained from scratch on synthetic faces.",
+            summary="A video drives a small portrait by diffusion in windows (soft); trained on synthetic faces.",
             embedded=True,
             sha256="23168a8aab2306d03187ba362e2a81a6adb98bce2e09e49330c27439f05d50d9",
             licence="Apache-2.0",

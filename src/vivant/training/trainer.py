@@ -36,6 +36,9 @@ from vivant.training.distributed import (
 )
 from vivant.training.ema import Average
 
+WARM_UP_SHARE = 0.05
+"""Of a run: no warm-up takes more of it."""
+
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
@@ -231,7 +234,8 @@ class Trainer:
     def _rate(self) -> float:
         """Share of the peak learning rate: linear warm-up, then cosine to `final_learning_rate`."""
         config = self.config
-        warm = min(1.0, (self.images + 1) / max(1, config.warmup_images))
+        # A run that time or --images makes short warms up within a share of it.
+        warm = min(1.0, max((self.images + 1) / max(1, config.warmup_images), self.progress / WARM_UP_SHARE))
         floor = config.final_learning_rate
         return warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * self.progress)))
 

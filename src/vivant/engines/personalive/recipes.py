@@ -26,7 +26,8 @@ from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
 from vivant.training.data.sessions import find_sessions, find_talking_clips
 
-# Stages 1 and 2 train everything but VAE, image encoder, pose network and the last size of R, which R hands little of.
+# Stages 1 and 2 train everything but VAE, image encoder, motion extractor and the last size of R, of which R hands
+# little on.
 _TRAINED = (
     *(
         f"networks.reference_unet.{part}"
