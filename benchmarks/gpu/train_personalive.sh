@@ -17,8 +17,8 @@ vivant() {
     wait "$running"
 }
 share() { awk "BEGIN { print ${minutes} * $1 }"; }
-vivant train personalive/mini_start_gpu --out "$runs/start" --fit-minutes "$(share 0.24)"
-vivant train personalive/mini_stage1_gpu --out "$runs/stage1" --fit-minutes "$(share 0.30)" --init "$runs/start/export"
+vivant train personalive/mini_start_gpu --out "$runs/start" --fit-minutes "$(share 0.18)"
+vivant train personalive/mini_stage1_gpu --out "$runs/stage1" --fit-minutes "$(share 0.36)" --init "$runs/start/export"
 vivant train personalive/mini_stage2_gpu --out "$runs/stage2" --fit-minutes "$(share 0.14)" --init "$runs/stage1/export"
 vivant train personalive/mini_stage3_gpu --out "$runs/stage3" --fit-minutes "$(share 0.12)" --init "$runs/stage2/export"
 echo "look at $runs/stage3/pictures.png; animate with --preset $runs/stage3/export"

@@ -82,6 +82,16 @@ PRESETS: dict[str, Preset] = {
             speed="34 frames/s with pasting, 60 without, at 128 px, 2 CPU cores (AVX512-BF16, no AMX)",
         ),
         Preset(
+            name="personalive-mini",
+            family="personalive",
+            summary="A video drives a small portrait as a stream, by few-step diffusion (soft); trained on synthetic faces.",
+            embedded=True,
+            sha256="43b81f6003318ad22d45f8994d1b26184ba49a27a2851fccf2f2e8213e7324a7",
+            licence="Apache-2.0",
+            source="recipes mini_start to mini_stage3; see weights/personalive-mini/README.md",
+            speed="SPEED",
+        ),
+        Preset(
             name="flashportrait-mini",
             family="flashportrait",
             summary="A video drives a small portrait by diffusion in windows (soft); trained on synthetic faces.",

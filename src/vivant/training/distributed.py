@@ -6,12 +6,16 @@ Replication is plain: every process computes its own micro-batch and gradients a
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+
+LEAVE_AFTER_SECONDS = 0.2
 
 
 @contextmanager
@@ -27,6 +31,8 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
         # Nobody leaves while gloo's threads may still hold a tensor that Python has let go: releasing it takes the
         # interpreter's lock, and a thread that asks for that while the interpreter ends aborts the process.
         dist.barrier()
+        # The barrier does not wait for the thread that ran the collective before it; now it has lock and processor.
+        time.sleep(LEAVE_AFTER_SECONDS)
     finally:
         dist.destroy_process_group()
 

@@ -207,8 +207,7 @@ def published_tiny_decoder() -> TinyDecoderConfig:
 
 
 def mini() -> Config:
-    """personalive-mini, not trained far enough to ship: the same structure at 128 px, with a VAE that is solved and
-    differences to the bent portrait.
+    """personalive-mini: the same structure at 128 px, with a VAE that is solved and differences to the bent portrait.
 
     Its schedule ends where Stable Diffusion's own does. 32 heatmaps are as many as eyes and mouth have points.
     """
