@@ -84,7 +84,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="personalive-mini",
             family="personalive",
-            summary="A video drives a small portrait as a stream, by few-step diffusion (soft); trained on synthetic faces.",
+            summary="A video drives a small portrait as a stream, by diffusion (soft); trained on synthetic faces.",
             embedded=True,
             sha256="43b81f6003318ad22d45f8994d1b26184ba49a27a2851fccf2f2e8213e7324a7",
             licence="Apache-2.0",

@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-
 LEAVE_AFTER_SECONDS = 0.2
 
 

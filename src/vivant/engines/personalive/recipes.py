@@ -2,8 +2,8 @@
 
 At published size `published_stage1` to `published_stage3`, from the published weights; small, in this order, each from
 the export of the one before (`vivant train NAME --init FOLDER`), all on the clips of `vivant studio talk`:
-`mini_start`, `mini_stage1`, `mini_stage2`, `mini_stage3`. The same names with `_gpu` are for minutes on one GPU, and made
-personalive-mini; the others have not been run at their full length.
+`mini_start`, `mini_stage1`, `mini_stage2`, `mini_stage3`. The same names with `_gpu` are for minutes on one GPU, and
+made personalive-mini; the others have not been run at their full length.
 """
 
 from __future__ import annotations
