@@ -55,7 +55,6 @@ LEVEL = {package: level for level, rung in enumerate(RUNGS) for package in rung}
 
 # Rooms of a family that belong to training; inference code never imports them.
 TRAINING_ROOMS = (
-    "heads",
     "kept",
     "losses",
     "encoded",
