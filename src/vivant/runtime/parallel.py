@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from vivant.errors import InputError
 from vivant.runtime import precision
+
+RELEASED_WITHIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,16 @@ def own_device(name: str) -> str:
     return name
 
 
+def meet_before_leaving() -> None:
+    """Wait for all processes, and until gloo's threads hold no tensor that Python has let go.
+
+    Releasing one takes the interpreter's lock, and a thread that asks for that while the interpreter ends aborts the
+    process. A barrier does not wait for the thread that ran the collective before it: it needs lock and processor.
+    """
+    dist.barrier()
+    time.sleep(RELEASED_WITHIN_SECONDS)
+
+
 def joined(engine: Engine) -> Team:
     """The team of all processes, with this one's engine in it.
 
@@ -127,5 +140,5 @@ def leading(load: Callable[[], Engine]) -> Iterator[Callable[[], Any] | None]:
             engine.networks.follow()  # type: ignore[operator]
         yield None
     if dist.is_initialized():
-        dist.barrier()  # for the reason that training.distributed gives
+        meet_before_leaving()
         dist.destroy_process_group()

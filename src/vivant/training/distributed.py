@@ -6,7 +6,6 @@ Replication is plain: every process computes its own micro-batch and gradients a
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-LEAVE_AFTER_SECONDS = 0.2
+from vivant.runtime.parallel import meet_before_leaving
 
 
 @contextmanager
@@ -27,11 +26,7 @@ def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield dist.get_rank(), world_size
-        # Nobody leaves while gloo's threads may still hold a tensor that Python has let go: releasing it takes the
-        # interpreter's lock, and a thread that asks for that while the interpreter ends aborts the process.
-        dist.barrier()
-        # The barrier does not wait for the thread that ran the collective before it; now it has lock and processor.
-        time.sleep(LEAVE_AFTER_SECONDS)
+        meet_before_leaving()
     finally:
         dist.destroy_process_group()
 
