@@ -89,7 +89,7 @@ PRESETS: dict[str, Preset] = {
             sha256="43b81f6003318ad22d45f8994d1b26184ba49a27a2851fccf2f2e8213e7324a7",
             licence="Apache-2.0",
             source="recipes mini_start to mini_stage3; see weights/personalive-mini/README.md",
-            speed="SPEED",
+            speed="7 frames/s with pasting, at 128 px, 2 CPU cores (AVX512-BF16, no AMX)",
         ),
         Preset(
             name="flashportrait-mini",
@@ -99,7 +99,7 @@ PRESETS: dict[str, Preset] = {
             sha256="23168a8aab2306d03187ba362e2a81a6adb98bce2e09e49330c27439f05d50d9",
             licence="Apache-2.0",
             source="recipes mini_face to mini_decoder; see weights/flashportrait-mini/README.md",
-            speed="SPEED",
+            speed="15 frames/s end to end without pasting, at 128 px, 2 CPU cores (AVX512-BF16, no AMX)",
         ),
         Preset(
             name="liveportrait",
