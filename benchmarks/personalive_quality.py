@@ -1,6 +1,6 @@
 """What a trained checkpoint of personalive is worth on synthetic people that nothing was trained on.
 
-    python benchmarks/personalive_quality.py CHECKPOINT DATA [--identities 12] [--seconds 120]
+    python benchmarks/personalive_quality.py CHECKPOINT DATA [--identities 12] [--seconds 120] [--streams 1]
         [--renoise fresh] [--device auto]
 
 DATA holds talking clips (`vivant studio talk DATA --identities 0-11 --size 160`); identities below 12 are held out. The
@@ -10,7 +10,7 @@ go down a level with fresh noise, as stages 2 and 3 train it, or `--renoise ddim
     landmarks  468 mesh points of output and driver apart, in outer eye distances; and of copying the portrait
     borders    change where a chunk begins over change inside chunks; the driver's own ratio beside it
     identity   a stream of --seconds, the clip forth and back: how much closer the portrait's own embedding was in
-               the first five seconds than in the last; 0 leaves it out
+               the first five seconds than in the last; 0 leaves it out; of --streams people
 """
 
 from __future__ import annotations
@@ -73,6 +73,12 @@ def landmark_errors(
     return float(errors[0][seen].mean()), float(errors[1][seen].mean())
 
 
+def whole_psnr(shown: Tensor, wanted: Tensor) -> float:
+    """dB of all frames' mean squared error. A mean of each frame's would say more of copying than it is worth: clips
+    begin with a driver who holds still, whose copies have no error at all."""
+    return float(metrics.psnr(shown[None], wanted[None]))
+
+
 def borders(frames: Tensor, chunk: int) -> float:
     changes = frames.diff(dim=0).abs().mean((1, 2, 3)).numpy()
     return metrics.border_ratio(changes, np.arange(1, len(frames)), chunk)
@@ -108,6 +114,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--identities", type=int, default=NUM_HELD_OUT)
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--streams", type=int, default=1)
     parser.add_argument("--renoise", choices=("fresh", "ddim"), default="fresh")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
@@ -124,17 +131,18 @@ def main() -> None:
         driving = frames[: len(frames) // chunk * chunk]
         drawn = animated(engine, frames[0], driving, options)
         ours, copied = landmark_errors(finder, frames[0], drawn, driving)
-        quality = [
-            float(metrics.psnr(shown, driving).mean()) for shown in (drawn, frames[:1].expand_as(driving))
-        ]
+        quality = [whole_psnr(shown, driving) for shown in (drawn, frames[:1].expand_as(driving))]
         rows.append([ours, copied, ours / copied, *quality, borders(drawn, chunk), borders(driving, chunk)])
         print(f"| {path.name[:4]} | " + " | ".join(f"{value:.4f}" for value in rows[-1]) + " |", flush=True)
     mean = np.nanmean(np.array(rows), 0)
     mean[2] = mean[0] / mean[1]
     print("| all | " + " | ".join(f"{value:.4f}" for value in mean) + " |")
-    if given.seconds:
-        drift = identity_drift(engine, frames_of(paths[0], engine.crop_size_px), given.seconds, options)
-        print(f"\nidentity over {given.seconds:g} s: {100 * drift:.2f} % less like the portrait at the end")
+    for path in paths[: given.streams] if given.seconds else ():
+        drift = identity_drift(engine, frames_of(path, engine.crop_size_px), given.seconds, options)
+        print(
+            f"{path.name[:4]} over {given.seconds:g} s: {100 * drift:.2f} % less like the portrait at the end",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

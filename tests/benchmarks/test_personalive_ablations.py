@@ -64,15 +64,15 @@ def test_shapes_are_read_from_the_numbers() -> None:
 
     def rows(*values: float) -> dict[str, dict[str, list[float]]]:
         names = ("k_d + m_d", "k_d + m_s", "k_s + m_d")
-        columns = ("pose error", "expression error")
+        columns = ("pose error", "points error", "expression error")
         return {
-            n: {c: [v, v + 0.1] for c, v in zip(columns, (value, 3 - value), strict=True)}
+            n: {c: [v, v + 0.1] for c, v in zip(columns, (value, value, 3 - value), strict=True)}
             for n, value in zip(names, values, strict=True)
         }
 
-    assert list(ablations.shapes("signals", rows(1, 1, 2)).values()) == ["yes", "yes"]
-    assert list(ablations.shapes("signals", rows(1, 2, 1)).values()) == ["no", "no"]
-    assert list(ablations.shapes("signals", rows(1, 2, float("nan"))).values()) == ["not measured"] * 2
+    assert list(ablations.shapes("signals", rows(1, 1, 2)).values()) == ["yes"] * 3
+    assert list(ablations.shapes("signals", rows(1, 2, 1)).values()) == ["no"] * 3
+    assert list(ablations.shapes("signals", rows(1, 2, float("nan"))).values()) == ["not measured"] * 3
     identity = {
         str(tau): {"identity": [tau / 20], "FVD": [20 - tau], "change error": [1.0]} for tau in (15, 17)
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -28,8 +28,8 @@ def portrait(engine: Any) -> Any:
     return engine.prepare(ASTRONAUT)
 
 
-def played(engine: Any, portrait: Any, driving: Tensor) -> Tensor:
-    state = engine.start(portrait, Options(placement="paper"), seed=1)
+def played(engine: Any, portrait: Any, driving: Tensor, decoder: Literal["full", "tiny"] = "full") -> Tensor:
+    state = engine.start(portrait, Options(placement="paper", decoder=decoder), seed=1)
     chunks = driving.split(engine.stream.chunk_frames)
     drawn = [engine.render(state, engine.encode_motion(state, chunk)) for chunk in chunks]
     return torch.cat([*drawn, engine.flush(state)])
@@ -40,6 +40,12 @@ def test_a_still_driver_leaves_the_person_as_she_is(engine: Any, portrait: Any) 
     frames = played(engine, portrait, own.expand(NUM_FRAMES, -1, -1, -1))
     assert len(frames) == NUM_FRAMES
     assert float(metrics.psnr(frames, own.expand_as(frames)).mean()) > 24
+
+
+def test_the_tiny_decoder_leaves_pictures_unmended(engine: Any, portrait: Any) -> None:
+    driving = portrait.picture[0].expand(NUM_FRAMES, -1, -1, -1)
+    full, tiny = (played(engine, portrait, driving, decoder) for decoder in ("full", "tiny"))
+    assert 24 < float(metrics.psnr(tiny, full).mean()) < 45, "other pictures of the same latents"
 
 
 def test_a_head_that_leans_is_followed(engine: Any, portrait: Any) -> None:

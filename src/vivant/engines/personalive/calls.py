@@ -46,6 +46,6 @@ def network_calls(networks: Networks, config: Config, seed: int) -> Mapping[str,
     }
     if not config.reads_mesh:
         calls["motion_extractor.forward"] = (picture(config.motion.extractor_size),)
-    if config.tiny_decoder is not None:
+    if config.has_tiny_decoder:
         calls["decode_tiny"] = (latent,)
     return calls

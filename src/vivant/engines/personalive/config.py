@@ -43,7 +43,7 @@ class Config:
     motion: MotionSizes
     vae: VaeConfig | BlockVaeConfig
     tiny_decoder: TinyDecoderConfig | None
-    """None where the checkpoint holds no TAESD."""
+    """None where the checkpoint holds no TAESD; a block VAE does not want it."""
     image_encoder: ImageEncoderConfig
 
     def __post_init__(self) -> None:
@@ -89,6 +89,11 @@ class Config:
         return self.unet.known_channels > 0
 
     @property
+    def has_tiny_decoder(self) -> bool:
+        """Whether there is a faster, coarser way from latents to pictures: TAESD, or a solved VAE without mending."""
+        return self.tiny_decoder is not None or isinstance(self.vae, BlockVaeConfig)
+
+    @property
     def reads_mesh(self) -> bool:
         """Whether heads are read off the face mesh, not by a network."""
         return self.motion.extractor_channels is None
@@ -114,7 +119,8 @@ class Options:
     """What a user may change between two chunks."""
 
     decoder: Literal["full", "tiny"] = "full"
-    """What turns latents into pictures: the full decoder, or the tiny one, faster and coarser."""
+    """What turns latents into pictures: the full decoder, or the tiny one, faster and coarser (of personalive-mini: the
+    full one without what mends pictures)."""
     renoise: Literal["ddim", "fresh"] = "ddim"
     """How chunks go down a noise level: along the predicted noise (published program), or with fresh noise (paper)."""
     lead_in: Literal["dropped", "shown"] = "dropped"

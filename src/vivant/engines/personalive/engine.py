@@ -153,7 +153,7 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         self, portrait: PersonaLivePortrait, options: Options | None = None, seed: int = 0
     ) -> PersonaLiveState:
         options = options if options is not None else Options()
-        if options.decoder == "tiny" and self.config.tiny_decoder is None:
+        if options.decoder == "tiny" and not self.config.has_tiny_decoder:
             raise InputError(
                 "this checkpoint has no tiny decoder; convert it again with taesd, or leave --decoder out"
             )

@@ -1,11 +1,10 @@
 """Heads that 68 points in the plane are of: those of the face mesh, where a checkpoint has no network for heads, and in
-training what a pose network learns from clips, which say nothing else of poses.
+training the renderer's, whose clips say nothing else of poses.
 
-A head of average shape is fitted to what moves with no expression, without perspective; then each clip gets a shape of
-its own, by least squares over its frames. On rendered people all 21 keypoints come back within 0.6 pixels of 128,
-those that move with no expression within 0.2.
+A head of average shape is fitted to what moves with no expression, without perspective; then each frame gets a shape of
+its own, by least squares, so that its keypoints are where its landmarks are.
 
-Letters: N frames, C clips, K keypoints. Crop units; x right, y down, z inward; row vectors.
+Letters: N frames, K keypoints. Crop units; x right, y down, z inward; row vectors.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ MEAN_HEAD = (
 RIGID = (0, 3, 4, 5, 6, 7, 8, 12, 14, 15, 16)
 """Of the keypoints: those that no expression moves much."""
 SHAPE_WEIGHT = 0.1
-"""How much the average shape counts beside what a clip's frames say of it."""
+"""How much the average shape counts beside what a frame says of it."""
 UPRIGHT_STEPS = 12
 MIDDLE_SCALE = 0.8
 """Size of a head that nobody sees; it is in the middle and looks ahead."""
@@ -45,8 +44,8 @@ WOBBLE = (0.7, 0.01, 0.008)
 points."""
 
 
-def fitted_heads(points: Tensor, clips: Tensor) -> Pose:
-    """Landmarks (N, 68, 2) of frames of clips (N,) -> their heads; canonical (N, K, 3) is alike within a clip."""
+def heads_of(points: Tensor) -> Pose:
+    """Landmarks (N, 68, 2) in crop units -> their heads, each with a shape (K, 3) of its own."""
     device = points.device
     points = points.index_select(1, constant(STUDIO_POINTS, device, torch.long))
     rigid, mean = constant(RIGID, device, torch.long), constant(MEAN_HEAD, device)
@@ -58,20 +57,15 @@ def fitted_heads(points: Tensor, clips: Tensor) -> Pose:
     flat = centred @ turned.mT
     scale = (aimed * flat).sum((1, 2)) / flat.square().sum((1, 2))
     shift = place - scale[:, None] * (turned @ middle)
-    # Each clip's own shape: what its frames say of each point, and of what they do not say, the average.
+    # What the frame says of each point; of what it does not say, the average.
     camera = scale[:, None, None] * turned
-    count = int(clips.max()) + 1
-    told = torch.zeros(count, 3, 3, device=device).index_add_(0, clips, camera.mT @ camera)
-    said = torch.zeros(count, *mean.shape, device=device).index_add_(
-        0, clips, (points - shift[:, None]) @ camera
-    )
-    weight = SHAPE_WEIGHT * torch.zeros(count, device=device).index_add_(0, clips, scale.square())
-    weight = weight[:, None, None]
-    own = torch.linalg.solve(told + weight * torch.eye(3, device=device), (said + weight * mean).mT).mT
+    weight = SHAPE_WEIGHT * scale.square()[:, None, None]
+    told = camera.mT @ camera + weight * torch.eye(3, device=device)
+    own = torch.linalg.solve(told, ((points - shift[:, None]) @ camera + weight * mean).mT).mT
     third = torch.linalg.cross(turned[:, 0], turned[:, 1])
     rotation = torch.cat([turned, third[:, None]], 1).mT
     degrees = torch.stack(degrees_from_rotation(rotation), -1)
-    return Pose(degrees, scale[:, None], F.pad(shift, (0, 1)), own[clips])
+    return Pose(degrees, scale[:, None], F.pad(shift, (0, 1)), own)
 
 
 def _orthonormal(rows: Tensor) -> Tensor:
@@ -80,11 +74,6 @@ def _orthonormal(rows: Tensor) -> Tensor:
     for _ in range(UPRIGHT_STEPS):
         rows = 1.5 * rows - 0.5 * (rows @ rows.mT) @ rows
     return rows
-
-
-def heads_of(points: Tensor) -> Pose:
-    """Landmarks (N, 68, 2) in crop units, each a person's own -> their heads, shapes of their own too."""
-    return fitted_heads(points, torch.arange(len(points), device=points.device))
 
 
 def wobbled(heads: Pose) -> Pose:

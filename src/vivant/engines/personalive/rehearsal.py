@@ -21,7 +21,7 @@ def rehearse(networks: nn.Module, config: Config, options: Options) -> Rehearsal
         torch.zeros(1, config.unet.latent_channels, cells, cells),
         torch.zeros(1, 1, config.unet.identity_channels),
     )
-    decode = own.decode_tiny if options.decoder == "tiny" and own.tiny_decoder is not None else own.decode
+    decode = own.decode_tiny if options.decoder == "tiny" and config.has_tiny_decoder else own.decode
     identity, seen = own.denoiser.embed_identity(token), own.reference_tokens(latent, token)
     references = own.denoiser.project_references(seen)
     num_sets = 1 if options.keyframes == "off" else 1 + options.max_keyframes
@@ -47,7 +47,7 @@ def rehearse(networks: nn.Module, config: Config, options: Options) -> Rehearsal
         Part("reading poses", "pose_guider", lambda: own.pose_features(torch.zeros(chunk, 3, side, side))),
         Part(
             "decoding",
-            "tiny_decoder" if decode == own.decode_tiny else "vae",
+            "vae" if decode == own.decode or own.solved else "tiny_decoder",
             lambda: decode(latent.expand(chunk, -1, -1, -1)),
         ),
     )

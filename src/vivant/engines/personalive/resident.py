@@ -15,8 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vivant.engines.personalive.heads import fitted_heads
-from vivant.engines.personalive.motion import Pose
 from vivant.studio.talking import read_clip
 from vivant.training.data.fit import fitted
 from vivant.training.data.grading import graded
@@ -33,21 +31,18 @@ class Truth:
     """(B, n, n, 3) uint8."""
     points: Tensor
     """(B, 68, 2) crop units."""
-    heads: Pose
     expression: Tensor
     """(B, E): weights of blendshapes, as they are without a mirror."""
 
 
 @dataclass(frozen=True)
 class ResidentClips:
-    """All talking clips, fitted once."""
+    """All talking clips."""
 
     frames: Tensor
     """(N, n, n, 3) uint8, clip behind clip."""
     points: Tensor
     """(2, N, 68, 2) crop units: as they are, and as they are in a mirror."""
-    heads: Pose
-    """Of 2 N frames: in the same order."""
     expression: Tensor
     """(N, E)."""
     firsts: Tensor
@@ -57,21 +52,18 @@ class ResidentClips:
     def of(cls, paths: Sequence[Path], size_px: int, device: torch.device) -> ResidentClips:
         frames, points, expression = [], [], []
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            # Not all at once: what waits to be fitted lies in main memory.
+            # Not all at once: what waits to be fitted to size lies in main memory.
             for begin in range(0, len(paths), READ_TOGETHER):
                 for clip in pool.map(read_clip, paths[begin : begin + READ_TOGETHER]):
                     frames.append(fitted(torch.from_numpy(clip.frames).to(device), size_px))
                     points.append(torch.from_numpy(clip.landmarks) * (2 / clip.frames.shape[1]) - 1)
                     expression.append(torch.from_numpy(clip.expression))
         lengths = torch.tensor([len(own) for own in frames])
-        clips = torch.arange(len(lengths)).repeat_interleave(lengths)
         # About the crop's middle a mirror is one of side 1.
         both = mirrored_too(torch.cat(points), 1)
-        heads = fitted_heads(both.flatten(0, 1), torch.cat([clips, clips + len(lengths)]))
         return cls(
             torch.cat(frames),
             both.to(device),
-            Pose(*(value.to(device) for value in vars(heads).values())),
             torch.cat(expression).to(device),
             (lengths.cumsum(0) - lengths).to(device),
         )
@@ -96,9 +88,7 @@ class ResidentClips:
         pictures = self.pictures(rows[:, None], mirrored)
         if "matrix" in cuts:
             pictures = graded(pictures, cuts)
-        own = mirrored.long() * len(self.frames) + rows
-        heads = Pose(*(value[own] for value in vars(self.heads).values()))
-        return Truth(pictures[:, 0], self.points[mirrored.long(), rows], heads, self.expression[rows])
+        return Truth(pictures[:, 0], self.points[mirrored.long(), rows], self.expression[rows])
 
     def pictures(self, rows: Tensor, mirrored: Tensor) -> Tensor:
         """(B, T) -> (B, T, n, n, 3)."""

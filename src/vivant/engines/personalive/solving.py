@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vivant.engines.personalive.heads import fitted_heads
+from vivant.engines.personalive.heads import heads_of
 from vivant.engines.personalive.motion import bent_portraits
 from vivant.engines.personalive.networks.block_vae import BlockVae, solve
 from vivant.studio.talking import count_frames, read_frames, read_landmarks
@@ -28,7 +28,7 @@ def solve_vae(vae: BlockVae, paths: Sequence[Path], size_px: int) -> None:
         pictures = frames.movedim(-1, 1).float() / 255
         landmarks, side = read_landmarks(path)
         points = torch.from_numpy(landmarks[rows]) * (2 / side) - 1
-        keypoints = fitted_heads(points, torch.zeros(len(rows), dtype=torch.long)).keypoints
+        keypoints = heads_of(points).keypoints
         bent.append(bent_portraits(pictures[:1], keypoints[:1], keypoints[None, 1:])[0])
         seen.append(pictures[1:])
     solve(vae, torch.cat(seen) * 2 - 1, torch.cat(bent) * 2 - 1)

@@ -83,7 +83,9 @@ class Networks(nn.Module):
         return decode(self.vae, latents / LATENT_SCALE) / 2 + 0.5
 
     def decode_tiny(self, latents: Tensor) -> Tensor:
-        """As `decode`, by TAESD, which takes scaled latents."""
+        """As `decode`, by TAESD, which takes scaled latents; or by the components of a solved VAE, unmended."""
+        if self.solved:
+            return self.vae.linear(latents) / 2 + 0.5
         return decode_tiny(self.tiny_decoder, latents) / 2 + 0.5
 
     def identity_token(self, picture: Tensor) -> Tensor:
