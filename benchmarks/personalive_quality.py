@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from flashportrait_people import decibels
 from torch import Tensor
 
 import vivant
@@ -71,12 +72,6 @@ def landmark_errors(
     ]
     seen = errors[0].isfinite() & errors[1].isfinite()
     return float(errors[0][seen].mean()), float(errors[1][seen].mean())
-
-
-def whole_psnr(shown: Tensor, wanted: Tensor) -> float:
-    """dB of all frames' mean squared error. A mean of each frame's would say more of copying than it is worth: clips
-    begin with a driver who holds still, whose copies have no error at all."""
-    return float(metrics.psnr(shown[None], wanted[None]))
 
 
 def borders(frames: Tensor, chunk: int) -> float:
@@ -131,12 +126,13 @@ def main() -> None:
         driving = frames[: len(frames) // chunk * chunk]
         drawn = animated(engine, frames[0], driving, options)
         ours, copied = landmark_errors(finder, frames[0], drawn, driving)
-        quality = [whole_psnr(shown, driving) for shown in (drawn, frames[:1].expand_as(driving))]
+        quality = [decibels(shown, driving) for shown in (drawn, frames[:1])]
         rows.append([ours, copied, ours / copied, *quality, borders(drawn, chunk), borders(driving, chunk)])
         print(f"| {path.name[:4]} | " + " | ".join(f"{value:.4f}" for value in rows[-1]) + " |", flush=True)
     mean = np.nanmean(np.array(rows), 0)
     mean[2] = mean[0] / mean[1]
     print("| all | " + " | ".join(f"{value:.4f}" for value in mean) + " |")
+    print()
     for path in paths[: given.streams] if given.seconds else ():
         drift = identity_drift(engine, frames_of(path, engine.crop_size_px), given.seconds, options)
         print(

@@ -2,7 +2,7 @@
 training the renderer's, whose clips say nothing else of poses.
 
 A head of average shape is fitted to what moves with no expression, without perspective; then each frame gets a shape of
-its own, by least squares, so that its keypoints are where its landmarks are.
+its own, by least squares, so that its keypoints are near its landmarks. A portrait's is kept for all that is drawn.
 
 Letters: N frames, K keypoints. Crop units; x right, y down, z inward; row vectors.
 """

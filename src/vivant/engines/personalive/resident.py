@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vivant.engines.personalive.heads import heads_of
+from vivant.engines.personalive.motion import Pose
 from vivant.studio.talking import read_clip
 from vivant.training.data.fit import fitted
 from vivant.training.data.grading import graded
@@ -31,6 +33,7 @@ class Truth:
     """(B, n, n, 3) uint8."""
     points: Tensor
     """(B, 68, 2) crop units."""
+    heads: Pose
     expression: Tensor
     """(B, E): weights of blendshapes, as they are without a mirror."""
 
@@ -88,7 +91,8 @@ class ResidentClips:
         pictures = self.pictures(rows[:, None], mirrored)
         if "matrix" in cuts:
             pictures = graded(pictures, cuts)
-        return Truth(pictures[:, 0], self.points[mirrored.long(), rows], self.expression[rows])
+        points = self.points[mirrored.long(), rows]
+        return Truth(pictures[:, 0], points, heads_of(points), self.expression[rows])
 
     def pictures(self, rows: Tensor, mirrored: Tensor) -> Tensor:
         """(B, T) -> (B, T, n, n, 3)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,9 @@ def solve_vae(vae: BlockVae, paths: Sequence[Path], size_px: int) -> None:
         pictures = frames.movedim(-1, 1).float() / 255
         landmarks, side = read_landmarks(path)
         points = torch.from_numpy(landmarks[rows]) * (2 / side) - 1
-        keypoints = heads_of(points).keypoints
+        heads = heads_of(points)
+        # The portrait's shape under every head, as where it is drawn: what expression moves does not bend it.
+        keypoints = replace(heads, canonical=heads.canonical[:1]).keypoints
         bent.append(bent_portraits(pictures[:1], keypoints[:1], keypoints[None, 1:])[0])
         seen.append(pictures[1:])
     solve(vae, torch.cat(seen) * 2 - 1, torch.cat(bent) * 2 - 1)

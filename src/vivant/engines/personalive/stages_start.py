@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vivant.engines.personalive.heads import heads_of
 from vivant.engines.personalive.motion import cut_faces, face_boxes
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.resident import Truth
@@ -61,7 +60,7 @@ class StartStage(Diffusion):
         read, encoder, side = self.network, self.networks.motion_encoder, pictures.shape[-1]
         assert isinstance(read, Read)
         size, place = torch.randn(2, len(pictures), 1, 3, device=pictures.device) * CROP_WOBBLE
-        boxes = face_boxes(heads_of(truth.points).keypoints * (1 + size) + place, side, side)
+        boxes = face_boxes(truth.heads.keypoints * (1 + size) + place, side, side)
         faces = cut_faces(pictures, boxes, self.config.motion_encoder.image_size)
         corner, extent = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
         points = ((truth.points[:, EYES_AND_MOUTH] + 1) * (side / 2) - corner) / extent * 2 - 1
