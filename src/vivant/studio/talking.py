@@ -34,6 +34,7 @@ Array = NDArray[Any]
 
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
+NUM_LANDMARKS, NUM_BLENDSHAPES = 68, 53
 TURN_DEGREES = 14.0
 LEAST_TURN = 2 / 7
 """Of the largest turn: how far the stillest head of a set turns."""
@@ -80,9 +81,9 @@ class TalkingClip:
     samples: Array
     """f32 [640 N] in [-1, 1]."""
     landmarks: Array
-    """f32 [N, 68, 2] pixels."""
+    """f32 [N, NUM_LANDMARKS, 2] pixels."""
     expression: Array
-    """f32 [N, E] weights."""
+    """f32 [N, NUM_BLENDSHAPES] weights."""
 
 
 def sentence(voice: str, rng: np.random.Generator, num_words: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -261,5 +262,15 @@ def test_fresh_noise_is_drawn_for_what_stays(golden: Golden, chunks: list[Chunk]
 def test_a_keyframe_that_is_no_news_is_not_taken(golden: Golden) -> None:
     trace = Trace(golden, Options(keyframe_warmup_chunks=0))
     tokens = trace.scene.tokens[0]
-    assert not is_new(trace.scene, trace.window, tokens, trace.rules.options)
-    assert is_new(trace.scene, trace.window, tokens + 1, trace.rules.options), "32 * 16 ones: 22.6"
+    assert not is_new(trace.scene, trace.window, tokens, trace.rules)
+    assert is_new(trace.scene, trace.window, tokens + 1, trace.rules), "32 * 16 ones: 22.6"
+
+
+def test_a_checkpoint_says_what_is_new_where_the_user_does_not(golden: Golden) -> None:
+    """Token distances belong to a motion encoder."""
+    trace = Trace(golden, Options(keyframe_warmup_chunks=0))
+    tokens = trace.scene.tokens[0] + 1
+    calm = replace(trace.rules, config=replace(published(), keyframe_threshold=23.0))
+    assert not is_new(trace.scene, trace.window, tokens, calm)
+    asked = replace(calm, options=replace(calm.options, keyframe_threshold=22.0))
+    assert is_new(trace.scene, trace.window, tokens, asked)

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from vivant.engines.flashportrait.data import EYES, LIPS, MOUTH_CORNERS, NOSE_TIP
 from vivant.engines.flashportrait.motion import ALIGNED_POINTS
 from vivant.ops.similarity import similarities
-from vivant.studio.talking import TalkingClip, count_frames, read_clip
+from vivant.studio.talking import NUM_BLENDSHAPES, NUM_LANDMARKS, TalkingClip, count_frames, read_clip
 from vivant.training.data.fit import fitted
 from vivant.training.data.masks import hull
 from vivant.training.data.mirror import mirrored_too
@@ -115,7 +115,8 @@ def keep(paths: Sequence[Path], size_px: int, device: torch.device) -> Kept:
     total = int(lengths.sum())
     frames = torch.empty(total, size_px, size_px, 3, dtype=torch.uint8, device=device)
     parts = torch.empty(total, size_px, size_px, dtype=torch.uint8, device=device)
-    points, expression = [], []
+    # Filled in place: small arrays that are kept lie between large ones that then are not freed.
+    points, expression = torch.empty(total, NUM_LANDMARKS, 2), torch.empty(total, NUM_BLENDSHAPES)
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         first = 0
         # Not all at once: what waits to be fitted lies in main memory.
@@ -125,16 +126,16 @@ def keep(paths: Sequence[Path], size_px: int, device: torch.device) -> Kept:
                 place = slice(first, first + len(clip.frames))
                 frames[place] = fitted(torch.from_numpy(clip.frames).to(device), size_px)
                 parts[place] = torch.from_numpy(masks).to(device)
-                points.append(own - 0.5)
-                expression.append(clip.expression)
+                points[place] = torch.from_numpy(own - 0.5)
+                expression[place] = torch.from_numpy(clip.expression)
                 first = place.stop
-    where = mirrored_too(torch.from_numpy(np.concatenate(points)).float(), size_px)
+    where = mirrored_too(points, size_px)
     return Kept(
         frames=frames,
         parts=parts,
         points=where.to(device),
         alignments=alignments(where.flatten(0, 1)).unflatten(0, (2, -1)).to(device),
-        expression=torch.from_numpy(np.concatenate(expression)).float().to(device),
+        expression=expression.to(device),
         starts=starts.to(device),
         lengths=lengths.to(device),
     )

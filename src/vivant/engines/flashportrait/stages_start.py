@@ -27,12 +27,12 @@ from vivant.engines.flashportrait.networks.portrait_encoder import (
 )
 from vivant.engines.flashportrait.stages_talking import TalkingStage
 from vivant.ops.heatmaps import bumps
+from vivant.studio.talking import NUM_BLENDSHAPES
 from vivant.training.config import TrainConfig
 
 JAW, NOSE_BRIDGE = slice(17), slice(27, 31)
 """Of the 68 points: where they are in an aligned face says how the head is turned."""
 EYE_POINTS, MOUTH_POINTS = slice(36, 48), slice(48, 68)
-NUM_BLENDSHAPES = 53
 BUMP_WEIGHT = 30.0
 """How much more an error of a heatmap counts where the point is; elsewhere there is nothing nearly everywhere."""
 

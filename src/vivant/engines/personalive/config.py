@@ -38,6 +38,8 @@ class Config:
     """t_1 < ... < t_N: noise levels of the chunks in the window, the oldest first (0, 333, 666, 999)."""
     betas: tuple[float, float]
     """First and last of the scaled-linear schedule (0.00085, 0.02). Stable Diffusion itself ends at 0.012."""
+    keyframe_threshold: float
+    """The paper's tau where a user names none (17): a distance between motion tokens, so it belongs to the weights."""
     unet: UnetConfig
     motion_encoder: MotionEncoderConfig
     motion: MotionSizes
@@ -131,9 +133,9 @@ class Options:
     size and place (paper)."""
     keyframes: Literal["capped", "newest", "off"] = "capped"
     """Frames of the stream that are remembered beside the portrait: the first few, the newest few, or none."""
-    keyframe_threshold: float = 17.0
+    keyframe_threshold: float | None = None
     """How far motion must be from all that is remembered; the paper's tau. Lower: steadier; higher: more like the
-    portrait."""
+    portrait. [default: the checkpoint's; published, 17]"""
     max_keyframes: int = 3
     """How many keyframes are remembered; each costs memory and time."""
     keyframe_warmup_chunks: int = 9
@@ -153,7 +155,7 @@ class Options:
         for name, value, known in choices:
             if value not in known:
                 raise ValueError(f"{name} is {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
-        if not self.keyframe_threshold >= 0:
+        if self.keyframe_threshold is not None and not self.keyframe_threshold >= 0:
             raise ValueError(f"--keyframe-threshold is 0 or more, got {self.keyframe_threshold}")
         if not 1 <= self.max_keyframes <= 8:
             raise ValueError(
@@ -172,6 +174,7 @@ def published() -> Config:
         chunk_frames=4,
         timesteps=(0, 333, 666, 999),
         betas=(0.00085, 0.02),
+        keyframe_threshold=17.0,
         unet=UnetConfig(
             channels=(320, 640, 1280, 1280),
             num_heads=8,
@@ -222,6 +225,7 @@ def mini() -> Config:
         chunk_frames=4,
         timesteps=(0, 333, 666, 999),
         betas=(0.00085, 0.012),
+        keyframe_threshold=4.0,
         unet=UnetConfig(
             channels=(56, 40, 32, 24),
             num_heads=4,
@@ -262,6 +266,7 @@ def tiny() -> Config:
         chunk_frames=2,
         timesteps=(0, 499, 999),
         betas=(0.00085, 0.02),
+        keyframe_threshold=17.0,
         unet=UnetConfig(
             channels=(8, 8, 16, 16),
             num_heads=2,

@@ -185,13 +185,13 @@ def mini_start() -> Recipe:
 
 def mini_stage1() -> Recipe:
     """Hybrid motion at 128 px, at the four levels at which the engine draws."""
-    train = _mini("mini_stage1", 400_000, 16, (_DRAWING, 8e-4), {"at_levels": True})
+    train = _mini("mini_stage1", 400_000, 8, (_DRAWING, 8e-4), {"at_levels": True})
     return Recipe(train, mini(), HybridMotionStage)
 
 
 def mini_stage2() -> Recipe:
     """Distillation at 128 px, without a judge; what mends pictures learns on what is drawn."""
-    return Recipe(_mini("mini_stage2", 100_000, 16, (_SHOWING, 4e-4)), mini(), DistillationStage)
+    return Recipe(_mini("mini_stage2", 100_000, 8, (_SHOWING, 4e-4)), mini(), DistillationStage)
 
 
 _CLIPS = {"num_frames": 40, "stride": 2}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vivant.engines.personalive.heads import heads_of
 from vivant.engines.personalive.motion import Pose
-from vivant.studio.talking import read_clip
+from vivant.studio.talking import NUM_BLENDSHAPES, NUM_LANDMARKS, count_frames, read_clip
 from vivant.training.data.fit import fitted
 from vivant.training.data.grading import graded
 from vivant.training.data.mirror import mirrored_too
@@ -53,23 +53,24 @@ class ResidentClips:
 
     @classmethod
     def of(cls, paths: Sequence[Path], size_px: int, device: torch.device) -> ResidentClips:
-        frames, points, expression = [], [], []
+        lengths = torch.tensor([count_frames(path) for path in paths])
+        firsts, total = lengths.cumsum(0) - lengths, int(lengths.sum())
+        # Filled in place: small arrays that are kept lie between large ones that then are not freed, and what is joined
+        # afterwards lies in memory twice.
+        frames = torch.empty(total, size_px, size_px, 3, dtype=torch.uint8, device=device)
+        points, expression = torch.empty(total, NUM_LANDMARKS, 2), torch.empty(total, NUM_BLENDSHAPES)
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             # Not all at once: what waits to be fitted to size lies in main memory.
             for begin in range(0, len(paths), READ_TOGETHER):
-                for clip in pool.map(read_clip, paths[begin : begin + READ_TOGETHER]):
-                    frames.append(fitted(torch.from_numpy(clip.frames).to(device), size_px))
-                    points.append(torch.from_numpy(clip.landmarks) * (2 / clip.frames.shape[1]) - 1)
-                    expression.append(torch.from_numpy(clip.expression))
-        lengths = torch.tensor([len(own) for own in frames])
+                some = slice(begin, begin + READ_TOGETHER)
+                for first, clip in zip(firsts[some].tolist(), pool.map(read_clip, paths[some]), strict=True):
+                    rows = slice(first, first + len(clip.frames))
+                    frames[rows] = fitted(torch.from_numpy(clip.frames).to(device), size_px)
+                    points[rows] = torch.from_numpy(clip.landmarks) * (2 / clip.frames.shape[1]) - 1
+                    expression[rows] = torch.from_numpy(clip.expression)
         # About the crop's middle a mirror is one of side 1.
-        both = mirrored_too(torch.cat(points), 1)
-        return cls(
-            torch.cat(frames),
-            both.to(device),
-            torch.cat(expression).to(device),
-            (lengths.cumsum(0) - lengths).to(device),
-        )
+        both = mirrored_too(points, 1)
+        return cls(frames, both.to(device), expression.to(device), firsts.to(device))
 
     def batch(self, cuts: dict[str, Tensor]) -> dict[str, Tensor]:
         """What `data.Clips` gives, some of it in a mirror."""

@@ -15,10 +15,10 @@ from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.resident import Truth
 from vivant.engines.personalive.stages import Diffusion, TrainedNetworks
 from vivant.ops.heatmaps import bumps
+from vivant.studio.talking import NUM_BLENDSHAPES
 
 EYES_AND_MOUTH = slice(36, 68)
 """Of the 68 points: what the first heatmaps show."""
-NUM_BLENDSHAPES = 53
 BUMP_WEIGHT = 30.0
 """How much more an error of a heatmap counts where the point is; elsewhere there is nothing nearly everywhere."""
 BLENDSHAPES_WEIGHT = 4.0

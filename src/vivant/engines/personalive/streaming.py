@@ -162,7 +162,7 @@ def advance(networks: Drawing, scene: Scene, window: Window, incoming: Incoming,
     if window.known is not None and incoming.known is not None:
         known = torch.cat([window.known, incoming.known[None]], 1)
     forget(window, options)
-    remembers = is_new(scene, window, tokens[0, 0], options)
+    remembers = is_new(scene, window, tokens[0, 0], rules)
     conditions = Conditions(
         identity=scene.identity,
         references=joined([scene.references, *(k.references for k in window.keyframes)]),
@@ -197,15 +197,16 @@ def meant(
     return ddim.clean(schedule, latents, answers, steps), answers
 
 
-def is_new(scene: Scene, window: Window, tokens: Tensor, options: Options) -> bool:
+def is_new(scene: Scene, window: Window, tokens: Tensor, rules: Rules) -> bool:
     """Whether the oldest frame's motion (L, C) is far from all that is remembered, and may be remembered itself."""
+    options, threshold = rules.options, rules.options.keyframe_threshold
     if options.keyframes == "off" or window.num_chunks < options.keyframe_warmup_chunks:
         return False
     if options.keyframes == "capped" and len(window.keyframes) >= options.max_keyframes:
         return False
     bank = torch.stack([scene.tokens[0], *(keyframe.tokens for keyframe in window.keyframes)])
     distance = (bank - tokens).flatten(1).norm(dim=1).min()
-    return bool(distance > options.keyframe_threshold)
+    return bool(distance > (rules.config.keyframe_threshold if threshold is None else threshold))
 
 
 def forget(window: Window, options: Options) -> None:
