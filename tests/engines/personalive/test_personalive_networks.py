@@ -85,7 +85,7 @@ def test_motion_encoder(golden: Golden) -> None:
 
 
 def test_pose_guider(golden: Golden) -> None:
-    network = PoseGuider(published().motion.pose_channels, 320).eval()
+    network = PoseGuider(published().pose_channels, 320).eval()
     fill(network)
     with torch.inference_mode():
         features = network(folded(given("pose_guider.in")))
@@ -93,8 +93,10 @@ def test_pose_guider(golden: Golden) -> None:
 
 
 def test_motion_extractor(golden: Golden) -> None:
+    config = published().motion_extractor
+    assert config is not None
     with torch.device("meta"):
-        network = MotionExtractor(published().motion.extractor_channels, 21, 66).eval()
+        network = MotionExtractor(config.channels, 21, 66).eval()
     fill(network)
     with torch.inference_mode():
         heads = network(given("motion_extractor.in"))

@@ -44,8 +44,8 @@ def network_calls(networks: Networks, config: Config, seed: int) -> Mapping[str,
         "denoise": (noise(1, frames, *latent.shape[1:]), timesteps, conditions),
         "decode": (latent,),
     }
-    if not config.reads_mesh:
-        calls["motion_extractor.forward"] = (picture(config.motion.extractor_size),)
+    if config.motion_extractor is not None:
+        calls["motion_extractor.forward"] = (picture(config.motion_extractor.image_size),)
     if config.has_tiny_decoder:
         calls["decode_tiny"] = (latent,)
     return calls

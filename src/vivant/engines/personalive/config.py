@@ -9,7 +9,7 @@ from vivant.engines.personalive.config_networks import (
     BlockVaeConfig,
     ImageEncoderConfig,
     MotionEncoderConfig,
-    MotionSizes,
+    MotionExtractorConfig,
     TinyDecoderConfig,
     UnetConfig,
     VaeConfig,
@@ -42,7 +42,10 @@ class Config:
     """The paper's tau where a user names none (17): a distance between motion tokens, so it belongs to the weights."""
     unet: UnetConfig
     motion_encoder: MotionEncoderConfig
-    motion: MotionSizes
+    motion_extractor: MotionExtractorConfig | None
+    """None: there is no such network, and heads are those that the points of the face mesh are of (heads.py)."""
+    pose_channels: tuple[int, int, int, int]
+    """E_p: widths at 1, 1/2, 1/4 and 1/8 of the drawing (16, 32, 96, 256)."""
     vae: VaeConfig | BlockVaeConfig
     tiny_decoder: TinyDecoderConfig | None
     """None where the checkpoint holds no TAESD; a block VAE does not want it."""
@@ -98,7 +101,7 @@ class Config:
     @property
     def reads_mesh(self) -> bool:
         """Whether heads are read off the face mesh, not by a network."""
-        return self.motion.extractor_channels is None
+        return self.motion_extractor is None
 
     @property
     def num_chunks(self) -> int:
@@ -199,9 +202,8 @@ def published() -> Config:
             num_tokens=32,
             motion_channels=16,
         ),
-        motion=MotionSizes(
-            extractor_size=256, extractor_channels=(96, 192, 384, 768), pose_channels=(16, 32, 96, 256)
-        ),
+        motion_extractor=MotionExtractorConfig(image_size=256, channels=(96, 192, 384, 768)),
+        pose_channels=(16, 32, 96, 256),
         vae=VaeConfig(channels=(128, 256, 512, 512), layers_per_block=2, norm_groups=32),
         tiny_decoder=None,
         image_encoder=ImageEncoderConfig(
@@ -250,7 +252,8 @@ def mini() -> Config:
             num_tokens=24,
             motion_channels=16,
         ),
-        motion=MotionSizes(extractor_size=128, extractor_channels=None, pose_channels=(8, 16, 24, 32)),
+        motion_extractor=None,
+        pose_channels=(8, 16, 24, 32),
         vae=BlockVaeConfig(latent_channels=24, mending_width=48, num_mending_blocks=3),
         tiny_decoder=None,
         image_encoder=ImageEncoderConfig(
@@ -291,7 +294,8 @@ def tiny() -> Config:
             num_tokens=4,
             motion_channels=4,
         ),
-        motion=MotionSizes(extractor_size=64, extractor_channels=(4, 4, 8, 8), pose_channels=(4, 4, 4, 8)),
+        motion_extractor=MotionExtractorConfig(image_size=64, channels=(4, 4, 8, 8)),
+        pose_channels=(4, 4, 4, 8),
         vae=VaeConfig(channels=(4, 4, 8, 8), layers_per_block=1, norm_groups=2),
         tiny_decoder=TinyDecoderConfig(channels=4, num_blocks=(1, 1, 1, 1)),
         image_encoder=ImageEncoderConfig(
@@ -306,7 +310,7 @@ def tiny_differences() -> Config:
     vae = BlockVaeConfig(latent_channels=6, mending_width=8, num_mending_blocks=1)
     return replace(
         config,
-        motion=replace(config.motion, extractor_channels=None),
+        motion_extractor=None,
         unet=replace(
             config.unet,
             latent_channels=6,

@@ -137,13 +137,10 @@ class ImageEncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MotionSizes:
-    """What sees the driver's pose, and what draws it."""
+class MotionExtractorConfig:
+    """M, which sees how a head is posed (face/motion_extractor.py)."""
 
-    extractor_size: int
-    """Side in pixels of the picture that the motion extractor sees (256); a multiple of 32."""
-    extractor_channels: tuple[int, int, int, int] | None
-    """Widths of its four stages (96, 192, 384, 768). None: there is no such network, and heads are those
-    that the points of the face mesh are of (heads.py)."""
-    pose_channels: tuple[int, int, int, int]
-    """E_p: widths at 1, 1/2, 1/4 and 1/8 of the drawing (16, 32, 96, 256)."""
+    image_size: int
+    """Side in pixels of the picture that it sees (256); a multiple of 32."""
+    channels: tuple[int, int, int, int]
+    """Widths of its four stages (96, 192, 384, 768)."""

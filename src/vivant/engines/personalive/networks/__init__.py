@@ -54,11 +54,13 @@ class Networks(nn.Module):
         self.reference_unet = ReferenceUnet(config.unet)
         self.denoiser = Denoiser(config.unet)
         self.motion_encoder = MotionEncoder(config.motion_encoder)
-        self.pose_guider = PoseGuider(config.motion.pose_channels, config.unet.channels[0])
-        channels = config.motion.extractor_channels
-        self.motion_extractor = (
-            None if channels is None else MotionExtractor(channels, NUM_KEYPOINTS, NUM_ANGLE_BINS)
-        )
+        self.pose_guider = PoseGuider(config.pose_channels, config.unet.channels[0])
+        self.motion_extractor: MotionExtractor | None = None
+        if config.motion_extractor is not None:
+            self._extractor_size = config.motion_extractor.image_size
+            self.motion_extractor = MotionExtractor(
+                config.motion_extractor.channels, NUM_KEYPOINTS, NUM_ANGLE_BINS
+            )
         self.solved = isinstance(config.vae, BlockVaeConfig)
         self.vae: Any = (
             BlockVae(config.vae) if isinstance(config.vae, BlockVaeConfig) else build_vae(config.vae)
@@ -67,7 +69,6 @@ class Networks(nn.Module):
         self.tiny_decoder: Any = None
         if config.tiny_decoder is not None:
             self.tiny_decoder = build_tiny_decoder(config.tiny_decoder)
-        self._extractor_size = config.motion.extractor_size
         self._clip_size = config.image_encoder.image_size
 
     def encode(self, pictures: Tensor) -> Tensor:
