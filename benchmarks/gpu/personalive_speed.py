@@ -32,7 +32,7 @@ import personalive_cost
 from counting import Peak, total_ms
 
 from vivant.engines.personalive.config import Config, Options, published, published_tiny_decoder, tiny
-from vivant.engines.personalive.engine import PersonaLive
+from vivant.engines.personalive.engine import PersonaLive, PersonaLiveState
 from vivant.engines.personalive.motion import cut_faces, draw, face_boxes, pose_of
 from vivant.engines.personalive.networks import LATENT_SCALE, Networks
 from vivant.engines.personalive.networks.layers import ResnetBlock, SpatialTransformer, TokenTransformer
@@ -40,6 +40,7 @@ from vivant.engines.personalive.networks.unet import Conditions, joined
 from vivant.ops import fused, measured
 from vivant.runtime import precision
 from vivant.runtime.graphs import recorded
+from vivant.session import Session
 
 Part = Callable[[], Tensor]
 COMPILED_PARTS = (ResnetBlock, SpatialTransformer, TokenTransformer)
@@ -162,24 +163,36 @@ def measure(
 def timed_engine(
     networks: Networks, config: Config, device: torch.device, num_calls: int = 10
 ) -> dict[str, float]:
-    """The package itself with `--runtime graphs`, frames in and 8-bit pictures out, on the clock on the wall."""
+    """The package itself with `--runtime graphs`: a session, 8-bit frames in and out, on the clock on the wall; with
+    `_floats`, frames go in as floats and straight to the engine, as in rows until 27 November."""
     engine = PersonaLive(config, networks, torch.bfloat16)
     if device.type == "cuda":
         engine.record()
     torch.manual_seed(3)
     side, found = config.image_size, {}
-    frames = torch.rand(config.chunk_frames, 3, side, side)
+    frames = torch.randint(256, (config.chunk_frames, side, side, 3), dtype=torch.uint8).numpy()
+    floats = torch.from_numpy(frames).movedim(-1, 1).float() / 255
     portrait = engine.prepare(torch.rand(3, side, side), face=None)
     for decoder, words in (("full", ""), ("tiny", "_tiny_decoder")):
-        if decoder == "tiny" and config.tiny_decoder is None:
+        if decoder == "tiny" and not config.has_tiny_decoder:
             continue
-        state = engine.start(portrait, Options(decoder=decoder, keyframes="off"))
-        for _ in range(config.num_chunks + 1):
-            shown(engine.step(state, frames))
-        begin = perf_counter()
-        for _ in range(num_calls):
-            shown(engine.step(state, frames))
-        found[f"fps{words}"] = num_calls * config.chunk_frames / (perf_counter() - begin)
+        options = Options(decoder=decoder, keyframes="off")
+        session, state = Session(engine, portrait, options), engine.start(portrait, options)
+
+        def as_used(session: Session = session) -> None:
+            drawn = [frame for own in frames for frame in session.push(own)]
+            shown(torch.stack(drawn) if drawn else floats[:0])
+
+        def as_floats(state: PersonaLiveState = state) -> None:
+            shown(engine.step(state, floats))
+
+        for name, call in (("fps" + words, as_used), ("fps_floats" + words, as_floats)):
+            for _ in range(config.num_chunks + 1):
+                call()
+            begin = perf_counter()
+            for _ in range(num_calls):
+                call()
+            found[name] = num_calls * config.chunk_frames / (perf_counter() - begin)
     return found
 
 

@@ -205,7 +205,7 @@ class Session:
     def _given(
         self, item: Driving, window: Similarity | None, openness: tuple[float, float, float] | None
     ) -> Waiting:
-        driving = to_tensor(item, self.engine.stream, self.engine.family).to(self.engine.device)
+        driving = to_tensor(item, self.engine.stream, self.engine.family, self.engine.device)
         place = [1.0, 0.0, 0.0] if window is None else [window.scale, *window.shift]
         opened = openness if openness is not None else (float("nan"),) * 3
         windows, measured = (
