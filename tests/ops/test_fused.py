@@ -25,6 +25,7 @@ from vivant.engines.refvae.drawing import Guidance, draw_block, new_memory, new_
 from vivant.engines.refvae.layers import TemporalCache, shuffle
 from vivant.engines.refvae.networks import Networks as RefVaeNetworks
 from vivant.ops import fused, measured
+from vivant.ops.joined import together
 from vivant.runtime import precision
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -138,13 +139,33 @@ def test_doubling() -> None:
 
 
 @needs_kernels
-@pytest.mark.parametrize("lies", ["tokens first", "heads first"])
+@pytest.mark.parametrize("lies", ["tokens first", "heads first", "in longer rows"])
 def test_keys_beside_others(lies: str) -> None:
     own, theirs = numbers(6, 7, 3, 10).transpose(1, 2), numbers(2, 5, 3, 10).transpose(1, 2)
     if lies == "heads first":
         theirs = theirs.contiguous()
+    if lies == "in longer rows":
+        own, theirs = (
+            numbers(count, length, 90)[..., 30:60].unflatten(2, (3, 10)).transpose(1, 2)
+            for count, length in ((6, 7), (2, 5))
+        )
     got = fused.beside(own, theirs)
     assert torch.equal(got, torch.cat([own, theirs.repeat_interleave(3, 0)], 2))
+
+
+@needs_kernels
+def test_layers_together() -> None:
+    """Also after a layer has learned, and after it has moved."""
+    x, layers = numbers(2, 5, 24), [nn.Linear(24, out, bias=False, device=DEVICE) for out in (24, 16, 8)]
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: None,
+        lambda: layers[2].weight.mul_(2),
+        lambda: setattr(layers[1].weight, "data", numbers(16, 24)),
+    )
+    for change in changes:
+        change()
+        for got, layer in zip(together(x, *layers), layers, strict=True):
+            assert far(got, layer(x)) < CLOSE
 
 
 @needs_kernels

@@ -226,7 +226,9 @@ def beside(own: Tensor, theirs: Tensor) -> Tensor:
         return torch.cat([own, theirs.repeat_interleave(len(own) // len(theirs), 0)], 2)
     from vivant.ops.device.shuffles import beside as compute
 
-    rows = own.transpose(1, 2).flatten(2).contiguous()
+    rows = own.transpose(1, 2).flatten(2)
+    if rows.stride(2) != 1 or rows.stride(0) != rows.shape[1] * rows.stride(1):
+        rows = rows.contiguous()  # slices of longer rows are read as they lie
     out = rows.new_empty(len(rows), rows.shape[1] + theirs.shape[2], rows.shape[2])
     compute(rows, theirs, out)
     return out.unflatten(2, own.shape[1::2]).transpose(1, 2)

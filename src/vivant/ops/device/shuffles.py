@@ -95,13 +95,13 @@ def doubled(x: Tensor, out: Tensor) -> None:
 
 
 @triton.jit
-def _beside(own, theirs, out, length, whole, frames, row, head, token,
+def _beside(own, theirs, out, length, whole, frames, stride, row, head, token,
             C: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, TOKENS: tl.constexpr):  # fmt: skip
     picture, number = tl.program_id(1), tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
     channel, is_own = tl.arange(0, BLOCK)[None], (number < length)[:, None]
     mask = (number < whole)[:, None] & (channel < C)
     first = picture.to(tl.int64)
-    mine = (first * length + number)[:, None] * C + channel
+    mine = (first * length + number)[:, None] * stride + channel
     other = (first // frames * row + (number - length).to(tl.int64) * token)[:, None]
     other += channel // SIZE * head + channel % SIZE
     v = tl.load(own + mine, mask=mask & is_own, other=0.0).to(out.dtype.element_ty)
@@ -110,12 +110,15 @@ def _beside(own, theirs, out, length, whole, frames, row, head, token,
 
 
 def beside(own: Tensor, theirs: Tensor, out: Tensor) -> None:
-    """own (N, L, C), theirs (B, heads, M, P), one for N / B pictures each -> out (N, L + M, C), own first."""
+    """own (N, L, C), theirs (B, heads, M, P), one for N / B pictures each -> out (N, L + M, C), own first.
+
+    own may be a slice of longer rows.
+    """
     (pictures, length, channels), (rows, _, _, size) = own.shape, theirs.shape
     whole, block = out.shape[1], triton.next_power_of_2(channels)
     tile = max(1, TILE // block)
     with torch.cuda.device_of(own):
         _beside[(triton.cdiv(whole, tile), pictures)](
-            own, theirs, out, length, whole, pictures // rows, *theirs.stride()[:3],
+            own, theirs, out, length, whole, pictures // rows, own.stride(1), *theirs.stride()[:3],
             C=channels, SIZE=size, BLOCK=block, TOKENS=tile,
         )  # fmt: skip

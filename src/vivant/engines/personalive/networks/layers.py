@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.ops import fused
+from vivant.ops.joined import together
 from vivant.ops.measured import convolved, gated, linear
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
@@ -48,17 +49,32 @@ class Attention(nn.Module):
 
     def keys_values(self, tokens: Tensor) -> KeysValues:
         """(B, L, context channels) -> keys and values."""
-        return self._heads(self.to_k(tokens)), self._heads(self.to_v(tokens))
+        keys, values = together(tokens, self.to_k, self.to_v)
+        return self._heads(keys), self._heads(values)
 
-    def forward(self, x: Tensor, looked_at: KeysValues, added: Tensor | None = None) -> Tensor:
-        """Tokens (N, L, C) look at keys and values of the same N; then added (B, 1, C), for N / B of them each."""
-        seen = F.scaled_dot_product_attention(self._heads(self.to_q(x)), *looked_at)
+    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of tokens (N, L, C): (N, heads, L, P) each."""
+        queries, keys, values = together(x, self.to_q, self.to_k, self.to_v)
+        return self._heads(queries), self._heads(keys), self._heads(values)
+
+    def forward(self, x: Tensor, looked_at: KeysValues) -> Tensor:
+        """Tokens (N, L, C) look at keys and values of the same N."""
+        return self.looked(self._heads(self.to_q(x)), looked_at)
+
+    def among(self, x: Tensor) -> Tensor:
+        """Tokens (N, L, C) look at each other."""
+        queries, keys, values = self.queries_keys_values(x)
+        return self.looked(queries, (keys, values))
+
+    def looked(self, queries: Tensor, looked_at: KeysValues, added: Tensor | None = None) -> Tensor:
+        """The same of queries (N, heads, L, P); then added (B, 1, C), for N / B of them each."""
+        seen = F.scaled_dot_product_attention(queries, *looked_at)
         seen, out = seen.transpose(1, 2).flatten(2), cast("nn.Linear", self.to_out[0])
         if added is None:
             return out(seen)
         if len(added) == 1 and fused.usable(seen, out):
             return F.linear(seen, out.weight, out.bias + added[0, 0].to(out.bias.dtype))
-        return out(seen) + added.repeat_interleave(len(x) // len(added), 0)
+        return out(seen) + added.repeat_interleave(len(queries) // len(added), 0)
 
     def constant(self, token: Tensor) -> Tensor:
         """What attention to a single token (B, 1, context channels) gives any query: the softmax of one is 1."""
@@ -151,10 +167,11 @@ class ReferenceBlock(nn.Module):
     def forward(self, x: Tensor, identity: Tensor, reference: KeysValues | None) -> tuple[Tensor, Tensor]:
         """Tokens (N, L, C), identity (B, 1, C), reference of B -> tokens, and norm1's output: what R hands to D."""
         normed = fused.layer_norm(x, self.norm1)
-        keys, values = self.attn1.keys_values(normed)
+        queries, keys, values = self.attn1.queries_keys_values(normed)
         if reference is not None:
             keys, values = fused.beside(keys, reference[0]), fused.beside(values, reference[1])
-        x, y = fused.added_norm(x, self.attn1(normed, (keys, values), added=identity), self.norm3)
+        seen = self.attn1.looked(queries, (keys, values), added=identity)
+        x, y = fused.added_norm(x, seen, self.norm3)
         return self.ff(y, x), normed
 
 
@@ -207,11 +224,11 @@ class TemporalAttention(Attention):
     def over_frames(self, x: Tensor, num_frames: int) -> Tensor:
         """(B F, L, C), to which the code was added."""
         if fused.usable(x, self.to_q, self.to_k, self.to_v):
-            asked = self.to_q(x), self.to_k(x), self.to_v(x)
+            asked = together(x, self.to_q, self.to_k, self.to_v)
             return self.to_out[0](fused.temporal_attention(asked, self.num_heads, num_frames))
         cells = x.unflatten(0, (-1, num_frames)).transpose(1, 2)  # B, L, F, C
         flat = cells.flatten(0, 1)
-        seen = self(flat, self.keys_values(flat)).unflatten(0, cells.shape[:2])
+        seen = self.among(flat).unflatten(0, cells.shape[:2])
         return seen.transpose(1, 2).flatten(0, 1)
 
 

@@ -103,8 +103,7 @@ class TokenBlock(nn.Module):
         """(N, L, D)."""
         attention = self.attention_blocks[0]
         assert isinstance(attention, Attention)
-        normed = self.norms[0](x)
-        x = x + attention(normed, attention.keys_values(normed))
+        x = x + attention.among(self.norms[0](x))
         return self.ff(self.ff_norm(x), x)
 
 
