@@ -4,17 +4,18 @@
         [--seeds 0 1 2] [--tau 15 16 17 18 19 20] [--protocol self | long] [--weights NAME=PATH]
         [--other CHECKPOINT] [-o FOLDER]
 
-    tau       Table 1: motion threshold. As in the paper without a wait before the first keyframe; at most 8 are kept
+    tau       Table 1: motion threshold; at most 8 keyframes are kept
     decoder   Table 2: full and tiny decoder, with frames a second of drawing alone; not the paper's third, SVD's. Of
               a VAE that is solved the tiny decoder is the components without what mends their pictures
     schedule  Table 3: the checkpoint's noise levels and as many that end above 0. The paper trains a network for each;
               give one trained on the second with --other, else the same weights are asked to do both
     signals   Figure 3: implicit keypoints k and facial embedding m, each from the driver (d) or held still (s)
 
-Measures, protocols and `--weights` are those of `vivant evaluate`. Every clip drives its own first frame. Numbers are
-means over the clips, then over seeds, which choose the noise, with their standard deviation. Below each table: whether
-its shape is the paper's. FOLDER keeps what was measured, and the same call goes on where it was stopped. Clips of
-people that nothing was trained on:
+Streams are as in the paper, not as in the published program: heads have the driver's size and place, chunks go down a
+level with fresh noise, and keyframes do not wait. Measures, protocols and `--weights` are those of `vivant evaluate`.
+Every clip drives its own first frame. Numbers are means over the clips, then over seeds, which choose the noise, with
+their standard deviation. Below each table: whether its shape is the paper's. FOLDER keeps what was measured, and the
+same call goes on where it was stopped. Clips of people that nothing was trained on:
 
     for i in $(seq 0 11); do vivant studio clip -o CLIPS/$i.mp4 --identity $i --text "..."; done
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -51,6 +52,7 @@ MEASURES = {
 }
 """What a column shows: the first that can be measured."""
 SPEED = "frames/s"
+AS_IN_PAPER = Options(placement="paper", renoise="fresh", keyframe_warmup_chunks=0)
 
 Numbers = dict[str, list[float]]
 """By column, a value per seed."""
@@ -79,7 +81,7 @@ class Variant:
 
     name: str
     engine: PersonaLive
-    options: Options = field(default_factory=Options)
+    options: Options = AS_IN_PAPER
     timed: bool = False
 
 
@@ -95,9 +97,11 @@ class Ask:
 
 
 def tau(engine: PersonaLive, thresholds: Sequence[float]) -> list[Variant]:
-    options = Options(keyframe_warmup_chunks=0, max_keyframes=8)
-    rows = [replace(options, keyframe_threshold=threshold) for threshold in thresholds]
-    return [Variant(f"{row.keyframe_threshold:g}", engine, row) for row in rows]
+    options = replace(AS_IN_PAPER, max_keyframes=8)
+    return [
+        Variant(f"{threshold:g}", engine, replace(options, keyframe_threshold=threshold))
+        for threshold in thresholds
+    ]
 
 
 def decoders(engine: PersonaLive) -> list[Variant]:
@@ -105,7 +109,7 @@ def decoders(engine: PersonaLive) -> list[Variant]:
     if not engine.config.has_tiny_decoder:
         print("(the checkpoint has no tiny decoder)")
         return rows
-    return [*rows, Variant("tiny", engine, Options(decoder="tiny"), timed=True)]
+    return [*rows, Variant("tiny", engine, replace(AS_IN_PAPER, decoder="tiny"), timed=True)]
 
 
 def schedules(engine: PersonaLive, other: Path | None) -> list[Variant]:
