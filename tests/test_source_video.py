@@ -54,7 +54,7 @@ def test_each_frame_is_its_own_portrait(engine: Engine, clip: Path, trackers: An
     driving = pictures(5, seed=2)
     frames = run(engine, clip, driving)
     source = list(SourceVideo(engine, clip).scenes(Fraction(25), hold=False))
-    follow = drivers.Follower(engine.crop_size_px, "largest")
+    follow = drivers.Follower(engine, "largest")
     session = None
     for scene, picture, frame in zip(source, driving, frames, strict=True):
         (framing,), seen = scene.faces, follow.update(picture)

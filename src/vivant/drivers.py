@@ -98,12 +98,13 @@ Reference: TypeAlias = int | Literal["auto"] | Path
 class Follower:
     """The face of the driving clip, cut out frame by frame; or, where a square is given, that square."""
 
-    def __init__(self, size_px: int, face: str) -> None:
+    def __init__(self, engine: Engine, face: str) -> None:
         self.seconds = 0.0
-        self._size_px = size_px
+        self._size_px = engine.crop_size_px
         self._square = parse_face_choice(face).square
         self._tracker = FaceTracker(face if self._square is None else "largest")
-        self._window = DrivingWindow(size_px)
+        crop = engine.driving_crop
+        self._window = DrivingWindow(engine.crop_size_px, scale=crop.scale, vx=crop.vx, vy=crop.vy)
         self._started = False
 
     @property
@@ -192,9 +193,9 @@ def resting(
             yield item
 
 
-def neutral_face(path: Path, size_px: int, face: str) -> Seen:
+def neutral_face(path: Path, engine: Engine, face: str) -> Seen:
     """The driver at rest, from a picture. Raises InputError or FaceError."""
-    seen = Follower(size_px, face).update(read_image(path))
+    seen = Follower(engine, face).update(read_image(path))
     if seen is None:
         raise FaceError(f"{path} shows no face {face} that could be neutral; choose another picture.")
     return seen
@@ -281,12 +282,12 @@ def seen_clip(engine: Engine[Any, Any, Any, Any, Any], driving: DrivingClip, how
         if reference not in (None, "auto", 0):
             raise InputError(f"--reference-frame {reference} needs a clip in which a face is looked for.")
         return clip
-    follow = place.follow = Follower(engine.crop_size_px, how.face)
+    follow = place.follow = Follower(engine, how.face)
     if how.resume is not None:
         follow.state = how.resume.part("follower", FollowerState)
     items: Items = watched(clip.items, follow)
     if isinstance(reference, Path):
-        neutral = neutral_face(reference, engine.crop_size_px, how.face)
+        neutral = neutral_face(reference, engine, how.face)
         items = resting(items, neutral, begun=follow.state.started)
     elif reference == "auto" and clip.is_still:
         items = resting(items, None)

@@ -25,6 +25,7 @@ from vivant import records
 from vivant.controls import NAMES, Controls
 from vivant.errors import InputError
 from vivant.face.choose import FaceChoice
+from vivant.face.crop import DRIVING_SCALE, DRIVING_VY, CropSpec
 from vivant.face.framing import Framing, frame_faces, the_one
 from vivant.media.image import read_image, to_rgb
 from vivant.runtime import precision
@@ -74,17 +75,6 @@ class StreamSpec:
         if self.sample_rate_hz is None or self.frame_rate_hz is None:
             return 0
         return round(self.sample_rate_hz / self.frame_rate_hz)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropSpec:
-    """The square around a face that a family was trained on, relative to the face (see vivant.face.crop)."""
-
-    scale: float = 2.3
-    """Side over the longer extent of the face's points."""
-    vx: float = 0.0
-    vy: float = -0.125
-    """Shift of the centre along the face's axes, relative to the side; negative is towards the forehead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +187,11 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     def crop(self) -> CropSpec:
         """The square around a face that the networks were trained on."""
         return CropSpec()
+
+    @property
+    def driving_crop(self) -> CropSpec:
+        """The square around a driver's face, where one is looked for."""
+        return CropSpec(scale=DRIVING_SCALE, vy=DRIVING_VY)
 
     @property
     def motion_kind(self) -> str:

@@ -17,7 +17,7 @@ import torch
 
 from vivant import __version__
 from vivant.checkpoint import sha256_of
-from vivant.engine import CropSpec, Engine
+from vivant.engine import Engine
 from vivant.errors import InputError
 from vivant.evaluation import protocol
 from vivant.evaluation.catalogue import CATALOGUE
@@ -39,7 +39,7 @@ from vivant.evaluation.reenactment_report import RealPictures, report_of
 from vivant.evaluation.report import Report, describe_engine
 from vivant.evaluation.sheet import evenly
 from vivant.evaluation.shown import Gauge, Shown, as_tensor
-from vivant.face.crop import Crop
+from vivant.face.crop import Crop, CropSpec
 from vivant.face.detect import FaceDetector
 from vivant.face.framing import frame_faces, the_one
 from vivant.face.mesh import FaceMesh

@@ -27,6 +27,17 @@ DRIVING_SCALE = 2.2
 DRIVING_VY = -0.1
 
 
+@dataclass(frozen=True, kw_only=True)
+class CropSpec:
+    """The square around a face that a family was trained on, relative to the face (see `crop_square`)."""
+
+    scale: float = 2.3
+    """Side over the longer extent of the face's points."""
+    vx: float = 0.0
+    vy: float = -0.125
+    """Shift of the centre along the face's axes, relative to the side; negative is towards the forehead."""
+
+
 @dataclass(frozen=True)
 class Anchors:
     """Indices, per point set, whose means are the two eye centres and the lip centre."""

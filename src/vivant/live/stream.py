@@ -149,7 +149,7 @@ class LiveStream:
         self._restart = False
         self._framing: Framing | None = portrait.framing if settings.paste_back else None
         face = settings.driving_face
-        self._follow = Follower(engine.crop_size_px, face) if face is not None else None
+        self._follow = Follower(engine, face) if face is not None else None
         self._session = Session(engine, portrait, options, settings.seed, settings.rate_hz)
         missing = MissingReport(settings.on_missing, keep=1)
         self._animation = Animation.by_hand(

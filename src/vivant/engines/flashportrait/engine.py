@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vivant.engine import CropSpec, Engine, Portrait, State, StreamSpec
+from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines.flashportrait.caches import TinyVaeCache, VaeCache
 from vivant.engines.flashportrait.config import (
     NUM_PLACEMENT,
@@ -61,6 +61,7 @@ from vivant.engines.flashportrait.windows import (
     write,
 )
 from vivant.errors import InputError, SetupError
+from vivant.face.crop import CropSpec
 from vivant.ops.bending import Source, bent, placement
 from vivant.runtime import precision
 

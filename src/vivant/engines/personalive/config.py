@@ -38,6 +38,10 @@ class Config:
     """t_1 < ... < t_N: noise levels of the chunks in the window, the oldest first (0, 333, 666, 999)."""
     betas: tuple[float, float]
     """First and last of the scaled-linear schedule (0.00085, 0.02). Stable Diffusion itself ends at 0.012."""
+    crop_scale: float
+    """Side of crops, a portrait's and a driver's, over the longer extent of the face's points; 2.3 as everywhere."""
+    crop_vy: float
+    """Shift of the crop's middle along the face, relative to its side; negative is towards the forehead."""
     keyframe_threshold: float
     """The paper's tau where a user names none (17): a distance between motion tokens, so it belongs to the weights."""
     unet: UnetConfig
@@ -177,6 +181,8 @@ def published() -> Config:
         chunk_frames=4,
         timesteps=(0, 333, 666, 999),
         betas=(0.00085, 0.02),
+        crop_scale=2.3,
+        crop_vy=-0.125,
         keyframe_threshold=17.0,
         unet=UnetConfig(
             channels=(320, 640, 1280, 1280),
@@ -227,6 +233,8 @@ def mini() -> Config:
         chunk_frames=4,
         timesteps=(0, 333, 666, 999),
         betas=(0.00085, 0.012),
+        crop_scale=1.58,
+        crop_vy=-0.03,
         keyframe_threshold=4.0,
         unet=UnetConfig(
             channels=(56, 40, 32, 24),
@@ -269,6 +277,8 @@ def tiny() -> Config:
         chunk_frames=2,
         timesteps=(0, 499, 999),
         betas=(0.00085, 0.02),
+        crop_scale=2.3,
+        crop_vy=-0.125,
         keyframe_threshold=17.0,
         unet=UnetConfig(
             channels=(8, 8, 16, 16),

@@ -48,6 +48,7 @@ from vivant.engines.personalive.motion import (
 from vivant.engines.personalive.networks import Networks
 from vivant.engines.personalive.streaming import Incoming, Rules, Scene, Window, advance, begin
 from vivant.errors import InputError
+from vivant.face.crop import CropSpec
 from vivant.runtime import precision
 from vivant.runtime.graphs import record_methods
 
@@ -120,6 +121,15 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
     @property
     def crop_size_px(self) -> int:
         return self.config.image_size
+
+    @property
+    def crop(self) -> CropSpec:
+        return CropSpec(scale=self.config.crop_scale, vy=self.config.crop_vy)
+
+    @property
+    def driving_crop(self) -> CropSpec:
+        """As a portrait's, so that a driver's size and place mean the same in it."""
+        return self.crop
 
     def network_calls(self, seed: int) -> Mapping[str, tuple[Any, ...]]:
         """See Engine.network_calls: the denoiser looks at two sets of references, with an odd seed at three."""

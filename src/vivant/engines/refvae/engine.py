@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.diffusion.flow_match import shifted_times
-from vivant.engine import CropSpec, Engine, Portrait, State, StreamSpec
+from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines.refvae.config import (
     BLOCK_LATENTS,
     CHUNK_FRAMES,
@@ -54,6 +54,7 @@ from vivant.engines.refvae.networks import Networks
 from vivant.engines.refvae.recordings import Decoding, Recordings
 from vivant.engines.refvae.vae import References
 from vivant.errors import InputError
+from vivant.face.crop import CropSpec
 from vivant.runtime import precision
 
 WALKS_KEPT = 4
