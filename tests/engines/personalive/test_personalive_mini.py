@@ -66,7 +66,7 @@ def test_a_driver_in_the_same_picture_moves_nobody(engine: Any, portrait: Any) -
     *_, frame = animate(engine, portrait, [picture] * NUM_FRAMES, options=Options(placement="paper"))
     before, after = (points_in(image) for image in (picture, frame))
     eyes = np.linalg.norm(before[36] - before[45])
-    assert np.linalg.norm((after - before).mean(0)) < 0.04 * eyes, "differently framed: 0.14"
+    assert np.linalg.norm((after - before).mean(0)) < 0.04 * eyes, "differently framed: 0.18"
     assert np.ptp(after[:, 1]) == pytest.approx(np.ptp(before[:, 1]), rel=0.03)
 
 
