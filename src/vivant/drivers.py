@@ -103,8 +103,7 @@ class Follower:
         self._size_px = engine.crop_size_px
         self._square = parse_face_choice(face).square
         self._tracker = FaceTracker(face if self._square is None else "largest")
-        crop = engine.driving_crop
-        self._window = DrivingWindow(engine.crop_size_px, scale=crop.scale, vx=crop.vx, vy=crop.vy)
+        self._window = DrivingWindow(self._size_px, engine.driving_crop)
         self._started = False
 
     @property

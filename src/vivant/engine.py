@@ -25,7 +25,7 @@ from vivant import records
 from vivant.controls import NAMES, Controls
 from vivant.errors import InputError
 from vivant.face.choose import FaceChoice
-from vivant.face.crop import DRIVING_SCALE, DRIVING_VY, CropSpec
+from vivant.face.crop import DRIVING_CROP, CropSpec
 from vivant.face.framing import Framing, frame_faces, the_one
 from vivant.media.image import read_image, to_rgb
 from vivant.runtime import precision
@@ -191,7 +191,7 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
     @property
     def driving_crop(self) -> CropSpec:
         """The square around a driver's face, where one is looked for."""
-        return CropSpec(scale=DRIVING_SCALE, vy=DRIVING_VY)
+        return DRIVING_CROP
 
     @property
     def motion_kind(self) -> str:

@@ -22,8 +22,7 @@ class DriverReading:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine if isinstance(engine, LivePortrait) else None
-        crop = engine.driving_crop
-        self._window = DrivingWindow(engine.crop_size_px, scale=crop.scale, vx=crop.vx, vy=crop.vy)
+        self._window = DrivingWindow(engine.crop_size_px, engine.driving_crop)
         self._rows: list[tuple[float, ...]] = []
 
     def update(self, frame: np.ndarray, face: Landmarks | None) -> None:

@@ -23,8 +23,6 @@ LARGEST_AVERAGING = 6
 
 SOURCE_MAX_DIM_PX = 1280
 SOURCE_DIVISION = 2
-DRIVING_SCALE = 2.2
-DRIVING_VY = -0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +34,10 @@ class CropSpec:
     vx: float = 0.0
     vy: float = -0.125
     """Shift of the centre along the face's axes, relative to the side; negative is towards the forehead."""
+
+
+DRIVING_CROP = CropSpec(scale=2.2, vy=-0.1)
+"""Around a driver's face (published program of LivePortrait)."""
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,9 @@ def square_crop(square: Square, size_px: int) -> Crop:
 
 def driving_box(
     points: np.ndarray,
-    scale: float = DRIVING_SCALE,
+    scale: float = DRIVING_CROP.scale,
     vx: float = 0.0,
-    vy: float = DRIVING_VY,
+    vy: float = DRIVING_CROP.vy,
     *,
     published: bool = False,
 ) -> np.ndarray:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vivant.face.crop import (
-    DRIVING_SCALE,
-    DRIVING_VY,
+    DRIVING_CROP,
     Crop,
+    CropSpec,
     Square,
     box_crop,
     crop_square,
@@ -78,17 +78,15 @@ class WindowState:
 class DrivingWindow:
     """The window of one clip, to be stepped once per frame that has a face."""
 
-    def __init__(
-        self, size_px: int, *, scale: float = DRIVING_SCALE, vx: float = 0.0, vy: float = DRIVING_VY
-    ) -> None:
+    def __init__(self, size_px: int, crop: CropSpec = DRIVING_CROP) -> None:
         self.size_px = size_px
-        self.scale, self.vx, self.vy = scale, vx, vy
+        self.crop = crop
         self.state = WindowState()
 
     def update(self, landmarks: Landmarks, *, cut: bool = False) -> DrivingView:
         """The window for a frame with this face; `cut` says that a new shot began since the last face."""
         state = self.state
-        wanted = driving_box(landmarks.points, self.scale, self.vx, self.vy)
+        wanted = driving_box(landmarks.points, self.crop.scale, self.crop.vx, self.crop.vy)
         restarted = cut or state.box is None or state.reference_box is None
         moved = restarted or not self._holds(landmarks, wanted)
         if moved:

@@ -133,8 +133,8 @@ class Networks(nn.Module):
 
     def head(self, frames: Tensor) -> HeadOutputs:
         """(T, 3, H, W) in [0, 1] -> what the motion extractor sees. Resized as published: bilinear, not smoothed."""
+        assert self.motion_extractor is not None
         size = (self._extractor_size, self._extractor_size)
         if frames.shape[2:] != size:
             frames = F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
-        assert self.motion_extractor is not None
         return self.motion_extractor(frames)
