@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -232,6 +233,9 @@ def test_the_judge_knows_the_time_once_it_has_learned_to() -> None:
 def test_recipes_find_their_own_data_and_know_their_own_architecture(tmp_path: Path) -> None:
     sessions = write_sessions(tmp_path / "sessions", range(12, 14))
     assert train("personalive/debug_stage1", sessions, tmp_path / "run", images=2, device="cpu")
+    assert train("personalive/debug_stage1", sessions, tmp_path / "other", images=2, seed=1, device="cpu")
+    stats = [(tmp_path / run / "stats.jsonl").read_text().splitlines()[-1] for run in ("run", "other")]
+    assert json.loads(stats[0])["loss"] != json.loads(stats[1])["loss"], "another seed draws something else"
     for recipe in ("debug_stage3", "debug_start"):
         with pytest.raises(InputError, match="no training clips"):
             train(f"personalive/{recipe}", sessions, tmp_path / "none", device="cpu")

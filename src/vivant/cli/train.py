@@ -30,6 +30,9 @@ def train(
             help="Length of the run in time, schedule included, for machines lent by the minute.", min=0.01
         ),
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of what is drawn and in which order, instead of the recipe's.", min=0)
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Train a recipe; resumes what is in --out."""
@@ -52,6 +55,7 @@ def train(
             minutes=minutes,
             images=images,
             fit_minutes=fit_minutes,
+            seed=seed,
             device=device,
             report=report,
         )

@@ -41,6 +41,7 @@ def train(
     minutes: float | None = None,
     images: int | None = None,
     fit_minutes: float | None = None,
+    seed: int | None = None,
     device: str = "auto",
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> bool:
@@ -53,14 +54,17 @@ def train(
         images: length of the run in images seen, schedule included; None: the recipe's. Must stay the same when
             resuming.
         fit_minutes: length of the run in time, schedule included; it ends there or with its images.
+        seed: of what is drawn and in which order, 0 or more; None: the recipe's. Another one where a run goes on from
+            an export of the same recipe, which would else see the same again. Must stay the same when resuming.
         report: called with every line of statistics.
     """
     from vivant.runtime.precision import choose_device
     from vivant.training.data.portraits import random_backgrounds
 
     recipe = find_recipe(name)
-    if images is not None:
-        recipe = replace(recipe, train=replace(recipe.train, num_images=images))
+    said = {"num_images": images, "seed": seed}
+    told = {name: value for name, value in said.items() if value is not None}
+    recipe = replace(recipe, train=replace(recipe.train, **told))
     if "size_px" not in recipe.train.extra:  # a recipe without pictures
         stage = recipe.build(init)
     elif data is None:
