@@ -13,16 +13,19 @@ import torch
 from stand_ins import FakeTracker, pictures, tiny_engine
 
 import vivant
-from vivant import drivers
+from vivant import casting, drivers
 from vivant.drivers import Refers, Seen, Watched, referring
 from vivant.engine import Engine
 from vivant.engines.liveportrait.config import Options
+from vivant.engines.personalive.config import tiny as tiny_personalive
+from vivant.engines.personalive.engine import PersonaLive
 from vivant.errors import FaceError, InputError
 from vivant.face.crop import box_crop
 from vivant.face.framing import Framing
 from vivant.face.points import Landmarks
 from vivant.face.window import Similarity
 from vivant.media.types import Frame
+from vivant.ops.fetching import as_pixels, set_out
 from vivant.session import Session
 
 
@@ -158,6 +161,68 @@ def test_nothing_is_taken_ahead(engine: Engine, portrait: Any) -> None:
         assert taken == [0, 1]
     assert closed == [True]
     assert list(run) == []
+
+
+AHEAD = 4
+
+
+@pytest.fixture
+def asks_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU."""
+    monkeypatch.setattr(casting, "asked_ahead", lambda engine: AHEAD)
+
+
+@pytest.mark.parametrize("count", [2, 11])
+def test_what_is_asked_ahead_shows_the_same(
+    portrait: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Of an engine that draws frame by frame, and of one that draws two at a time and four late."""
+    late = PersonaLive(tiny_personalive(), PersonaLive.build_networks(tiny_personalive()))
+    for each, own in ((engine, portrait), (late, late.prepare(pictures(1, 64)[0], face=None))):
+        expected = list(vivant.animate(each, own, pictures(count), driving_face=None))
+        with monkeypatch.context() as patch:
+            patch.setattr(casting, "asked_ahead", lambda engine: AHEAD)
+            run = vivant.animate(each, own, pictures(count), driving_face=None)
+            frames = [next(run)]
+            asked = min(count, AHEAD + 1 + each.stream.delay_frames)
+            assert asked <= run.report.engine.frames_in < asked + each.stream.chunk_frames
+            frames += run
+        assert len(frames) == len(expected) == count
+        assert all(np.array_equal(a, b) for a, b in zip(frames, expected, strict=True))
+
+
+def test_one_can_stop_and_go_on_where_frames_are_asked_ahead(
+    engine: Engine, portrait: Any, asks_ahead: None
+) -> None:
+    frames, marks = [], {}
+    with vivant.animate(engine, portrait, pictures(14), driving_face=None) as run:
+        for frame in run:
+            frames.append(frame)
+            if (mark := run.bookmark()) is not None:
+                marks[len(frames)] = mark
+    assert list(marks) == [5, 10, 14], "all that was asked has been shown"
+    for taken, mark in marks.items():
+        with vivant.animate(engine, portrait, pictures(14), driving_face=None, resume=mark) as again:
+            rest = list(again)
+        assert len(rest) == 14 - taken
+        assert all(np.array_equal(a, b) for a, b in zip(rest, frames[taken:], strict=True))
+
+
+def test_a_mistake_that_is_met_ahead_waits_its_turn(
+    engine: Engine, portrait: Any, tracker: type[FakeTracker], asks_ahead: None
+) -> None:
+    tracker.blind = frozenset({2})
+    run = vivant.animate(engine, portrait, pictures(6), on_missing="fail")
+    assert len([next(run), next(run)]) == 2
+    with pytest.raises(FaceError, match="frame 2"):
+        next(run)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_pixels_arrive_from_a_gpu() -> None:
+    frames = torch.rand(3, 3, 16, 24, device="cuda")
+    for frame, arrived in zip(frames, set_out(list(frames)), strict=True):
+        assert torch.equal(arrived(), as_pixels(frame).cpu())
 
 
 def test_a_missing_file_is_named(engine: Engine, portrait: Any) -> None:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vivant.bookmark import Bookmark
@@ -29,6 +30,7 @@ from vivant.face.framing import Framing
 from vivant.face.missing import MissingPolicy, MissingReport, MissingSpan
 from vivant.face.paste import Patch, paste_faces
 from vivant.media.resample import num_resampled
+from vivant.ops.fetching import as_pixels
 from vivant.performance import Performance, Shown
 from vivant.scenes import Scene, Scenes, Standing
 from vivant.session import Session, Timing
@@ -144,7 +146,11 @@ class Animation:
         again after the next frame.
         """
         scenes = self._scenes
-        if scenes is None or not all(performance.is_settled for performance in self._cast):
+        if scenes is None:
+            return None
+        if not all(performance.is_settled for performance in self._cast):
+            for performance in self._cast:
+                performance.settle()
             return None
         mark = Bookmark()
         for number, performance in enumerate(self._cast):
@@ -273,8 +279,8 @@ class Animation:
         for index, face in enumerate(shown):
             if not isinstance(face, str):
                 drawn = face if isinstance(face, Tensor) else face()
-                pixels = (drawn.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-                self._pixels[index] = pixels.contiguous().cpu().numpy()
+                pixels = drawn if drawn.dtype == torch.uint8 else as_pixels(drawn)
+                self._pixels[index] = pixels.cpu().numpy()
             elif face == "rest":
                 self._pixels[index] = None
         picture = self._whole(scene) if self._pasted else self._square(scene)

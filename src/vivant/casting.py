@@ -57,11 +57,19 @@ def cast(
         ]
         lasts = source.moves and made.is_still
         missing = MissingReport(on_missing, name=str(clip) if isinstance(clip, (str, Path)) else "driving")
-        performance = Performance(sessions, made, missing, faces=faces, lasts=lasts)
+        ahead = (
+            asked_ahead(engine) if isinstance(clip, (str, Path, Sequence)) else 0
+        )  # others are not there yet
+        performance = Performance(sessions, made, missing, faces=faces, lasts=lasts, ahead=ahead)
         if mark is not None:
             performance.go_on(mark)
         performances.append(performance)
     return Cast(tuple(performances), how.rate)
+
+
+def asked_ahead(engine: Engine[Any, Any, Any, Any, Any]) -> int:
+    """Frames: a chunk where a GPU draws, which would else wait while faces are found and pasted."""
+    return engine.stream.chunk_frames if engine.device.type == "cuda" else 0
 
 
 def _roles(source: Source, driving: Drivers) -> list[tuple[DrivingClip, list[int]]]:

@@ -20,6 +20,7 @@ from vivant.controls import Controls
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.face.paste import paste_back
+from vivant.ops.fetching import as_pixels
 
 NOISE, CLEAR = 2 / 255, 8 / 255
 """Differences below the first are nothing, above the second an edit."""
@@ -57,7 +58,7 @@ class Editor:
         """The portrait as it was given, uint8 RGB (H, W, 3). Not to be written to."""
         if self.portrait.framing is not None:
             return self.portrait.framing.image
-        return _pixels(self._reference())
+        return as_pixels(self._reference()).cpu().numpy()
 
     def _drawn(self, motion: Any) -> Tensor:
         """(3, H, W) in [0, 1]."""
@@ -70,9 +71,9 @@ class Editor:
         framing = self.portrait.framing
         if framing is None:
             base = self._reference()
-            return _pixels(base + where.cpu() * (drawn.cpu() - base))
+            return as_pixels(base + where.cpu() * (drawn.cpu() - base)).numpy()
         mask = (where[0] * 255).round().byte().cpu().numpy()
-        return paste_back(framing.image, _pixels(drawn), framing.crop, where=mask)
+        return paste_back(framing.image, as_pixels(drawn).cpu().numpy(), framing.crop, where=mask)
 
     def _reference(self) -> Tensor:
         """(3, H, W): the crop at the size of drawn frames."""
@@ -91,7 +92,3 @@ def _difference(drawn: Tensor, unedited: Tensor) -> Tensor:
     for _ in range(2):  # two boxes are a tent
         grown = F.avg_pool2d(grown, width, 1, width // 2, count_include_pad=False)
     return grown[0]
-
-
-def _pixels(frame: Tensor) -> np.ndarray:
-    return (frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()

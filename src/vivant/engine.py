@@ -28,6 +28,7 @@ from vivant.face.choose import FaceChoice
 from vivant.face.crop import DRIVING_CROP, CropSpec
 from vivant.face.framing import Framing, frame_faces, the_one
 from vivant.media.image import read_image, to_rgb
+from vivant.ops.fetching import as_pixels
 from vivant.runtime import precision
 from vivant.runtime.offload import WORK_DEVICE
 
@@ -373,8 +374,7 @@ class Engine(ABC, Generic[ConfigT, OptionsT, MotionT, PortraitT, StateT]):
 def as_pictures(image: Picture) -> list[np.ndarray]:
     """uint8 RGB arrays (H, W, 3) of whatever a user calls a picture: one, or M for a tensor (M, 3, H, W)."""
     if isinstance(image, Tensor):
-        pixels = (as_reference(image).clamp(0, 1) * 255).round().byte()
-        return list(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+        return list(as_pixels(as_reference(image)).cpu().numpy())
     if isinstance(image, (str, Path)):
         return [read_image(image)]
     if isinstance(image, Image.Image):

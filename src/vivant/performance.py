@@ -5,6 +5,8 @@
     where the faces are in this frame of a source video
 
 What needs no drawing waits its turn behind what an engine with a delay still owes. Nothing here pastes or writes.
+
+A GPU is kept busy: what comes next is asked of it before the last pictures are waited for (`ahead`).
 """
 
 from __future__ import annotations
@@ -18,16 +20,18 @@ from torch import Tensor
 
 from vivant.bookmark import Bookmark
 from vivant.drivers import DEFAULT_FRAME_RATE, Driven, Refers, Rests, Seen, Watched
+from vivant.errors import VivantError
 from vivant.face.framing import Framing
 from vivant.face.missing import MissingReport, MissingSpan
 from vivant.media.types import AudioChunk, Frame
 from vivant.motion_file import Entry, Mark
+from vivant.ops.fetching import set_out
 from vivant.session import Session, Timing
 
 Kind: TypeAlias = Literal["drawn", "held", "rest"]
 
 Drawn: TypeAlias = Tensor | Callable[[], Tensor]
-"""A face (3, H, W), or the call that draws it."""
+"""A face, float (3, H, W) in [0, 1] or uint8 (H, W, 3); or the call that draws it, or waits for it."""
 
 Shown: TypeAlias = Drawn | Literal["held", "rest"]
 """A face that is drawn, or what it showed before, or the face as it was given."""
@@ -58,9 +62,11 @@ class Performance:
         faces: Sequence[int] = (0,),
         lasts: bool = False,
         draws_apart: bool = False,
+        ahead: int = 0,
     ) -> None:
         """sessions: one per face, of one engine; faces: their places in the scene. lasts: the last item goes on for
-        ever (one picture drives). draws_apart: give calls that draw, where the engine can."""
+        ever (one picture drives). draws_apart: give calls that draw, where the engine can. ahead: how many frames are
+        asked of the engine beyond the next one to show; not of a source video's faces, which must be seen first."""
         self.sessions = tuple(sessions)
         self.faces = tuple(faces)
         self.missing = missing
@@ -68,6 +74,10 @@ class Performance:
         """Of the driver, to expect; None where nothing tells."""
         self._driven = driven
         self.lasts = lasts
+        self._ahead = ahead
+        self._settling = False
+        self._late: VivantError | None = None
+        """What went wrong with a frame that is not yet to be shown."""
         self._draws_apart = draws_apart and all(session.engine.draws_apart for session in self.sessions)
         self._shown: deque[Kind] = deque()
         self._drawn: list[deque[Drawn]] = [deque() for _ in self.sessions]
@@ -100,7 +110,10 @@ class Performance:
         """
         if people is not None:
             self._appear([people[face] for face in self.faces])
+        self._look_ahead()
         while (shown := self.due()) is None:
+            if self._late is not None:
+                raise self._late
             item = None if self._ended else next(self._driven.items, None)
             if item is not None:
                 self.push(item)
@@ -112,6 +125,34 @@ class Performance:
             else:
                 return None
         return shown
+
+    def _look_ahead(self) -> None:
+        """Push what is to be shown later, before what is drawn by now is waited for."""
+        if not self._ahead or self._moves or self._settling:
+            return
+        while self._num_due <= self._ahead and not self._ended and self._late is None:
+            try:
+                item = next(self._driven.items, None)
+                if item is None:
+                    break
+                self.push(item)
+            except VivantError as error:
+                self._late = error
+
+    @property
+    def _num_due(self) -> int:
+        """Frames that could be shown now."""
+        num_drawn, count = min(len(drawn) for drawn in self._drawn), 0
+        for kind in self._shown:
+            num_drawn -= kind == "drawn"
+            if num_drawn < 0:
+                break
+            count += 1
+        return count
+
+    def settle(self) -> None:
+        """Ask nothing more ahead of its time until `bookmark`, so that it comes to be settled."""
+        self._settling = True
 
     def due(self) -> list[Shown] | None:
         """The same, of what was pushed; None where nothing is due."""
@@ -129,6 +170,7 @@ class Performance:
     def bookmark(self) -> Bookmark:
         """Everything needed to go on after the last frame that was taken; only where it is settled."""
         assert self.is_settled
+        self._settling = False
         mark = Bookmark()
         for index, session in enumerate(self.sessions):
             mark.keep_mark(f"face{index}", session.bookmark())
@@ -194,7 +236,7 @@ class Performance:
         """What is still owed. Families that take source videos owe nothing, and go on after the driver's end."""
         if not self._moves:
             for session, drawn in zip(self.sessions, self._drawn, strict=True):
-                drawn += session.flush()
+                drawn += _fetched(session.flush())
 
     def push(self, item: Frame | AudioChunk | Any) -> None:
         """One item by hand (see `vivant.drivers`)."""
@@ -231,7 +273,7 @@ class Performance:
             if self._draws_apart and isinstance(item, Entry):
                 drawn.append(session.begin_motion(item.motion, restart=item.mark is Mark.RESTARTS))
             else:
-                drawn += _push(session, item)
+                drawn += _fetched(_push(session, item))
         self._shown += ["drawn"] * (self.sessions[0].timing.frames_in - before)
 
     def _hold(self) -> None:
@@ -242,6 +284,11 @@ class Performance:
             self._shown.append("held")
         else:
             self._draw(self._before)
+
+
+def _fetched(frames: Sequence[Tensor]) -> Sequence[Drawn]:
+    """Their pixels set out for the host at once."""
+    return set_out(frames) if frames and frames[0].is_cuda else frames
 
 
 def _see(session: Session, seen: Seen) -> Any:

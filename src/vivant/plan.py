@@ -295,7 +295,9 @@ def _num_frames(
 
 
 def _mark_bytes(animation: Animation) -> int:
-    mark = animation.bookmark()
+    after = islice(animation, TRIAL_FRAMES)  # some may be drawn ahead, and are to be shown first
+    while (mark := animation.bookmark()) is None and next(after, None) is not None:
+        pass
     return 0 if mark is None else sum(tensor.nbytes for tensor in mark.tensors.values())
 
 

@@ -22,6 +22,7 @@ from vivant.face.choose import FaceChoice, parse_face_choice
 from vivant.face.framing import Framing
 from vivant.media.reader import read_clip
 from vivant.media.resample import tidy_rate
+from vivant.ops.fetching import as_pixels
 from vivant.scenes import Followed, SameScene, Scene, Scenes, Standing, VideoScenes, frames_at
 
 
@@ -66,7 +67,7 @@ class SourcePicture:
         reference = self._people[0].reference
         assert reference is not None, "a portrait that is made by `prepare` has its reference"
         whole = torch.nn.functional.interpolate(reference[None], size, mode="bilinear", antialias=True)
-        return (whole[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+        return as_pixels(whole[0]).cpu().numpy()
 
 
 class SourceVideo:

@@ -68,9 +68,9 @@ def test_studio(run: Run, here: Path, called: list[tuple[Any, ...]]) -> None:
     assert called.pop() == (Path("data"), [12, 13], 2, 3, 64, 0, 2, False)
     assert run("studio", "sheet", "people.png", "--identities", "1").out == "people.png\n"
     assert called.pop() == (Path("people.png"), [1], 4, 0, 192, 0)
-    done = run("studio", "clip", "a.mp4", "--text", "Good morning.", "--voice", "slt", "--identity", "4")
+    done = run("studio", "clip", "a.mp4", "--text", "Good morning.", "--voice", "slt", "--turn-degrees", "8")
     assert done.out == "a.mp4: 7 frames\n"
-    assert called.pop()[:4] == (Path("a.mp4"), "Good morning.", "slt", 4)
+    assert called.pop() == (Path("a.mp4"), "Good morning.", "slt", 0, 0, 256, 25, 0, 8.0, 1.0)
     done = run("studio", "fetch")
     assert done.out == "model.npz\n"
     assert "MIT licence" in done.err
@@ -138,6 +138,8 @@ def test_train(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "o",
         "--init",
         "i",
+        "--seed",
+        "2",
         "--device",
         "cpu",
     )
@@ -147,7 +149,7 @@ def test_train(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "liveportrait/mini_motion",
         Path("d"),
         Path("o"),
-        {"init": Path("i"), "minutes": None, "images": None, "fit_minutes": None, "device": "cpu"},
+        {"init": Path("i"), "minutes": None, "images": None, "fit_minutes": None, "seed": 2, "device": "cpu"},
     )
     assert "the same command goes on" in run(*line, "--minutes", "1").out
 

@@ -12,6 +12,10 @@ from vivant.cli.vocabulary import Command
 
 SizeOption = Annotated[int, typer.Option(help="Side of the pictures in pixels.", min=32)]
 SeedOption = Annotated[int, typer.Option(help="Same seed, same people.")]
+TurnOption = Annotated[float, typer.Option(help="How far heads turn at most.", min=0, max=40)]
+ArticulationOption = Annotated[
+    float, typer.Option(help="How strongly mouths shape their sounds; 1.8 is clear speech.", min=0, max=3)
+]
 IdentitiesOption = Annotated[str, typer.Option(help="Which people: 0-99, or 3,5,8.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 
@@ -46,13 +50,11 @@ def talk(
     size: SizeOption = 160,
     seed: SeedOption = 0,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
-    turn_degrees: Annotated[float, typer.Option(help="How far heads turn at most.", min=0, max=40)] = 14.0,
+    turn_degrees: TurnOption = 14.0,
     view_cm: Annotated[
         float | None, typer.Option(help="Width of the scene at the head; as each look has it.", min=15)
     ] = None,
-    articulation: Annotated[
-        float, typer.Option(help="How strongly mouths shape their sounds; 1.8 is clear speech.", min=0, max=3)
-    ] = 1.0,
+    articulation: ArticulationOption = 1.0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Render people who talk, with sound and ground truth, for voice-driven training."""
@@ -109,12 +111,15 @@ def clip(
     size: SizeOption = 256,
     fps: Annotated[int, typer.Option(help="Frames per second.", min=1)] = 25,
     seed: SeedOption = 0,
+    turn_degrees: TurnOption = 15.0,
+    articulation: ArticulationOption = 1.0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """A person who talks, with sound: a driving clip without anybody's rights in it."""
     from vivant.studio.clip import render_clip
 
-    frames = render_clip(out, text, voice, identity, look, size, fps, seed, overwrite=overwrite)
+    person = (identity, look, size, fps, seed)
+    frames = render_clip(out, text, voice, *person, turn_degrees, articulation, overwrite=overwrite)
     typer.echo(f"{out}: {frames} frames")
 
 

@@ -30,6 +30,7 @@ from vivant.evaluation.sheet import evenly, sheet
 from vivant.evaluation.shown import Means, as_tensor
 from vivant.face.points import NUM_MESH, Landmarks
 from vivant.media.reader import read_clip
+from vivant.ops.fetching import as_pixels
 
 TEXTURE_FRAMES = 12
 """Frames per animation, evenly spread, in which texture and background are compared where they show a face."""
@@ -204,7 +205,7 @@ def _followed(driver: np.ndarray, output: np.ndarray, both: np.ndarray) -> Follo
 def reference_of(portrait: Portrait, size_px: int | None = None) -> np.ndarray:
     """The portrait's crop, uint8 (S, S, 3)."""
     assert portrait.reference is not None, "a portrait that is made by `prepare` has its reference"
-    pixels = (portrait.reference.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    pixels = as_pixels(portrait.reference).cpu().numpy()
     if size_px is None or len(pixels) == size_px:
         return pixels
     way = cv2.INTER_AREA if size_px < len(pixels) else cv2.INTER_CUBIC

@@ -94,8 +94,3 @@ def draw(engine: LivePortrait, source: Tensor, motion: Motion, driving: Motion) 
 def as_stored(frames: Tensor) -> Tensor:
     """Frames in [0, 1], rounded to 255 levels."""
     return (frames.clamp(0, 1) * 255).round() / 255
-
-
-def as_picture(frame: Tensor) -> Tensor:
-    """uint8 (H, W, 3) of a frame (3, H, W) in [0, 1]."""
-    return (frame.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous()

@@ -24,11 +24,12 @@ from vivant.errors import InputError
 from vivant.evaluation import protocol
 from vivant.evaluation.faces import FaceFinder, FoundFaces
 from vivant.evaluation.people import held_out_people
-from vivant.evaluation.reenact import as_liveportrait, as_picture
+from vivant.evaluation.reenact import as_liveportrait
 from vivant.evaluation.report import Report, Row, Table, describe_engine
 from vivant.evaluation.sheet import sheet
 from vivant.face.paste import paste_back
 from vivant.face.points import Landmarks, eye_openness, lip_openness, to_68
+from vivant.ops.fetching import as_pixels
 from vivant.ops.rotation import rotation_from_degrees
 
 PROTOCOL = "retargeting/2"
@@ -131,7 +132,7 @@ def _measure(
             for value in SWEEP
         ]
         frames = _draw(engine, portrait, [own] * len(SWEEP), options)
-        drawn = [as_picture(frame).numpy() for frame in frames]
+        drawn = [as_pixels(frame).numpy() for frame in frames]
         findings.opened[what].append(_openness(finder.faces(drawn), what))
         kept = (1 - masks[what]).expand(len(frames) - 1, -1, -1, -1)
         findings.elsewhere[what].append(float(masked_l1(frames[1:], frames[:1], kept)))
@@ -177,9 +178,7 @@ def _pasted(engine: LivePortrait, portrait: LivePortraitPortrait, frames: Tensor
     framing = portrait.framing
     if framing is None:
         return frames
-    seen = [
-        framing.crop.apply(paste_back(framing.image, as_picture(f).numpy(), framing.crop)) for f in frames
-    ]
+    seen = [framing.crop.apply(paste_back(framing.image, as_pixels(f).numpy(), framing.crop)) for f in frames]
     return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float() / 255
 
 

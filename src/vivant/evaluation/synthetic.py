@@ -24,13 +24,14 @@ from vivant.evaluation import metrics, protocol
 from vivant.evaluation.baselines import copy_source, landmark_affine, true_flow_warp
 from vivant.evaluation.faces import FaceFinder, FoundFaces
 from vivant.evaluation.people import Person, held_out_people
-from vivant.evaluation.reenact import Seen, as_liveportrait, as_picture, draw, look_at, resized
+from vivant.evaluation.reenact import Seen, as_liveportrait, draw, look_at, resized
 from vivant.evaluation.report import Report
 from vivant.evaluation.scores import Scores
 from vivant.evaluation.sheet import sheet
 from vivant.evaluation.synthetic_report import ENGINE, TRUE_MOTION, report_of
 from vivant.face.models import face_models_available
 from vivant.face.points import NUM_MESH
+from vivant.ops.fetching import as_pixels
 from vivant.ops.rotation import degrees_from_rotation
 
 SHEET_ROWS = 12
@@ -111,12 +112,12 @@ def _measure(engine: LivePortrait, person: Person, finder: FaceFinder | None, fi
         _collect_signals(person, seen_driving, again, findings.signals)
     _score_angles(person, {"driving picture": seen_driving, "output": again}, findings.angles)
     if finder is not None:
-        outputs = [as_picture(frame).numpy() for frame in made[ENGINE]]
+        outputs = [as_pixels(frame).numpy() for frame in made[ENGINE]]
         _score_mesh(finder.faces([person.source, *person.driving]), finder.faces(outputs), findings)
     if len(findings.sheet_rows) < SHEET_ROWS:
         first: list[np.ndarray | None] = [person.source, person.driving[0]]
         for name in SHEET_METHODS:
-            first.append(as_picture(made[name][0]).numpy() if name in made else None)
+            first.append(as_pixels(made[name][0]).numpy() if name in made else None)
         findings.sheet_rows.append(first)
 
 

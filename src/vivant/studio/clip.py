@@ -96,6 +96,7 @@ def render_clip(
     fps: int = 25,
     seed: int = 0,
     turn_degrees: float = 15.0,
+    articulation: float = 1.0,
     view_cm: float | None = None,
     crf: int = 20,
     overwrite: bool = False,
@@ -104,6 +105,7 @@ def render_clip(
     """Render a synthetic person who says `text` into the video `out`; returns the number of frames.
 
     voice is a flite or espeak-ng voice. identity, look and seed choose the person as in `render_dataset`.
+    turn_degrees is how far the head turns at most, articulation how strongly the mouth shapes its sounds.
     view_cm is the width of the scene at the head; None keeps the look's own camera. session_out is where the
     ground truth of all frames goes, as a session of the data set; None writes none.
     """
@@ -122,7 +124,7 @@ def render_clip(
     renderer = Renderer(model, scene)
     rng = np.random.default_rng([seed, identity, look, 11])
     background = sample_background(size, rng)
-    motions = talking_motions(speech, model.expression_names, fps, rng, turn_degrees)
+    motions = talking_motions(speech, model.expression_names, fps, rng, turn_degrees, articulation)
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / "speech.wav"
         write_sound(sound, speech, CALM_SECONDS, TAIL_SECONDS)

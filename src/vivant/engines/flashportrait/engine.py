@@ -43,7 +43,6 @@ from vivant.engines.flashportrait.known import masked
 from vivant.engines.flashportrait.motion import (
     Motion,
     aligned_face,
-    as_pixels,
     in_sides,
     next_alignment,
 )
@@ -63,6 +62,7 @@ from vivant.engines.flashportrait.windows import (
 from vivant.errors import InputError, SetupError
 from vivant.face.crop import CropSpec
 from vivant.ops.bending import Source, bent, placement
+from vivant.ops.fetching import as_pixels
 from vivant.runtime import precision
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         differs, size = self.config.drawing == "differences", self.config.face_features.image_size
         source = None
         if differs:
-            own, _ = next_alignment("each", None, as_pixels(picture[0]), size)
+            own, _ = next_alignment("each", None, as_pixels(picture[0]).cpu().numpy(), size)
             source = Source(picture * 2 - 1, in_sides(own, size).to(self.device)[None])
         with precision.computing(self.device, self.dtype):
             conditioning = None if differs else masked(self._known(picture))
@@ -247,7 +247,7 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
         places: list[Any] = [(1.0, 0.0, 0.0)] * len(driving) if windows is None else windows.tolist()
         faces, placements = [], []
         for frame, place in zip(driving, places, strict=True):
-            pixels = as_pixels(frame)
+            pixels = as_pixels(frame).cpu().numpy()
             last = None if state.alignment is None else state.alignment.cpu().numpy()
             matrix, following = next_alignment(self.config.alignment, last, pixels, size, place)
             state.alignment = None if following is None else torch.from_numpy(following)

@@ -84,11 +84,6 @@ def aligned_face(picture: np.ndarray, alignment: np.ndarray, size_px: int) -> Te
     return torch.from_numpy(face).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def as_pixels(picture: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-
-
 def in_sides(alignment: np.ndarray, size_px: int) -> Tensor:
     """A matrix (2, 3) to pixels of the aligned face -> one to its sides."""
     return torch.from_numpy(alignment / size_px).float()

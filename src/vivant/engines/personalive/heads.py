@@ -17,6 +17,7 @@ from vivant.engines.personalive.motion import Pose
 from vivant.face.framing import default_detector, default_mesh
 from vivant.face.points import to_68
 from vivant.ops.constants import constant
+from vivant.ops.fetching import as_pixels
 from vivant.ops.rotation import degrees_from_rotation
 
 STUDIO_POINTS = (27, 4, 12, 36, 45, 0, 16, 2, 14, 17, 26, 48, 30, 54, 31, 33, 35, 21, 22, 57, 8)
@@ -108,7 +109,7 @@ def heads_in(pictures: Tensor, last: Pose) -> Pose:
 
 def _points_in(picture: Tensor) -> Tensor | None:
     """(68, 2) crop units."""
-    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    pixels = as_pixels(picture).cpu().numpy()
     found = default_detector().detect(pixels, tiles=False)
     landmarks = default_mesh().landmarks(pixels, found[0]) if found else None
     if landmarks is None:
