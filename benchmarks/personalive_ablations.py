@@ -9,7 +9,8 @@
               a VAE that is solved the tiny decoder is the components without what mends their pictures
     schedule  Table 3: the checkpoint's noise levels and as many that end above 0. The paper trains a network for each;
               give one trained on the second with --other, else the same weights are asked to do both
-    signals   Figure 3: implicit keypoints k and facial embedding m, each from the driver (d) or held still (s)
+    signals   Figure 3: implicit keypoints k and facial embedding m, each from the driver (d) or held still (s). With
+              both held: what clips would show that hardly move, so that nothing can be told from them
 
 Streams are as in the paper, not as in the published program: heads have the driver's size and place, chunks go down a
 level with fresh noise, and keyframes do not wait. Measures, protocols and `--weights` are those of `vivant evaluate`.
@@ -17,7 +18,7 @@ Every clip drives its own first frame. Numbers are means over the clips, then ov
 their standard deviation. Below each table: whether its shape is the paper's. FOLDER keeps what was measured, and the
 same call goes on where it was stopped. Clips of people that nothing was trained on:
 
-    for i in $(seq 0 11); do vivant studio clip -o CLIPS/$i.mp4 --identity $i --text "..."; done
+    for i in 1 3 8; do vivant studio clip CLIPS/$i.mp4 --identity $i --articulation 1.6 --text "..."; done
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -59,20 +60,22 @@ Numbers = dict[str, list[float]]
 
 
 class Held(PersonaLive):
-    """Of what the driver says, one part is held as it is in the portrait: "pose" or "expression"; "": none."""
+    """Parts of what the driver says are held as they are in the portrait: "pose", "expression"."""
 
-    def __init__(self, config: Config, networks: nn.Module, dtype: torch.dtype, part: str = "") -> None:
+    def __init__(
+        self, config: Config, networks: nn.Module, dtype: torch.dtype, *parts: Literal["pose", "expression"]
+    ) -> None:
         super().__init__(config, networks, dtype)
-        self.part = part
+        self.parts = parts
 
     def encode_motion(self, state: PersonaLiveState, driving: Tensor) -> Motion:
         motion, portrait = super().encode_motion(state, driving), state.portrait
-        if self.part == "expression":
-            return replace(motion, tokens=portrait.scene.tokens.expand_as(motion.tokens))
-        if self.part == "pose":
-            still = {name: getattr(portrait.pose, name) for name in ("degrees", "scale", "translation")}
-            return replace(motion, **{k: v.expand_as(getattr(motion, k)) for k, v in still.items()})
-        return motion
+        still: dict[str, Tensor] = {}
+        if "expression" in self.parts:
+            still["tokens"] = portrait.scene.tokens
+        if "pose" in self.parts:
+            still |= {name: getattr(portrait.pose, name) for name in ("degrees", "scale", "translation")}
+        return replace(motion, **{k: v.expand_as(getattr(motion, k)) for k, v in still.items()})
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,15 @@ def schedules(engine: PersonaLive, other: Path | None) -> list[Variant]:
 
 
 def signals(engine: PersonaLive) -> list[Variant]:
-    parts = {"k_d + m_d": "", "k_d + m_s": "expression", "k_s + m_d": "pose"}
+    parts: dict[str, tuple[Literal["pose", "expression"], ...]] = {
+        "k_d + m_d": (),
+        "k_d + m_s": ("expression",),
+        "k_s + m_d": ("pose",),
+        "k_s + m_s": ("pose", "expression"),
+    }
     return [
-        Variant(name, Held(engine.config, engine.networks, engine.dtype, part))
-        for name, part in parts.items()
+        Variant(name, Held(engine.config, engine.networks, engine.dtype, *held))
+        for name, held in parts.items()
     ]
 
 

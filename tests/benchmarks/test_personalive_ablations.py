@@ -46,7 +46,7 @@ def test_every_row_differs_and_every_seed(trained: Path, capsys: pytest.CaptureF
         "tau": ["0", "1000"],
         "decoder": ["full", "tiny"],
         "schedule": ["[999, 499, 0]", "[999, 665, 332]"],
-        "signals": ["k_d + m_d", "k_d + m_s", "k_s + m_d"],
+        "signals": ["k_d + m_d", "k_d + m_s", "k_s + m_d", "k_s + m_s"],
     }
     for table, rows in tables.items():
         changes = [row["change error"][0] for row in rows.values()]
