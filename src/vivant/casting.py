@@ -57,9 +57,8 @@ def cast(
         ]
         lasts = source.moves and made.is_still
         missing = MissingReport(on_missing, name=str(clip) if isinstance(clip, (str, Path)) else "driving")
-        ahead = (
-            asked_ahead(engine) if isinstance(clip, (str, Path, Sequence)) else 0
-        )  # others are not there yet
+        waits = isinstance(clip, (str, Path, Sequence))  # what else drives comes when it comes
+        ahead = asked_ahead(engine) if waits else 0
         performance = Performance(sessions, made, missing, faces=faces, lasts=lasts, ahead=ahead)
         if mark is not None:
             performance.go_on(mark)
