@@ -34,6 +34,7 @@ from vivant.evaluation.gauges.drift import DriftGauge
 from vivant.evaluation.judges.given import load_judges
 from vivant.evaluation.judges.recognition import embed_own
 from vivant.evaluation.shown import Shown
+from vivant.ops.fetching import as_pixels
 from vivant.runtime import precision
 from vivant.studio.talking import list_clips, read_clip
 from vivant.training.data.fit import fitted
@@ -65,7 +66,7 @@ def as_frames(pictures: Tensor) -> Tensor:
 
 def as_bytes(frames: Tensor) -> np.ndarray:
     """The inverse, rounded."""
-    return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return as_pixels(frames).cpu().numpy()
 
 
 def meshes(finder: FaceFinder, frames: Tensor) -> tuple[np.ndarray, float]:

@@ -40,6 +40,7 @@ from vivant.evaluation.shown import Shown
 from vivant.face.points import Landmarks
 from vivant.live.speaker import Speaker
 from vivant.media.image import save_image
+from vivant.ops.fetching import as_pixels
 from vivant.runtime import precision
 from vivant.studio.talking import list_clips, read_clip
 from vivant.training.data.sessions import NUM_HELD_OUT
@@ -86,7 +87,7 @@ def drawn(engine: RefVae, reference: np.ndarray, samples: torch.Tensor, options:
     padded = torch.nn.functional.pad(samples, (0, -len(samples) % chunk))
     parts = [engine.step(state, piece) for piece in padded.split(chunk)]
     frames = torch.cat([*parts, engine.flush(state)])[:count]
-    return (255 * frames).round().byte().permute(0, 2, 3, 1).numpy()
+    return as_pixels(frames).numpy()
 
 
 @torch.no_grad()
@@ -99,8 +100,7 @@ def encoded(engine: RefVae, scene: Scene) -> np.ndarray:
     with precision.computing(device, engine.dtype):
         mean, _ = networks.vae.encode(video, TemporalCache())
         made = networks.vae.decode(mean, portrait.details, TemporalCache())
-    frames = (made[0].movedim(1, 0).float() / 2 + 0.5).clamp(0, 1)
-    return (255 * frames).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return as_pixels(made[0].movedim(1, 0).float() / 2 + 0.5).cpu().numpy()
 
 
 def large(frames: Sequence[np.ndarray]) -> list[np.ndarray]:

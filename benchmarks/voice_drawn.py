@@ -28,6 +28,7 @@ from vivant.evaluation.faces import FaceFinder
 from vivant.face.points import head_angles, lip_openness
 from vivant.media.audio import read_audio
 from vivant.media.image import save_image
+from vivant.ops.fetching import as_pixels
 from vivant.presets import load_voice
 from vivant.session import Session
 from vivant.studio.speech import VisemeSpan, speech_curves
@@ -84,7 +85,7 @@ def main() -> None:
             motion: Motion = voice.motions(samples, SEED)
             session = Session(engine, portrait, frame_rate_hz=FRAME_RATE_HZ)
             frames = [session.push_motion(motion[index])[0] for index in range(len(motion))]
-            drawn = [(255 * frame).round().byte().permute(1, 2, 0).contiguous().numpy() for frame in frames]
+            drawn = [as_pixels(frame).numpy() for frame in frames]
             faces = FaceFinder().faces(drawn).landmarks
             opened = np.array([np.nan if face is None else lip_openness(face) for face in faces])
             turned = np.array([head_angles(face)[:2] for face in faces if face is not None])

@@ -25,8 +25,8 @@ if [ "$dry" = --dry ]; then
     prediction=(--size tiny --device cpu --num-steps 6)
 fi
 seconds=(170 120)
-if [ -n "${SHORT:-}" ]; then  # what targets are of, in 150 s
-    seconds=(78 70)
+if [ -n "${SHORT:-}" ]; then  # what targets are of, in 170 s
+    seconds=(78 90)
     refvae=(--cycles 2 --ways kernels)
     personalive=(--sets 1 --kernels --ways "bf16 eager" "bf16 kernels, graph" "bf16 kernels, graph, tf32")
 fi

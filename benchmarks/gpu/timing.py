@@ -14,6 +14,8 @@ import torch._dynamo
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend
 
+from vivant.ops.fetching import as_pixels
+
 Call = Callable[[], object]
 CUDNN_FIRST = [
     SDPBackend.CUDNN_ATTENTION,
@@ -50,7 +52,7 @@ class Stopwatch:
 
 def shown(frames: Tensor) -> Tensor:
     """Frames (T, 3, H, W) as whoever shows or writes them takes them: 8 bits, (T, H, W, 3), on the host."""
-    return (frames.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu()
+    return as_pixels(frames).cpu()
 
 
 def milliseconds(

@@ -156,9 +156,7 @@ class Performance:
 
     def due(self) -> list[Shown] | None:
         """The same, of what was pushed; None where nothing is due."""
-        if not self._shown or (self._shown[0] == "drawn" and not all(self._drawn)):
-            return None
-        return self._popped()
+        return self._popped() if self._num_due else None
 
     @property
     def is_settled(self) -> bool:
