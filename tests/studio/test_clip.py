@@ -36,6 +36,32 @@ def test_the_mouth_stays_closed_until_the_speech_begins_and_smiles_at_the_end() 
     assert all(motion.expression.max() <= 1 for motion in motions)
 
 
+def test_moods_are_there_from_the_start_and_lips_close_all_the_same() -> None:
+    spans = (VisemeSpan(0.0, 1.0, "aa"), VisemeSpan(1.0, 1.4, "PP"), VisemeSpan(1.4, 3.0, "aa"))
+    speech = Speech(np.zeros(48000, np.int16), 16000, spans)
+
+    def jaw_and_all(mood_seed: int | None) -> tuple[np.ndarray, np.ndarray]:
+        mood_rng = None if mood_seed is None else np.random.default_rng(mood_seed)
+        motions = talking_motions(speech, NAMES, 25.0, np.random.default_rng(0), 10.0, 1.0, mood_rng)
+        weights = np.array([motion.expression for motion in motions])
+        return weights[:, NAMES.index("jawOpen")], weights
+
+    plain_jaw, plain = jaw_and_all(None)
+    closed = round((0.6 + 1.2) * 25)
+    begins, opened = 0, 0.0
+    for seed in range(12):
+        jaw, weights = jaw_and_all(seed)
+        begins += bool(np.abs(weights[0] - plain[0]).max() > 0.3)
+        assert jaw[closed] < plain_jaw[closed] + 0.05
+        opened = max(opened, float((jaw - plain_jaw)[closed - 20 : closed + 20].max()))
+        assert np.abs(weights - plain).max() > 0.3
+        assert np.abs(np.diff(weights - plain, axis=0)).max() < 0.5, "they change, and do not jump"
+        assert np.array_equal(weights, jaw_and_all(seed)[1])
+        assert np.array_equal(weights[:, NAMES.index("eyeBlink_L")], plain[:, NAMES.index("eyeBlink_L")])
+    assert opened > 0.2
+    assert 5 <= begins < 12, "some begin neutral"
+
+
 def test_silence_is_put_around_the_speech(tmp_path: Path) -> None:
     import wave
 

@@ -56,6 +56,20 @@ def test_clips_are_those_of_the_data_workers_or_of_a_mirror(tmp_path: Path) -> N
     assert seen == {False, True}
 
 
+def test_pictures_of_an_item_are_graded_alike(tmp_path: Path) -> None:
+    paths = find_talking_clips(write_clips(tmp_path, range(12, 15)))
+    resident = ResidentClips.of(paths, 64, CPU)
+    cut = ClipCuts(paths, replace(SETTINGS, graded=True))[3]
+    cut["rows"][:, 1] = cut["reference"]
+    plain = resident.batch(ClipCuts(paths, SETTINGS)[3] | {"rows": cut["rows"]})
+    got = resident.batch(cut)
+    assert torch.equal(got["driving"][:, 1], got["reference"]), "without grain of their own"
+    assert got["driving"].shape == plain["driving"].shape
+    changes = (got["reference"].float() - plain["reference"].float()).mean((1, 2))
+    assert float(changes.abs().amax(1).min()) > 1
+    assert float(changes.std(0).min()) > 1, "each item by its own grade"
+
+
 def test_heads_are_those_that_the_points_are_of() -> None:
     """Two people of their own shape who turn: where, how large and how turned they are, and what they look like."""
     generator = torch.Generator().manual_seed(0)

@@ -55,6 +55,9 @@ def talk(
         float | None, typer.Option(help="Width of the scene at the head; as each look has it.", min=15)
     ] = None,
     articulation: ArticulationOption = 1.0,
+    moods: Annotated[
+        bool, typer.Option("--moods", help="Faces grin, laugh or pout from the first frame on, too.")
+    ] = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Render people who talk, with sound and ground truth, for voice-driven training."""
@@ -74,6 +77,7 @@ def talk(
             turn_degrees,
             view_cm,
             articulation,
+            moods,
         )
     typer.echo(f"{out}: {len(paths)} clips")
 

@@ -23,7 +23,7 @@ from vivant.studio.camera import Camera
 from vivant.studio.dataset import make_session, write_session
 from vivant.studio.face_model import load_face_model
 from vivant.studio.identity import Look, make_look, make_person
-from vivant.studio.idle import fade_in, idle_motions
+from vivant.studio.idle import fade_in, idle_motions, moods
 from vivant.studio.motion import Motion, columns_of
 from vivant.studio.renderer import Renderer
 from vivant.studio.speech import Speech, speak_with_espeak, speak_with_flite, speech_curves
@@ -32,6 +32,10 @@ Array = NDArray[Any]
 
 CALM_SECONDS = 0.6
 TAIL_SECONDS = 0.7
+MOOD_WHILE_SPEAKING = 0.5
+"""Share of a mood that a mouth keeps while it speaks; where it closes for a sound, it keeps none."""
+CLOSED_LIPS = 0.21875
+"""Weight of mouthPress in lips that are closed for a sound, at an articulation of 1."""
 FLITE_VOICES = ("awb", "kal", "kal16", "rms", "slt")
 
 
@@ -47,10 +51,12 @@ def talking_motions(
     rng: np.random.Generator,
     turn_degrees: float,
     articulation: float = 1.0,
+    mood_rng: np.random.Generator | None = None,
 ) -> list[Motion]:
     """Movement of a clip in which the speech starts after CALM_SECONDS and ends with a smile.
 
-    articulation: how strongly mouths shape their sounds.
+    articulation: how strongly mouths shape their sounds. mood_rng: whence moods come, which faces have from the first
+    frame on (`idle.moods`); None for faces that begin neutral.
     """
     num_frames = int(np.ceil((CALM_SECONDS + speech.seconds + TAIL_SECONDS) * fps))
     mouth = np.zeros((num_frames, len(names)), np.float32)
@@ -60,6 +66,15 @@ def talking_motions(
     smile = 0.55 * fade_in(num_frames, fps, CALM_SECONDS + speech.seconds - 0.3, 0.6)
     for name, share in (("mouthSmile", 1.0), ("cheekSquint", 0.6)):
         mouth[:, columns_of(name, names)] += share * smile[:, None]
+    if mood_rng is not None:
+        mood = moods(names, num_frames, fps, mood_rng)
+        of_mouth = [i for i, name in enumerate(names) if name.startswith(("mouth", "jaw"))]
+        closed = mouth[:, columns_of("mouthPress", names)].max(1) / max(1e-6, CLOSED_LIPS * articulation)
+        speaking = np.zeros(num_frames, np.float32)
+        speaking[first : first + len(curves)] = 1
+        kept = 1 - np.maximum((1 - MOOD_WHILE_SPEAKING) * speaking, closed.clip(0, 1))
+        mood[:, of_mouth] *= kept[:, None]
+        mouth += mood
     idle = idle_motions(names, num_frames, fps, rng, CALM_SECONDS, turn_degrees)
     return [
         replace(motion, expression=np.clip(motion.expression + spoken, 0, 1))

@@ -12,15 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from vivant.studio.motion import Motion, columns_of, set_gaze_lids
+from vivant.studio.motion import Motion, columns_of, sample_mood, set_gaze_lids
 
 Array = NDArray[Any]
 
 BLINK_SECONDS = 0.11
+"""Half of the time a blink takes."""
 MOST_SHIFT_CM = 0.5
 SHIFTS_FULLY_DEGREES = 4.0
 """A head that turns less than this is also moved less."""
-"""Half of the time a blink takes."""
+MOOD_SECONDS = (0.5, 1.8)
+MOOD_CHANGES_SECONDS = 0.35
+MOOD_NONE = 0.25
+"""Share of moods that are none."""
 TORSO_FOLLOWS = np.array([0.25, 0.12, 0.15], np.float32)
 
 
@@ -57,6 +61,17 @@ def saccades(num_frames: int, fps: float, reach_degrees: float, rng: np.random.G
         gaze[frame : frame + hold] = rng.normal(size=2) * reach_degrees * (1.0 if away else 0.15) * [1, 0.6]
         frame += hold
     return np.asarray(gaussian_filter1d(gaze, 0.6, axis=0), np.float32)
+
+
+def moods(names: Sequence[str], num_frames: int, fps: float, rng: np.random.Generator) -> Array:
+    """Expression weights [T, E] that hold a mood from the first frame on, then change to another, and so on."""
+    track, at = np.zeros((num_frames, len(names)), np.float32), 0.0
+    while at < num_frames / fps:
+        mood = sample_mood(names, rng) * (rng.uniform() >= MOOD_NONE)
+        share = fade_in(num_frames, fps, at, MOOD_CHANGES_SECONDS)[:, None] if at else np.float32(1)
+        track += share * (mood - track)
+        at += rng.uniform(*MOOD_SECONDS)
+    return track
 
 
 def idle_motions(

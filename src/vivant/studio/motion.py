@@ -37,7 +37,7 @@ _SHAPES: dict[str, tuple[float, float]] = {
 
 # Shapes that go together on real faces, each with its range. Drawn one by one, teeth behind closed jaws (a grin) would
 # hardly ever be seen, and drivers grin more than they gape.
-_TOGETHER: tuple[dict[str, tuple[float, float]], ...] = (
+_MOODS: tuple[dict[str, tuple[float, float]], ...] = (
     {  # grin
         "mouthSmile": (0.4, 1.0), "mouthUpperUp": (0.1, 0.7), "mouthLowerDown": (0.3, 1.0), "jawOpen": (0.0, 0.2),
         "cheekSquint": (0.0, 0.9), "eyeSquint": (0.0, 0.6),
@@ -53,6 +53,9 @@ _TOGETHER: tuple[dict[str, tuple[float, float]], ...] = (
     {"mouthSmile": (0.3, 1.0), "mouthDimple": (0.0, 0.5), "cheekSquint": (0.0, 0.6)},  # smile
     {"mouthPucker": (0.4, 1.0), "mouthFunnel": (0.0, 0.5), "browInnerUp": (0.0, 0.5)},  # kiss
     {"mouthFunnel": (0.2, 1.0), "jawOpen": (0.1, 0.6), "browInnerUp": (0.0, 0.8), "eyeWide": (0.0, 0.7)},  # oh
+)  # fmt: skip
+_TOGETHER = (
+    *_MOODS,
     {  # speech
         "jawOpen": (0.03, 0.35), "mouthLowerDown": (0.0, 0.6), "mouthUpperUp": (0.0, 0.4), "mouthStretch": (0.0, 0.4),
     },
@@ -102,17 +105,29 @@ def set_gaze_lids(expression: Array, gaze: Array, names: Sequence[str]) -> None:
         expression[names.index(name)] = max(0.0, value)
 
 
+def _sample_together(
+    kinds: Sequence[dict[str, tuple[float, float]]], names: Sequence[str], rng: np.random.Generator
+) -> Array:
+    expression = np.zeros(len(names), np.float32)
+    for shape, (low, high) in kinds[int(rng.integers(len(kinds)))].items():
+        weight = rng.uniform(low, high)
+        for column in columns_of(shape, names):
+            expression[column] = weight * rng.uniform(0.8, 1)
+    return expression
+
+
+def sample_mood(names: Sequence[str], rng: np.random.Generator) -> Array:
+    """Weights [E] of a face that means something: a grin, a laugh, a grimace, a smile, a kiss or an oh."""
+    return _sample_together(_MOODS, names, rng)
+
+
 def sample_expression(names: Sequence[str], rng: np.random.Generator) -> Array:
     """Random weights [E] without lids that follow the gaze; one in ten is a neutral face, half go together."""
     expression = np.zeros(len(names), np.float32)
     if rng.uniform() < 0.1:
         return expression
     if rng.uniform() < 0.5:
-        for shape, (low, high) in _TOGETHER[int(rng.integers(len(_TOGETHER)))].items():
-            weight = rng.uniform(low, high)
-            for column in columns_of(shape, names):
-                expression[column] = weight * rng.uniform(0.8, 1)
-        return expression
+        return _sample_together(_TOGETHER, names, rng)
     if rng.uniform() < 0.6:
         opening = rng.beta(1.1, 2.0) * 0.9
         expression[names.index("jawOpen")] = opening

@@ -105,6 +105,7 @@ def make_clip(
     turn_degrees: float = TURN_DEGREES,
     view_cm: float | None = None,
     articulation: float = 1.0,
+    moods: bool = False,
 ) -> TalkingClip:
     """Render a person who talks for about `seconds`. See `render_talking`."""
     rng = np.random.default_rng([seed, identity, 23])
@@ -116,7 +117,8 @@ def make_clip(
     scene = make_look(model, make_person(model, identity, seed), 0, size_px, seed)
     renderer = Renderer(model, scene if view_cm is None else in_view(scene, view_cm))
     turn = float(rng.uniform(LEAST_TURN * turn_degrees, turn_degrees))
-    motions = talking_motions(speech, model.expression_names, FPS, rng, turn, articulation)
+    mood_rng = np.random.default_rng([seed, identity, 29]) if moods else None
+    motions = talking_motions(speech, model.expression_names, FPS, rng, turn, articulation, mood_rng)
     motions = motions[: round(seconds * FPS)]
     background = sample_background(size_px, rng)
     drawn = [renderer.render(motion) for motion in motions]
@@ -204,12 +206,14 @@ def render_talking(
     turn_degrees: float = TURN_DEGREES,
     view_cm: float | None = None,
     articulation: float = 1.0,
+    moods: bool = False,
 ) -> list[Path]:
     """Render one clip per person into the folder `out`; returns their paths. Clips that exist are kept.
 
     turn_degrees: how far heads turn at most; each person draws a limit of 2/7 of it to all of it. view_cm: width of the
     scene at the head; None keeps each look's own camera. articulation: how strongly mouths shape their sounds; at 1
-    lips part by a third of a mouth's width, at 1.8 by more than half of it. The same numbers and seed give the same
+    lips part by a third of a mouth's width, at 1.8 by more than half of it. moods: faces grin, laugh or pout from the
+    first frame on, and while they speak; without, they begin neutral. The same numbers and seed give the same
     bytes. progress is called with (finished, all).
     """
     if size % 4 or size < 32:
@@ -223,6 +227,7 @@ def render_talking(
         turn_degrees=turn_degrees,
         view_cm=view_cm,
         articulation=articulation,
+        moods=moods,
     )
     render = partial(_render_one, out=out, overwrite=overwrite, make=make)
     if workers <= 1:

@@ -145,9 +145,10 @@ def published_stage3() -> Recipe:
     return Recipe(train, published(), TemporalStage)
 
 
-_MINI = {"resident": True, "drops": 0.0, "spoils": False, "focus": 2.0}
-"""Clips stay where the networks learn. What sees motion rests after the start, so face crops need not be spoiled; no
-guidance needs conditions that are dropped; errors count three times in the face, five times in eyes and mouth."""
+_MINI = {"resident": True, "graded": True, "drops": 0.0, "spoils": False, "focus": 2.0}
+"""Clips stay where the networks learn, graded there, for photographs have other colours. What sees motion rests after
+the start, so face crops need not be spoiled; no guidance needs conditions that are dropped; errors count three times in
+the face, five times in eyes and mouth."""
 _START = ("networks.motion_encoder", "points", "blendshapes")
 _DRAWING = tuple(name for name in _TRAINED if name != "networks.motion_encoder")
 _SHOWING = (*_DRAWING, "networks.vae.mending")
@@ -179,7 +180,7 @@ def _mini(
 
 def mini_start() -> Recipe:
     """personalive-mini: the VAE is solved; what sees heads and faces learns."""
-    train = _mini("mini_start", 400_000, 32, (_START, 1e-3), {"graded": True})
+    train = _mini("mini_start", 400_000, 32, (_START, 1e-3))
     return Recipe(train, mini(), StartStage)
 
 
@@ -205,7 +206,7 @@ def mini_stage3() -> Recipe:
 
 def mini_start_gpu() -> Recipe:
     """The same in minutes of one GPU."""
-    train = _mini("mini_start_gpu", 1_024_000, 256, (_START, 2e-3), {"graded": True})
+    train = _mini("mini_start_gpu", 1_024_000, 256, (_START, 2e-3))
     return Recipe(train, mini(), StartStage)
 
 

@@ -73,13 +73,17 @@ class ResidentClips:
         return cls(frames, both.to(device), expression.to(device), firsts.to(device))
 
     def batch(self, cuts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What `data.Clips` gives, some of it in a mirror."""
+        """What `data.Clips` gives, some of it in a mirror, some of it graded: an item's pictures alike."""
         first, mirrored = self.firsts[cuts["clip"]], cuts["mirrored"]
         rows = first[:, None] + cuts["rows"]
         others = {name: cuts[name] for name in ("draw_reference", "draw_depth", "phase")}
+        pictures = self.pictures(torch.cat([(first + cuts["reference"])[:, None], rows], 1), mirrored)
+        if "matrix" in cuts:
+            # Grain of what is to be drawn cannot be told from anything.
+            pictures = graded(pictures, cuts | {"noise": torch.zeros_like(cuts["noise"])})
         return {
-            "reference": self.pictures((first + cuts["reference"])[:, None], mirrored)[:, 0],
-            "driving": self.pictures(rows, mirrored),
+            "reference": pictures[:, 0],
+            "driving": pictures[:, 1:],
             "points": self.points[mirrored.long()[:, None], rows],
             "reference_points": self.points[mirrored.long(), first + cuts["reference"]],
             **others,

@@ -134,6 +134,7 @@ class TemporalStage(Judged):
             num_frames=int(config.extra["num_frames"]),
             stride=int(config.extra["stride"]),
             updates_per_clip=self.updates_per_clip,
+            graded=bool(config.extra.get("graded", False)),
         )
         return (ClipCuts if config.extra.get("resident") else Clips)(self.paths, settings, rank)
 
