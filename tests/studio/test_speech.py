@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vivant.errors import InputError
-from vivant.studio import speech
+from vivant.studio import espeak, speech
 from vivant.studio.fetch import face_points
 from vivant.studio.motion import columns_of
 from vivant.studio.speech import VISEMES, VisemeSpan, parse_flite, speech_curves, viseme_of_espeak
@@ -59,12 +60,32 @@ def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="apt-get install flite"):
         speech.speak_with_flite("hello")
 
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (espeak.NO_LIBRARY, "apt-get install espeak-ng`"),
+        (espeak.NO_DATA, "apt-get install espeak-ng-data"),
+        (espeak.NO_VOICE, "espeak-ng --voices"),
+        (7, "ended with 7 and said: broken"),
+    ],
+)
+def test_what_espeak_lacks_is_said(
+    code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "espeak.py"
+    program.write_text(f"import sys; print('broken', file=sys.stderr); sys.exit({code})")
+    monkeypatch.setattr(espeak, "__file__", str(program))
+    with pytest.raises(InputError, match=says):
+        speech.speak_with_espeak("hello")
+
+
+def test_a_missing_library_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_library(name: str) -> None:
         raise OSError(name)
 
-    monkeypatch.setattr(speech.ctypes, "CDLL", no_library)
-    with pytest.raises(InputError, match="apt-get install espeak-ng"):
-        speech.speak_with_espeak("hello")
+    monkeypatch.setattr(espeak.ctypes, "CDLL", no_library)
+    assert espeak.main("en-us", 155, 50, 45) == espeak.NO_LIBRARY
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
@@ -83,3 +104,12 @@ def test_espeak_speaks_with_timed_phonemes() -> None:
     assert result.visemes[-1].end <= result.seconds + 1e-6
     with pytest.raises(InputError, match="no voice"):
         speech.speak_with_espeak("hello", voice="no-such-voice")
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_espeak_says_the_same_whatever_it_said_before() -> None:
+    first = speech.speak_with_espeak("My mother came home.")
+    speech.speak_with_espeak("Vielleicht sang sie.", "de")
+    again = speech.speak_with_espeak("My mother came home.")
+    assert np.array_equal(first.samples, again.samples)
+    assert first.visemes == again.visemes

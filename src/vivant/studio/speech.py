@@ -1,17 +1,17 @@
 """Speech for clips: text to sound and timed phonemes, phonemes to visemes, visemes to expression curves.
 
-Two voices sources, both optional system packages: espeak-ng (its C library reports phonemes with their sample
-positions) and flite (its program prints them). Weights are 0..1. T frames, E expression shapes.
+Two sources of voices, both optional system packages: espeak-ng (espeak.py) and flite (its program prints phonemes).
+Weights are 0..1. T frames, E expression shapes.
 """
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import itertools
+import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import wave
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivant.errors import InputError
+from vivant.studio import espeak
 from vivant.studio.motion import columns_of
 
 Array = NDArray[Any]
@@ -153,78 +154,29 @@ def viseme_of_flite(phone: str) -> str:
     return _FLITE_VISEME.get(phone, "UH")
 
 
-class _EventId(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
-
-
-class _Event(ctypes.Structure):
-    """espeak_EVENT of speak_lib.h."""
-
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int),
-        ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p),
-        ("id", _EventId),
-    )
-
-
-# Values of speak_lib.h.
-_SYNCHRONOUS, _PHONEME_EVENTS, _BUFFER_MS, _CHARS_UTF8 = 2, 1, 400, 1
-_EVENT_LIST_END, _EVENT_END, _EVENT_PHONEME = 0, 5, 7
-_RATE, _PITCH, _RANGE = 1, 3, 4
-
-
-def _espeak_library() -> ctypes.CDLL:
-    found = ctypes.util.find_library("espeak-ng")
-    for name in filter(None, (found, "libespeak-ng.so.1")):
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise InputError("The speech library espeak-ng is missing. Install it: `apt-get install espeak-ng`.")
-
-
 def speak_with_espeak(
     text: str, voice: str = "en-us", words_per_minute: int = 155, pitch: int = 50, liveliness: int = 45
 ) -> Speech:
-    """Speak text with espeak-ng; pitch and liveliness are 0..100."""
-    library = _espeak_library()
-    rate = library.espeak_Initialize(_SYNCHRONOUS, _BUFFER_MS, None, _PHONEME_EVENTS)
-    if rate <= 0:
+    """Speak text with espeak-ng, always alike; pitch and liveliness are 0..100."""
+    # The file, not the module: a process that imports the package takes ten times as long to start.
+    command = [sys.executable, "-I", "-S", espeak.__file__, voice]
+    command += [str(number) for number in (words_per_minute, pitch, liveliness)]
+    result = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
+    if result.returncode == espeak.NO_LIBRARY:
+        raise InputError("The speech library espeak-ng is missing. Install it: `apt-get install espeak-ng`.")
+    if result.returncode == espeak.NO_DATA:
         raise InputError("espeak-ng finds no voice data. Install it again: `apt-get install espeak-ng-data`.")
-    sound: list[Array] = []
-    marks: list[tuple[int, str]] = []
-    callback_type = ctypes.CFUNCTYPE(
-        ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-    )
-
-    def receive(samples: Any, count: int, events: Any) -> int:
-        if count > 0 and samples:
-            sound.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        i = 0
-        while events[i].type != _EVENT_LIST_END:
-            if events[i].type == _EVENT_PHONEME:
-                name = bytes(events[i].id.string).split(b"\0")[0].decode("utf8", "ignore")
-                marks.append((events[i].sample, viseme_of_espeak(name)))
-            elif events[i].type == _EVENT_END:
-                marks.append((events[i].sample, SILENCE))
-            i += 1
-        return 0
-
-    callback = callback_type(receive)
-    library.espeak_SetSynthCallback(callback)
-    if library.espeak_SetVoiceByName(voice.encode()) != 0:
+    if result.returncode == espeak.NO_VOICE:
         raise InputError(f"espeak-ng has no voice {voice}. See `espeak-ng --voices`.")
-    for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_RANGE, liveliness)):
-        library.espeak_SetParameter(parameter, value, 0)
-    data = text.encode()
-    library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, _CHARS_UTF8, None, None)
-    library.espeak_Synchronize()
-    samples = np.concatenate(sound) if sound else np.zeros(rate // 10, np.int16)
+    if result.returncode:
+        raise InputError(
+            f"espeak-ng ended with {result.returncode} and said: {result.stderr.decode(errors='replace').strip()}"
+        )
+    line, _, sound = result.stdout.partition(b"\n")
+    told = json.loads(line)
+    rate = int(told["rate"])
+    samples = np.frombuffer(sound, np.int16) if sound else np.zeros(rate // 10, np.int16)
+    marks = [(start, viseme_of_espeak(name) if name else SILENCE) for start, name in told["marks"]]
     marks.append((len(samples), SILENCE))
     spans = [
         VisemeSpan(start / rate, end / rate, viseme)

@@ -214,7 +214,7 @@ def render_talking(
     scene at the head; None keeps each look's own camera. articulation: how strongly mouths shape their sounds; at 1
     lips part by a third of a mouth's width, at 1.8 by more than half of it. moods: faces grin, laugh or pout from the
     first frame on, and while they speak; without, they begin neutral. The same numbers and seed give the same
-    bytes. progress is called with (finished, all).
+    clips. progress is called with (finished, all).
     """
     if size % 4 or size < 32:
         raise InputError(f"The size {size} does not work. Choose a multiple of 4 of at least 32.")

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivant.ops import fused
+from vivant.ops.attention import attention
 from vivant.ops.joined import together
 from vivant.ops.measured import convolved, gated, linear
 
@@ -68,7 +69,7 @@ class Attention(nn.Module):
 
     def looked(self, queries: Tensor, looked_at: KeysValues, added: Tensor | None = None) -> Tensor:
         """The same of queries (N, heads, L, P); then added (B, 1, C), for N / B of them each."""
-        seen = F.scaled_dot_product_attention(queries, *looked_at)
+        seen = attention(queries, *looked_at)
         seen, out = seen.transpose(1, 2).flatten(2), cast("nn.Linear", self.to_out[0])
         if added is None:
             return out(seen)
