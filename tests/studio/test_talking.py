@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from vivant.errors import InputError
 from vivant.studio import talking
@@ -50,8 +52,19 @@ def test_clips_come_back_as_written(tmp_path: Path) -> None:
     for name in ("frames", "samples", "landmarks", "expression"):
         assert np.array_equal(getattr(again, name), getattr(clip, name))
     assert talking.list_clips(tmp_path) == [path]
+    with safe_open(path, framework="numpy") as file:
+        assert len(file.metadata()) == 1, "several would be in another order in every process"
     with pytest.raises(InputError, match="studio talk"):
         talking.read_clip(talking.clip_path(tmp_path, 8))
+
+
+def test_clips_of_before_are_read(tmp_path: Path) -> None:
+    arrays = {
+        name: np.zeros((1, 4, 4, 3), np.uint8) for name in ("frames", "samples", "landmarks", "expression")
+    }
+    path = talking.clip_path(tmp_path, 3)
+    save_file(arrays, path, {"identity": "3", "voice": '"slt"', "text": '"so."'})
+    assert talking.read_clip(path).voice == "slt"
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")

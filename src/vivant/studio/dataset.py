@@ -7,7 +7,6 @@ K keypoints, E expression shapes.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from safetensors.numpy import save_file
 
 from vivant.errors import InputError
 from vivant.studio.face_model import KEYPOINT_NAMES, FaceModel, load_face_model
+from vivant.studio.facts import packed, unpacked
 from vivant.studio.identity import Person, make_look, make_person
 from vivant.studio.motion import session_motions
 from vivant.studio.parts import PART_NAMES
@@ -104,11 +104,10 @@ def session_path(folder: Path, identity: int, look: int) -> Path:
 
 def write_session(path: Path, session: Session) -> None:
     """Write to a temporary name first, so that a reader never meets half a file."""
-    metadata = {name: json.dumps(value) for name, value in vars(session.info).items()}
     arrays = {name: np.ascontiguousarray(getattr(session, name)) for name in _ARRAYS}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(arrays, temporary, metadata)
+    save_file(arrays, temporary, packed(vars(session.info)))
     temporary.replace(path)
 
 
@@ -117,7 +116,7 @@ def read_session(path: Path) -> Session:
     if not path.is_file():
         raise InputError(f"There is no session {path}. Render some with `vivant studio render`.")
     with safe_open(path, framework="numpy") as file:
-        metadata = {name: json.loads(text) for name, text in file.metadata().items()}
+        metadata = unpacked(file.metadata())
         arrays = {name: file.get_tensor(name) for name in _ARRAYS}
     for name in ("keypoint_names", "expression_names", "part_names"):
         metadata[name] = tuple(metadata[name])

@@ -6,7 +6,6 @@ second). Legend: N frames, S image side, L samples.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from vivant.errors import InputError
 from vivant.studio.background import compose, sample_background
 from vivant.studio.clip import FLITE_VOICES, in_view, speak, talking_motions
 from vivant.studio.face_model import load_face_model
+from vivant.studio.facts import packed, unpacked
 from vivant.studio.identity import make_look, make_person
 from vivant.studio.renderer import Renderer
 
@@ -148,7 +148,7 @@ def write_clip(path: Path, clip: TalkingClip) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     arrays = {name: getattr(clip, name) for name in ("frames", "samples", "landmarks", "expression")}
-    facts = {name: json.dumps(getattr(clip, name)) for name in ("identity", "voice", "text")}
+    facts = packed({name: getattr(clip, name) for name in ("identity", "voice", "text")})
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, facts)
     temporary.replace(path)
 
@@ -158,7 +158,7 @@ def read_clip(path: Path) -> TalkingClip:
     if not path.is_file():
         raise InputError(f"There is no talking clip {path}. Render some with `vivant studio talk`.")
     with safe_open(path, framework="numpy") as file:
-        facts = {name: json.loads(text) for name, text in file.metadata().items()}
+        facts = unpacked(file.metadata())
         return TalkingClip(**facts, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
@@ -214,7 +214,7 @@ def render_talking(
     scene at the head; None keeps each look's own camera. articulation: how strongly mouths shape their sounds; at 1
     lips part by a third of a mouth's width, at 1.8 by more than half of it. moods: faces grin, laugh or pout from the
     first frame on, and while they speak; without, they begin neutral. The same numbers and seed give the same
-    clips. progress is called with (finished, all).
+    bytes. progress is called with (finished, all).
     """
     if size % 4 or size < 32:
         raise InputError(f"The size {size} does not work. Choose a multiple of 4 of at least 32.")
