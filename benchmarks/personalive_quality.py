@@ -3,11 +3,13 @@
     python benchmarks/personalive_quality.py CHECKPOINT DATA [--identities 12] [--seconds 120] [--streams 1]
         [--renoise fresh] [--device auto]
 
-DATA holds talking clips (`vivant studio talk DATA --identities 0-11 --size 160`); identities below 12 are held out. The
-first frame of each is the portrait, the clip drives it, size and place included (`--placement paper`); chunks
-go down a level with fresh noise, as stages 2 and 3 train it, or `--renoise ddim`. Three questions:
+DATA holds talking clips (`vivant studio talk DATA --identities 0-11 --size 160`; with `--moods` some portraits smile);
+identities below 12 are held out. The first frame of each is the portrait, the clip drives it, size and place included
+(`--placement paper`); chunks go down a level with fresh noise, as stages 2 and 3 train it, or `--renoise ddim`. Four
+questions:
 
     landmarks  468 mesh points of output and driver apart, in outer eye distances; and of copying the portrait
+    PSNR       of all pictures' mean error, and of what lies around the driver's mouth; and of copying the portrait
     borders    change where a chunk begins over change inside chunks; the driver's own ratio beside it
     identity   a stream of --seconds, the clip forth and back: how much closer the portrait's own embedding was in
                the first five seconds than in the last; 0 leaves it out; of --streams people
@@ -30,12 +32,16 @@ from vivant.evaluation import metrics
 from vivant.evaluation.faces import FaceFinder
 from vivant.evaluation.judges.given import load_judges
 from vivant.evaluation.judges.recognition import embed_own
-from vivant.studio.talking import FPS, list_clips, read_clip
+from vivant.studio.talking import FPS, list_clips, read_clip, read_landmarks
 from vivant.training.data.sessions import NUM_HELD_OUT
 
 EVERY = 5
 """Every fifth frame is looked at by the mesh."""
 EDGE_FRAMES = 5 * FPS
+MOUTH = slice(48, 68)
+"""Of the 68 points."""
+MOUTH_MARGIN = 0.02
+"""Of the picture."""
 
 
 def frames_of(path: Path, side: int) -> Tensor:
@@ -52,6 +58,22 @@ def animated(engine: PersonaLive, source: Tensor, driving: Tensor, options: Opti
     chunks = driving.split(engine.stream.chunk_frames)
     drawn = [engine.render(state, engine.encode_motion(state, chunk)).cpu() for chunk in chunks]
     return torch.cat([*drawn, engine.flush(state).cpu()])[: len(driving)]
+
+
+def around_mouths(path: Path, count: int, side: int) -> Tensor:
+    """(T, 1, S, S): where the first `count` frames of a clip have their mouths."""
+    landmarks, size = read_landmarks(path)
+    points = torch.from_numpy(landmarks[:count, MOUTH]) * (side / size)
+    low, high = (points.amin(1) - MOUTH_MARGIN * side, points.amax(1) + MOUTH_MARGIN * side)
+    line = torch.arange(side) + 0.5
+    across, down = (((line >= low[:, k : k + 1]) & (line <= high[:, k : k + 1])) for k in (0, 1))
+    return (down[:, :, None] & across[:, None])[:, None]
+
+
+def mouth_decibels(ours: Tensor, truth: Tensor, mouths: Tensor) -> float:
+    """PSNR of the mean error where mouths are."""
+    square = (ours - truth).square().mean(1, keepdim=True)
+    return float(-10 * square[mouths].mean().log10())
 
 
 def pictures(frames: Tensor) -> list[np.ndarray]:
@@ -119,14 +141,18 @@ def main() -> None:
     chunk, finder = engine.stream.chunk_frames, FaceFinder()
     paths = [path for path in list_clips(given.data) if int(path.name.split(".")[0]) < NUM_HELD_OUT]
     rows = []
-    print("| person | landmarks | copying | ratio | PSNR dB | copying | borders | driver's |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| person | landmarks | copying | ratio | PSNR dB | copying | mouth dB | copying | borders | driver's |"
+    )
+    print("|" + " --- |" * 10)
     for path in paths[: given.identities]:
         frames = frames_of(path, engine.crop_size_px)
         driving = frames[: len(frames) // chunk * chunk]
         drawn = animated(engine, frames[0], driving, options)
         ours, copied = landmark_errors(finder, frames[0], drawn, driving)
-        quality = [decibels(shown, driving) for shown in (drawn, frames[:1])]
+        mouths, copy = around_mouths(path, len(driving), engine.crop_size_px), frames[:1].expand_as(driving)
+        quality = [decibels(shown, driving) for shown in (drawn, copy)]
+        quality += [mouth_decibels(shown, driving, mouths) for shown in (drawn, copy)]
         rows.append([ours, copied, ours / copied, *quality, borders(drawn, chunk), borders(driving, chunk)])
         print(f"| {path.name[:4]} | " + " | ".join(f"{value:.4f}" for value in rows[-1]) + " |", flush=True)
     mean = np.nanmean(np.array(rows), 0)
