@@ -12,6 +12,7 @@ import numpy as np
 
 from vivant.errors import InputError
 from vivant.studio.dataset import Session, SessionInfo, list_sessions
+from vivant.studio.facts import unpacked
 from vivant.studio.talking import list_clips
 
 NUM_HELD_OUT = 12
@@ -28,7 +29,7 @@ def map_session(path: Path) -> Session:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
         data = np.memmap(path, np.uint8, "r", 8 + length)
-        metadata = {name: json.loads(text) for name, text in header.pop("__metadata__").items()}
+        metadata = unpacked(header.pop("__metadata__"))
         for name in _LISTS:
             metadata[name] = tuple(metadata[name])
         arrays = {
