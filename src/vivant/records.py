@@ -119,7 +119,10 @@ def _decode(hint: Any, data: Any, tensors: dict[str, Tensor], device: str, path:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint(**_decode_fields(hint, data, tensors, device, path, frozenset()))
     if hint is float and isinstance(data, (int, float)) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError as error:  # a whole number of hundreds of digits
+            raise ValueError(f"{where} is too large a number") from error
     if hint in (bool, int, str) and type(data) is hint:
         return data
     if hint is Fraction and isinstance(data, str):

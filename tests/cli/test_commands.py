@@ -196,6 +196,25 @@ def test_evaluate(run: Run, here: Path, tiny: Path, report: Report, monkeypatch:
     assert run(*line, "--overwrite").code == 0
 
 
+@pytest.mark.parametrize("command", ["bench", "evaluate"])
+def test_a_report_that_cannot_be_written_is_said_before_measuring(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def never(*given: object, **more: object) -> Report:
+        raise AssertionError("it measured")
+
+    monkeypatch.setattr("vivant.evaluation.speed.measure_speed", never)
+    monkeypatch.setattr("vivant.load", never)
+    line = {"bench": ("bench",), "evaluate": ("evaluate", "--portrait", "p.png", "--clip", "c.mp4")}[command]
+    (here / "file").write_text("x")
+    refused = run(*line, "-o", "file")
+    assert (refused.code, "file is a file" in refused.err) == (2, True)
+    (here / "out").mkdir()
+    (here / "out" / ("speed.json" if command == "bench" else "real.json")).write_text("{}")
+    refused = run(*line, "-o", "out")
+    assert (refused.code, "exists already" in refused.err) == (2, True)
+
+
 def test_evaluate_by_protocol(
     run: Run, here: Path, tiny: Path, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:

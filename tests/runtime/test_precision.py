@@ -50,6 +50,9 @@ def test_choices() -> None:
     assert precision.choose_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
     with pytest.raises(InputError, match="not a device"):
         precision.choose_device("toaster")
+    for absent in ("meta", "mps" if not torch.backends.mps.is_available() else "cuda:99"):
+        with pytest.raises(InputError, match="on this machine"):
+            precision.choose_device(absent)
     with pytest.raises(InputError, match="not a precision"):
         precision.choose_dtype("int3", CPU)
     with pytest.raises(InputError, match="slower than float32"):

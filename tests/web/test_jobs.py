@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import os
 import signal
@@ -21,6 +23,7 @@ from vivant.checkpoint import read_config
 from vivant.marks.credentials import read
 from vivant.media.reader import read_clip
 from vivant.media.writer import VideoWriter
+from vivant.web import runner
 from vivant.web.app import build
 from vivant.web.jobs import MAX_ATTEMPTS, JobStore, NotNowError, UnknownJobError
 from vivant.web.sandbox import surroundings
@@ -29,6 +32,7 @@ from vivant.web.settings import Serving
 from .conftest import HOST, noise, png
 
 ORDER = {"portrait": "p" * 22, "clip": "c" * 22}
+JSON = {"content-type": "application/json"}
 PATIENCE_SECONDS = 200
 
 
@@ -70,14 +74,18 @@ def test_a_user_has_so_many_jobs(store: JobStore) -> None:
 def test_what_may_be_done_depends_on_the_state(store: JobStore) -> None:
     job = store.add("me", ORDER, 5)
     with pytest.raises(NotNowError, match="only failed and cancelled"):
-        store.retry("me", job.id)
+        store.retry("me", job.id, 5)
     assert store.begin_next() is not None
     assert store.cancel("me", job.id).state == "cancelled"
     store.finish(job.id, "done")  # the worker was too late
     assert store.get("me", job.id).state == "cancelled"
     with pytest.raises(NotNowError, match="already"):
         store.cancel("me", job.id)
-    assert store.retry("me", job.id).state == "queued"
+    other = store.add("me", ORDER, 5)
+    with pytest.raises(NotNowError, match="most allowed"):
+        store.retry("me", job.id, 1)
+    store.cancel("me", other.id)
+    assert store.retry("me", job.id, 1).state == "queued"
 
 
 def test_a_store_that_was_killed_knows_its_jobs_and_queues_what_ran(tmp_path: Path) -> None:
@@ -104,6 +112,15 @@ def test_a_store_that_was_killed_knows_its_jobs_and_queues_what_ran(tmp_path: Pa
         store.close()
     store = JobStore(path)
     assert {job.state for job in store.of_owner("me")} == {"failed", "queued"}
+
+
+def test_a_result_that_is_fetched_is_kept(store: JobStore) -> None:
+    job = store.add("me", ORDER, 5)
+    assert store.begin_next() is not None
+    store.finish(job.id, "done")
+    then = time.time()
+    store.touch(job.id)
+    assert store.forget_before(then) == []
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +190,73 @@ def test_a_job_that_cannot_be_done_says_why_without_naming_folders(client: TestC
     assert client.post("/v1/jobs", json=order).status_code == 404
     for wrong in ({"preset": "x"}, {"crf": 99}, {"output": "/etc/passwd"}, {"face": "f" * 99}):
         assert client.post("/v1/jobs", json={**order, **wrong}).status_code in (404, 422)
+
+
+def test_the_queue_goes_on_where_a_process_could_not_be_begun(
+    serving: Callable[..., Serving], clip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, refused = asyncio.create_subprocess_exec, []
+
+    async def out_of_memory(*command: Any, **given: Any) -> Any:
+        if "vivant.web.worker" in command and len(refused) < 1:
+            refused.append(command)
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return await begin(*command, **given)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", out_of_memory)
+    monkeypatch.setattr(runner, "STUMBLED_SECONDS", 0.1)
+    app, house = build(serving())
+    with TestClient(app, base_url=HOST) as client:
+        assert finished(client, ordered(client, clip)["id"])["state"] == "done"
+        assert len(refused) == 1
+        assert client.get("/healthz").json() == {"status": "ok"}
+
+        async def ended() -> None:
+            raise RuntimeError("a fault")
+
+        async def broken() -> None:
+            task = asyncio.create_task(ended())
+            task.add_done_callback(house.broke)
+            await asyncio.wait([task])
+            await asyncio.sleep(0)
+
+        asyncio.run(broken())
+        answer = client.get("/healthz")
+        assert (answer.status_code, answer.json()) == (503, {"status": "broken"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"options": {"driving_multiplier": 1' + 400 * "0" + "}}",
+        '{"seed": NaN}',
+        '{"options": {"\\ud800": 1}}',
+        '{"consent": "\\ud800"}',
+        '{"options": {"driving_multiplier": 1e999}}',
+    ],
+)
+def test_orders_that_no_answer_can_repeat_are_refused(client: TestClient, clip: bytes, text: str) -> None:
+    portrait = client.post("/v1/portraits", content=png(noise(1))).json()["id"]
+    made = client.post("/v1/clips", content=clip).json()["id"]
+    whole = text[:-1] + f', "portrait": "{portrait}", "clip": "{made}", "face": "none"}}'
+    answer = client.post("/v1/jobs", content=whole, headers=JSON)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"]
+
+
+def test_an_order_is_small(client: TestClient) -> None:
+    answer = client.post("/v1/jobs", content=b'{"consent": "' + 70_000 * b"x" + b'"}', headers=JSON)
+    assert answer.status_code == 413
+    assert "64 KiB" in answer.json()["detail"]
+
+
+def test_children_know_where_models_and_devices_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIVANT_FACE_MODELS", "/models")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("VIVANT_TOKEN", "s" * 20)
+    given = surroundings()
+    assert (given["VIVANT_FACE_MODELS"], given["CUDA_VISIBLE_DEVICES"]) == ("/models", "")
+    assert "VIVANT_TOKEN" not in given
 
 
 def test_a_cancelled_job_leaves_nothing(serving: Callable[..., Serving], clip: bytes) -> None:

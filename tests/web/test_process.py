@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ import psutil
 import pytest
 from PIL import Image
 
-from vivant.errors import InputError
+from vivant.errors import CheckpointError, InputError
 from vivant.media.reader import read_clip
 from vivant.media.writer import VideoWriter
+from vivant.web import serve as serving
 from vivant.web.client import LiveClient
 from vivant.web.protocol import VERSION, Hello
 from vivant.web.sandbox import surroundings
+from vivant.web.settings import Serving
 
 from .conftest import noise
 
@@ -110,3 +113,17 @@ def test_kill_9_in_the_middle_of_a_job_and_then_an_end_in_good_order(tiny: Path,
                 next(client.packets())
         assert process.wait(120) == 128 + signal.SIGTERM, "as shells say it, and no traceback"
     assert not list((state / "uploads").iterdir()), "nothing is left of what users sent"
+
+
+def test_a_server_that_cannot_serve_says_so_before_its_address(tiny: Path, tmp_path: Path) -> None:
+    """Beside another on the same folder, and with weights that are damaged."""
+    told: list[str] = []
+    given = Serving(port=0, state=tmp_path, preset=(str(tiny),))
+    with serving._alone(given), pytest.raises(InputError, match="choose another --state"):
+        serving.serve(given, told.append)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny, damaged)
+    (damaged / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError):
+        serving.serve(Serving(port=0, state=tmp_path, preset=(str(damaged),)), told.append)
+    assert told == []

@@ -114,9 +114,9 @@ def test_what_nobody_uses_is_deleted_except_what_jobs_need(uploads: Uploads) -> 
     long_ago = 1_000_000_000
     for upload in (old, needed):
         os.utime(uploads.folder / f"{upload.id}.json", (long_ago, long_ago))
-    assert uploads.sweep({needed.id}) == 1
+    assert len(uploads.sweep({needed.id})) == 1
     assert {file.stem for file in uploads.folder.iterdir()} == {needed.id, fresh.id}
-    assert uploads.sweep((), everything=True) == 2
+    assert len(uploads.sweep((), everything=True)) == 2
     assert not list(uploads.folder.iterdir())
 
 

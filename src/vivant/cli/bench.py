@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vivant.cli.reports import DeviceOption, OutOption, OverwriteOption, PresetOption, show
+from vivant.cli.reports import DeviceOption, OutOption, OverwriteOption, PresetOption, check_out, show
 from vivant.presets import DEFAULT_PRESET
 
 
@@ -27,6 +27,7 @@ def bench(
     from vivant.cli.progress import progress_of
     from vivant.evaluation.speed import measure_speed
 
+    check_out(out, {"speed": True}, overwrite)
     with progress_of("rounds") as progress:
         report = measure_speed(
             preset,

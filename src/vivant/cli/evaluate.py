@@ -10,7 +10,8 @@ import typer
 
 from vivant.cli.options import families_options, make_options, takes_fields
 from vivant.cli.reenact import Given, reenacted
-from vivant.cli.reports import DeviceOption, OutOption, OverwriteOption, PresetOption, show
+from vivant.cli.reports import DeviceOption, OutOption, OverwriteOption, PresetOption, check_out, show
+from vivant.errors import InputError
 from vivant.presets import DEFAULT_PRESET
 
 _HOW = "self, cross or long: reenactment as in the papers (docs/evaluation.md)."
@@ -43,7 +44,6 @@ def evaluate(
     Options of the preset's family hold for what is animated: --protocol, and --portrait with --clip.
     """
     from vivant.cli.extras import require
-    from vivant.errors import InputError
 
     if protocol is None and (weights or real is not None):
         raise InputError("--weights and --real belong to --protocol self, cross or long; give that too")
@@ -53,6 +53,9 @@ def evaluate(
         raise InputError(_DEFINED)
     if data is not None:
         require("numba", "studio")
+    if protocol is None:
+        others = {"synthetic": data is not None, "real": bool(portrait and clip)}
+        check_out(out, {"retargeting": True} if retargeting else others, overwrite)
     import vivant
     from vivant.cli.progress import progress_of
 

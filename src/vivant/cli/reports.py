@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from vivant.errors import InputError
 
 if TYPE_CHECKING:
     from vivant.evaluation.report import Report
@@ -14,6 +17,17 @@ PresetOption = Annotated[str, typer.Option(help="Name (see `vivant presets`) or 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
 OutOption = Annotated[Path | None, typer.Option("-o", "--out", help="Folder for report files.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace reports that exist.")]
+
+
+def check_out(out: Path | None, wanted: Mapping[str, bool], overwrite: bool) -> None:
+    """Before anything is measured: whether the reports that are wanted can be written. Raises InputError."""
+    if out is None:
+        return
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; --out is a folder.")
+    for taken in (out / f"{name}.json" for name, is_wanted in wanted.items() if is_wanted):
+        if taken.exists() and not overwrite:
+            raise InputError(f"{taken} exists already; choose another --out or use --overwrite.")
 
 
 def show(report: Report, out: Path | None, name: str, overwrite: bool) -> None:

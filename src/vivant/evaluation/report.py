@@ -157,7 +157,8 @@ class Report:
     def write(self, folder: str | Path, name: str, *, overwrite: bool = False) -> list[Path]:
         """Write NAME.json, NAME.md, NAME_<sheet>.jpg, NAME_<plot>.png. Raises InputError where one exists already."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         texts = {folder / f"{name}.json": self.to_json(), folder / f"{name}.md": self.to_markdown()}
         sheets = {folder / f"{name}_{sheet}.jpg": image for sheet, image in self.sheets.items()}
         sheets |= {folder / f"{name}_{plot}.png": image for plot, image in self.plots.items()}

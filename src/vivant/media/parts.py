@@ -55,7 +55,7 @@ class Parts:
             with output_errors(target):
                 folder.mkdir(exist_ok=True)
                 lock = (folder / _LOCK).open("ab")
-            if not _locked(lock):
+            if not locked(lock):
                 lock.close()
                 raise InputError(
                     f"{target} is being made by another run; wait for it, or choose another output."
@@ -196,8 +196,8 @@ def settle(path: Path) -> None:
         os.close(descriptor)
 
 
-def _locked(file: BinaryIO) -> bool:
-    """Whether the lock could be had."""
+def locked(file: BinaryIO) -> bool:
+    """Whether the lock on an open file could be had; it lasts until the file is closed."""
     try:
         if sys.platform == "win32":
             import msvcrt

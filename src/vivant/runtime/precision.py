@@ -31,6 +31,15 @@ def choose_device(name: str = "auto") -> torch.device:
         raise InputError(f"{name!r} is not a device; try auto, cpu or cuda:0") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"{name} was asked for, but torch {torch.__version__} sees no CUDA device; try cpu")
+    try:
+        torch.empty(0, device=device)
+        is_here = device.type != "meta"
+    except (RuntimeError, AssertionError, ImportError):
+        is_here = False
+    if not is_here:
+        raise InputError(
+            f"{name} is not on this machine, or torch {torch.__version__} cannot use it; try auto or cpu"
+        )
     return device
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
@@ -92,7 +96,7 @@ def build(serving: Serving) -> tuple[ASGIApp, House]:
 
     Raises InputError or CheckpointError where a preset cannot be offered.
     """
-    folder = serving.state if serving.state is not None else store_folder() / "serve"
+    folder = state_folder(serving)
     gate = Gate(_nothing, serving)
     offers, metrics = Offers(serving.preset), Metrics()
     uploads = Uploads(folder / "uploads", serving)
@@ -107,6 +111,7 @@ def build(serving: Serving) -> tuple[ASGIApp, House]:
         lifespan=_lifespan(house),
     )
     app.exception_handler(VivantError)(_answer_error)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(405)(answer_wrong_method)
     _add_open_routes(app, house)
     _add_portraits(app, house)
@@ -114,6 +119,11 @@ def build(serving: Serving) -> tuple[ASGIApp, House]:
     app.router.routes.append(Mount("/static", StaticFiles(directory=STATIC), name="static"))
     gate.app = app
     return gate, house
+
+
+def state_folder(serving: Serving) -> Path:
+    """Where a server keeps uploads, jobs and results."""
+    return serving.state if serving.state is not None else store_folder() / "serve"
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -125,13 +135,14 @@ def _lifespan(house: House) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await house.workshop.engine(house.workshop.offers.default)
         tasks = [asyncio.create_task(_sweep(house)), asyncio.create_task(house.runner.run())]
+        for task in tasks:
+            task.add_done_callback(house.broke)
         yield
         house.closing.set()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        needed = house.runner.store.needed_uploads()
-        house.metrics.uploads_deleted_total += house.uploads.sweep(needed, everything=True)
+        house.sweep(everything=True)
         house.runner.store.close()
         await asyncio.to_thread(house.workshop.close)
 
@@ -141,12 +152,13 @@ def _lifespan(house: House) -> Callable[[FastAPI], Any]:
 async def _sweep(house: House) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
-        house.runner.sweep()
-        needed = house.runner.store.needed_uploads()
-        house.metrics.uploads_deleted_total += house.uploads.sweep(needed)
+        try:
+            house.sweep()
+        except (OSError, sqlite3.Error):
+            log.exception("old files could not be deleted; once more later")
 
 
-async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_error(request: Request, error: Exception) -> Response:
     statuses = {
         UnknownUploadError: 404,
         UnknownJobError: 404,
@@ -156,7 +168,20 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
         SetupError: 503,
     }
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 422)
-    return JSONResponse({"detail": str(error)}, status)
+    return _answered(str(error), status)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    """What is wrong with which field, without what was sent: not every number and text can be sent back."""
+    assert isinstance(error, RequestValidationError)
+    told = [{name: value for name, value in each.items() if name != "input"} for each in error.errors()]
+    return _answered(jsonable_encoder(told), 422)
+
+
+def _answered(detail: Any, status: int) -> Response:
+    # Escaped: half of a pair of surrogates is no UTF-8.
+    body = json.dumps({"detail": detail}, default=str)
+    return Response(body, status, media_type="application/json")
 
 
 def _add_open_routes(app: FastAPI, house: House) -> None:
@@ -165,8 +190,11 @@ def _add_open_routes(app: FastAPI, house: House) -> None:
         return FileResponse(STATIC / "index.html")
 
     @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
+    async def healthz(response: Response) -> dict[str, str]:
         """Whether the server lives and takes work."""
+        if house.is_broken:
+            response.status_code = 503
+            return {"status": "broken"}
         return {"status": "ending" if house.closing.is_set() else "ok"}
 
     @app.get("/metrics", response_class=PlainTextResponse)

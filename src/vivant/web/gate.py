@@ -14,12 +14,17 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from urllib.parse import urlsplit
 
+from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vivant.web.settings import Serving, is_loopback
 
 OPEN_PATHS = frozenset({"/", "/healthz"})
 """Without a token: the page itself, its files under /static/, and whether the server lives."""
+FILE_PATHS = frozenset({"/v1/portraits", "/v1/clips"})
+"""Whose bodies are files, which `uploads` counts."""
+MAX_ORDER_BYTES = 65_536
+"""Of any other body: it is held in memory."""
 MAX_ADDRESSES = 4096
 LOCAL_OWNER = "local"
 
@@ -88,6 +93,8 @@ class Gate:
             return
         token = bearer(headers)
         scope.setdefault("state", {})["owner"] = self.owner(token)
+        if scope["type"] == "http" and scope["path"] not in FILE_PATHS:
+            receive = _at_most(receive, MAX_ORDER_BYTES)
         await self.app(scope, receive, _with_headers(send))
 
     def owner(self, token: str | None) -> str | None:
@@ -132,6 +139,21 @@ def _host_name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _at_most(receive: Receive, num_bytes: int) -> Receive:
+    """A body of no more than that; reading more raises HTTPException, which FastAPI answers with."""
+    count = 0
+
+    async def receiving() -> Message:
+        nonlocal count
+        message = await receive()
+        count += len(message.get("body", b""))
+        if count > num_bytes:
+            raise HTTPException(413, f"the request is larger than {num_bytes // 1024} KiB; only files may be")
+        return message
+
+    return receiving
 
 
 def _with_headers(send: Send) -> Send:

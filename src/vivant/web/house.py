@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,8 @@ from vivant.web.uploads import Uploads
 T = TypeVar("T")
 
 MAX_PORTRAITS = 32
+
+log = logging.getLogger(__name__)
 
 
 class BusyError(InputError):
@@ -168,9 +171,25 @@ class House:
     rooms: Rooms = field(init=False)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server is about to end."""
+    is_broken: bool = False
+    """Whether a part that should live as long as the server has ended."""
 
     def __post_init__(self) -> None:
         self.rooms = Rooms(self.serving, self.metrics)
+
+    def broke(self, task: asyncio.Task[None]) -> None:
+        """Say so where a task that should run until it is cancelled has ended by itself."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.is_broken = True
+            log.error("a part of the server has ended; start it again", exc_info=error)
+
+    def sweep(self, *, everything: bool = False) -> None:
+        """Delete results that nobody fetched and uploads that nobody used for long; or all uploads."""
+        if not everything:
+            self.runner.sweep()
+        for picture in self.uploads.sweep(self.runner.store.needed_uploads(), everything=everything):
+            self.metrics.uploads_deleted_total += 1
+            self.workshop.forget(picture)
 
 
 def changed_options(options: Any, changes: Mapping[str, Any]) -> Any:

@@ -97,7 +97,7 @@ def _add_orders(app: FastAPI, house: House) -> None:
     @app.post(
         "/v1/jobs",
         status_code=201,
-        responses=errors(400, 404, 409, 422)
+        responses=errors(400, 404, 409, 413, 422)
         | made("get_job", "watch_job", "cancel_job", "retry_job", "get_result", "get_comparison"),
     )
     async def add_job(request: Request, order: Order) -> JobNow:
@@ -123,7 +123,7 @@ def _add_orders(app: FastAPI, house: House) -> None:
         job = runner.store.get(owner(request), name)
         house.uploads.get(job.owner, job.ordered["portrait"], "picture")
         house.uploads.get(job.owner, job.ordered["clip"], "clip")
-        return _now(runner.store.retry(owner(request), name))
+        return _now(runner.store.retry(owner(request), name, house.serving.max_user_jobs))
 
 
 def _add_watching(app: FastAPI, house: House) -> None:
@@ -152,6 +152,7 @@ def _add_watching(app: FastAPI, house: House) -> None:
         job = store.get(owner(request), name)
         if job.state != "done":
             raise NotNowError(f"the job is {job.state}; there is no result")
+        store.touch(job.id)
         return FileResponse(house.runner.result(job), media_type="video/mp4", filename="vivant.mp4")
 
     @app.get("/v1/jobs/{name}/comparison", responses=errors(404, 409), response_class=FileResponse)
@@ -162,6 +163,7 @@ def _add_watching(app: FastAPI, house: House) -> None:
             raise NotNowError(f"the job is {job.state}; there is no comparison")
         if not job.ordered.get("compare"):
             raise NotNowError("the order did not ask to compare; there is no comparison")
+        store.touch(job.id)
         return FileResponse(
             house.runner.comparison(job), media_type="video/mp4", filename="vivant--compare.mp4"
         )

@@ -85,11 +85,7 @@ class JobStore:
     def add(self, owner: str, ordered: Mapping[str, Any], max_unfinished: int) -> Job:
         """A new job. Raises NotNowError where the user has as many as allowed."""
         name, now = secrets.token_urlsafe(16), time()
-        unfinished = [job for job in self.of_owner(owner) if not job.is_finished]
-        if len(unfinished) >= max_unfinished:
-            raise NotNowError(
-                f"{len(unfinished)} of your jobs wait or run, the most allowed; let one end first"
-            )
+        self._check_room(owner, max_unfinished)
         self._do(
             "INSERT INTO jobs (id, owner, state, ordered, created, updated) VALUES (?, ?, 'queued', ?, ?, ?)",
             (name, owner, json.dumps(ordered), now, now),
@@ -139,11 +135,12 @@ class JobStore:
         self._do("UPDATE jobs SET state = 'cancelled', updated = ? WHERE id = ?", (time(), name))
         return self.get(owner, name)
 
-    def retry(self, owner: str, name: str) -> Job:
-        """Raises UnknownJobError, or NotNowError unless it failed or was cancelled."""
+    def retry(self, owner: str, name: str, max_unfinished: int) -> Job:
+        """Raises UnknownJobError, or NotNowError unless it failed or was cancelled, or as `add` does."""
         job = self.get(owner, name)
         if job.state not in ("failed", "cancelled"):
             raise NotNowError(f"the job is {job.state}; only failed and cancelled ones are tried again")
+        self._check_room(owner, max_unfinished)
         self._do(
             "UPDATE jobs SET state = 'queued', attempts = 0, error = NULL, done = 0, updated = ? WHERE id = ?",
             (time(), name),
@@ -155,7 +152,7 @@ class JobStore:
         self._do(
             "UPDATE jobs SET state = 'failed', error = ? WHERE state = 'running' AND attempts >= ?",
             (
-                f"the server ended {MAX_ATTEMPTS} times while this ran; try again if you think it was chance",
+                f"the server failed {MAX_ATTEMPTS} times while this ran; try again if you think it was chance",
                 MAX_ATTEMPTS,
             ),
         )
@@ -167,6 +164,10 @@ class JobStore:
             "UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE id = ? AND state = 'running'",
             (name,),
         )
+
+    def touch(self, name: str) -> None:
+        """It was used, so it is kept."""
+        self._do("UPDATE jobs SET updated = ? WHERE id = ?", (time(), name))
 
     def forget_before(self, time_seconds: float) -> list[str]:
         """Delete finished jobs last touched before that; returns their names."""
@@ -187,6 +188,12 @@ class JobStore:
         with self._lock, closing(self._connection.execute("SELECT state FROM jobs")) as rows:
             found = Counter(row[0] for row in rows)
         return {state: found[state] for state in get_args(State)}
+
+    def _check_room(self, owner: str, max_unfinished: int) -> None:
+        states = ", ".join(f"'{state}'" for state in UNFINISHED)
+        count = len(self._rows(f"WHERE owner = ? AND state IN ({states})", (owner,)))
+        if count >= max_unfinished:
+            raise NotNowError(f"{count} of your jobs wait or run, the most allowed; let one end first")
 
     def _rows(self, where: str, values: tuple[Any, ...]) -> list[Job]:
         with self._lock:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import shutil
+import sqlite3
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from vivant.web.worker import COMPARISON, RESULT
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
+STUMBLED_SECONDS = 5.0
+"""Until the queue goes on where it could not: memory or disk are full, or the worker said what nobody says."""
+TROUBLE = (OSError, ValueError, sqlite3.Error)
 MAX_FRAME_RATE_HZ = 60
 """Of clips as long as may be; shorter ones may have more. A clip can last longer than its header says."""
 
@@ -56,26 +60,36 @@ class Runner:
         return self._folder_of(job.id) / COMPARISON
 
     async def run(self) -> None:
-        """Until cancelled; what is at work then is queued again."""
-        if count := self.store.recover():
-            log.info("jobs queued again", extra={"count": count})
+        """Until cancelled; what is at work then is queued again, and so is what met trouble of the server's own."""
+        recovers = True
         while True:
-            job = self.store.begin_next()
-            if job is None:
-                await asyncio.sleep(POLL_SECONDS)
-                continue
-            log.info("job begins", extra={"job": job.id[:8], "attempt": job.attempts})
             try:
-                began = monotonic()
-                await self._do(job)
-                done = self.store.get(job.owner, job.id)
-                if done.state == "done" and done.done:
-                    speed = done.done / (monotonic() - began)
-                    self.frames_per_second[self._offer(job).name] = speed
-            except asyncio.CancelledError:
-                self.store.requeue(job.id)
-                raise
-            log.info("job ends", extra={"job": job.id[:8], "state": self.store.get(job.owner, job.id).state})
+                if recovers and (count := self.store.recover()):
+                    log.info("jobs queued again", extra={"count": count})
+                recovers = False
+                job = self.store.begin_next()
+                if job is None:
+                    await asyncio.sleep(POLL_SECONDS)
+                else:
+                    await self._attend(job)
+            except TROUBLE:
+                log.exception("the queue of jobs stumbled and goes on")
+                recovers = True
+                await asyncio.sleep(STUMBLED_SECONDS)
+
+    async def _attend(self, job: Job) -> None:
+        log.info("job begins", extra={"job": job.id[:8], "attempt": job.attempts})
+        try:
+            began = monotonic()
+            await self._do(job)
+            done = self.store.get(job.owner, job.id)
+            if done.state == "done" and done.done:
+                speed = done.done / (monotonic() - began)
+                self.frames_per_second[self._offer(job).name] = speed
+        except asyncio.CancelledError:
+            self.store.requeue(job.id)
+            raise
+        log.info("job ends", extra={"job": job.id[:8], "state": self.store.get(job.owner, job.id).state})
 
     def sweep(self) -> None:
         """Delete results that nobody fetched for long."""

@@ -33,7 +33,10 @@ FRAME_SECONDS = 10.0
 _PIPE_BYTES = 1_048_576
 """What Linux gives to anybody: a picture then takes few turns to come over."""
 _MAX_SENTENCE_BYTES = 1000
-_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIVANT_HOME", "XDG_CACHE_HOME", "SYSTEMROOT", "HF_HUB_OFFLINE")
+_KEPT = (
+    "PATH", "LD_LIBRARY_PATH", "HOME", "USERPROFILE", "LOCALAPPDATA", "LANG", "TMPDIR", "SYSTEMROOT",
+    "XDG_CACHE_HOME", "VIVANT_HOME", "VIVANT_FACE_MODELS", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
 
 
 def surroundings() -> dict[str, str]:

@@ -7,13 +7,17 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from vivant.errors import InputError
-from vivant.web.app import build
+from vivant.media.parts import locked
+from vivant.media.staging import output_errors
+from vivant.web.app import build, state_folder
 from vivant.web.house import House, halve_threads
 from vivant.web.protocol import MAX_PACKET_BYTES
 from vivant.web.settings import Serving
@@ -39,14 +43,21 @@ class JsonLines(logging.Formatter):
 
 
 def serve(serving: Serving, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `ready` is called with the page's address. Raises InputError.
+    """Serve until SIGINT or SIGTERM; `ready` is called with the page's address. Raises InputError, or CheckpointError
+    where the default preset cannot be loaded.
 
     Where port is 0, a free one is chosen.
     """
-    listener = _listening(serving)
-    host, port = listener.getsockname()[:2]
     halve_threads()
-    app, house = build(serving)
+    with _alone(serving), _listening(serving) as listener:
+        app, house = build(serving)
+        # Here rather than when the application starts: weights that are damaged are said in a sentence.
+        asyncio.run(house.workshop.engine(house.workshop.offers.default))
+        _run(app, house, listener, ready)
+
+
+def _run(app: ASGIApp, house: House, listener: socket.socket, ready: Callable[[str], None]) -> None:
+    host, port = listener.getsockname()[:2]
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
@@ -64,8 +75,23 @@ def serve(serving: Serving, ready: Callable[[str], None]) -> None:
     )
     shown = f"[{host}]" if ":" in host else host
     ready(f"http://{shown}:{port}/")
-    with listener:
-        _Server(config, house).run(sockets=[listener])
+    _Server(config, house).run(sockets=[listener])
+
+
+@contextmanager
+def _alone(serving: Serving) -> Iterator[None]:
+    """Hold the folder of uploads and jobs while the block runs. Raises InputError where another server holds it.
+
+    Two would take each other's jobs and delete each other's uploads.
+    """
+    folder = state_folder(serving)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (folder / "lock").open("ab")
+    with file:
+        if not locked(file):
+            raise InputError(f"another server uses the folder {folder}; end it, or choose another --state.")
+        yield
 
 
 class _Server(uvicorn.Server):

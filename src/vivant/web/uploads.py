@@ -101,17 +101,18 @@ class Uploads:
         path.unlink(missing_ok=True)
         (self.folder / f"{name}.json").unlink(missing_ok=True)
 
-    def sweep(self, in_use: Collection[str], *, everything: bool = False) -> int:
-        """Delete what nobody used for long (or `everything`), except what jobs still need; returns how many."""
+    def sweep(self, in_use: Collection[str], *, everything: bool = False) -> list[Path]:
+        """Delete what nobody used for long (or `everything`), except what jobs still need; returns where each was, had
+        it been a picture."""
         oldest = time() - self.serving.keep_minutes * 60
-        count = 0
+        swept = []
         for record in self.folder.glob("*.json"):
             if record.stem in in_use or not (everything or record.stat().st_mtime < oldest):
                 continue
             for file in self.folder.glob(f"{record.stem}.*"):
                 file.unlink(missing_ok=True)
-            count += 1
-        return count
+            swept.append(record.with_suffix(".png"))
+        return swept
 
 
 async def _write(path: Path, body: AsyncIterator[bytes], limit: int) -> None:
