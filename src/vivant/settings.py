@@ -168,8 +168,6 @@ class Retouch:
     fps: str | None = None
     """Frames per second over time: source, or a number such as 25, 29.97 or 24000/1001. [default: those of a video, of
     a picture 25]"""
-    nod_degrees: float | None = None
-    """How far the head nods with the stress of speech, 0 to 6 degrees. [default: 1.5]"""
     crf: int | None = None
     """Quality of the video: 0 is lossless, 51 worst. [default: 18, looks like the input]"""
     watermark: bool = True

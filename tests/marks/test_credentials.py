@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 from skimage import data
 
@@ -143,6 +147,48 @@ def test_a_certificate_of_ones_own(picture: Path, tmp_path: Path) -> None:
             load_certificate(tmp_path / "wrong.pem")
     with pytest.raises(InputError, match=r"nowhere\.pem"):
         load_certificate(tmp_path / "nowhere.pem")
+
+
+def test_a_key_behind_its_certificates_stays_out_of_what_is_signed(picture: Path, tmp_path: Path) -> None:
+    made = own_certificate()
+    (tmp_path / "mine.pem").write_bytes(made.chain + made.key)
+    certificate = load_certificate(tmp_path / "mine.pem")
+    assert certificate == made
+    signed = tmp_path / "signed.png"
+    sign(picture, signed, {"vivant": "0"}, certificate)
+    assert read(signed).state == "untrusted"
+    key = serialization.load_pem_private_key(made.key, None)
+    assert isinstance(key, Ed25519PrivateKey)
+    assert key.private_bytes_raw() not in signed.read_bytes()
+
+
+def test_looking_at_a_file_asks_nobody(tmp_path: Path) -> None:
+    """A file may name an address where its credentials are said to be."""
+    asked: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *given: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        words = (
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            f'<rdf:Description xmlns:dcterms="http://purl.org/dc/terms/" '
+            f'dcterms:provenance="http://127.0.0.1:{server.server_port}/made.c2pa"/></rdf:RDF></x:xmpmeta>'
+        )
+        Image.fromarray(data.astronaut()).save(tmp_path / "elsewhere.jpg", xmp=words.encode())
+        found = read(tmp_path / "elsewhere.jpg")
+        server.shutdown()
+    assert asked == []
+    assert (found.state, found.problem) == (
+        "unreadable",
+        "its credentials lie elsewhere, and nobody is asked for them",
+    )
 
 
 def test_the_label_is_seen_and_leaves_the_rest_alone(picture: Path) -> None:

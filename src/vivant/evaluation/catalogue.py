@@ -79,7 +79,7 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     Metric(
         name="csim",
-        says="cosine of ArcFace embeddings: to the true picture (self), to the portrait (cross, long)",
+        says="cosine of ArcFace embeddings: to the true picture, or to the portrait where cross or long is given one",
         better="higher",
         range="-1 to 1",
         needs="arcface",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,9 @@ STATEMENT = "org.vivant.made"
 """Label of our own assertion."""
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC: made by a trained model, with parts of a captured picture."""
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_AT_HOME = {"verify": {"remote_manifest_fetch": False}}
+"""Settings for c2pa: looking at a file asks nobody elsewhere, whatever addresses the file names."""
 _YEARS = 10
 _ORGANIZATION = "vivant (self-made certificate)"
 
@@ -84,7 +88,7 @@ def sign(
     )
     info = c2pa.C2paSignerInfo(algorithm, certificate.chain, certificate.key, None)
     definition = _manifest(statement) | {"ingredients": without_credentials(ingredients)}
-    context = c2pa.Context(c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}}))
+    context = c2pa.Context(c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}} | _AT_HOME))
     try:
         with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(definition), context) as builder:
             add_signed(builder, ingredients)
@@ -103,10 +107,12 @@ def read(path: Path) -> Credentials:
     import c2pa
 
     try:
-        with c2pa.Reader(path) as reader:
+        with c2pa.Reader(path, context=c2pa.Context(c2pa.Settings.from_dict(_AT_HOME))) as reader:
             store, state = json.loads(reader.json()), str(reader.get_validation_state())
     except c2pa.C2paError as error:
         text = str(error)
+        if "remote manifest" in text:
+            text = "its credentials lie elsewhere, and nobody is asked for them"
         return (
             Credentials("absent")
             if "ManifestNotFound" in text or "no JUMBF" in text
@@ -153,13 +159,14 @@ def load_certificate(path: Path) -> Certificate:
         key = serialization.load_pem_private_key(text, None)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} has no private key that can be read: {error}.") from error
-    begin = text.find(b"-----BEGIN CERTIFICATE-----")
-    if begin < 0 or not isinstance(key, (ed25519.Ed25519PrivateKey, ec.EllipticCurvePrivateKey)):
-        raise InputError(f"{path} should hold an Ed25519 or P-256 key and, after it, its certificates.")
+    # Only these: whatever else is called part of the chain, such as the key, would go into every signed file.
+    certificates = _CERTIFICATE.findall(text)
+    if not certificates or not isinstance(key, (ed25519.Ed25519PrivateKey, ec.EllipticCurvePrivateKey)):
+        raise InputError(f"{path} should hold an Ed25519 or P-256 key and its certificates.")
     plain = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    chain = text[begin:]
+    chain = b"\n".join(certificates) + b"\n"
     return Certificate(chain, plain, "ed25519" if isinstance(key, ed25519.Ed25519PrivateKey) else "es256")
 
 

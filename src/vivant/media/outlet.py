@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import ClassVar, Self
 
+import cv2
 import numpy as np
 
 
@@ -44,10 +45,20 @@ class Outlet(ABC):
 
 
 def fitted(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture cut or filled with black to that size, contiguous: an output's size does not change."""
-    if image.shape[:2] == (height, width):
-        return np.ascontiguousarray(image)
+    """The picture at that size, contiguous: an output's size does not change when smaller pictures are drawn.
+
+    As large as fits, in the middle of black; what is a pixel too large, for outputs have even sides, is cut.
+    """
+    if image.shape[0] - height in (0, 1) and image.shape[1] - width in (0, 1):
+        return np.ascontiguousarray(image[:height, :width])
+    scale = min(width / image.shape[1], height / image.shape[0])
+    # Sides that round to nearly the whole are the whole: no line of black beside a picture of odd size.
+    inner = [
+        min(full, round(side * scale)) for side, full in ((image.shape[1], width), (image.shape[0], height))
+    ]
+    inner = [full if full - side <= 1 else side for side, full in zip(inner, (width, height), strict=True)]
+    drawn = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
     whole = np.zeros((height, width, 3), np.uint8)
-    part = image[:height, :width]
-    whole[: part.shape[0], : part.shape[1]] = part
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    whole[top : top + inner[1], left : left + inner[0]] = drawn
     return whole
