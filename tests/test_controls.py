@@ -89,6 +89,18 @@ def test_between_keyframes_nothing_leaves_its_limits(seconds: float, interpolati
     assert low <= frames.at(seconds).yaw <= high
 
 
+def test_numbers_beyond_all_floats_are_no_numbers(tmp_path: Path) -> None:
+    huge = "1" + 400 * "0"
+    for row in ('{"time": 0, "yaw": HUGE}', '{"time": HUGE, "yaw": 1}', '{"time": 0, "yaw": NaN}'):
+        (tmp_path / "k.json").write_text(f"[{row.replace('HUGE', huge)}]")
+        with pytest.raises(InputError, match=r"k\.json"):
+            read_keyframes(tmp_path / "k.json")
+
+
+def test_sums_reach_their_limits() -> None:
+    assert parse_controls({"x": 0.02}, base=Controls(x=0.1)).x == LIMITS["x"][1]
+
+
 def test_files_of_keyframes(tmp_path: Path) -> None:
     path = tmp_path / "k.json"
     path.write_text(

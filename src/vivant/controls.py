@@ -174,6 +174,8 @@ SLIDERS: dict[str, dict[str, Slider]] = {
 """Of ComfyUI-AdvancedLivePortrait and FaceFusion, by name. Ranges are as they document them, strengths are ours, and so
 are the signs of FaceFusion's head sliders: up, right and clockwise are positive."""
 FOREIGN_PREFIX = "face_editor_"
+ABSURD = 1e9
+"""Larger numbers mean nothing anywhere; whole ones may not even be floats."""
 
 
 def parse_controls(
@@ -186,12 +188,13 @@ def parse_controls(
     """
     added: dict[str, float] = {}
     for given, value in values.items():
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise InputError(f"{given} is a number, got {value!r}.")
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < ABSURD:
+            raise InputError(f"{given} is a number, got {str(value)[:40]}.")
         for name, part in _meaning(given, float(value), sliders).items():
             added[name] = added.get(name, 0.0) + part
     base = base or Controls()
-    return replace(base, **{name: getattr(base, name) + part for name, part in added.items()})
+    # Rounded, so that 0.1 + 0.02 is the 0.12 that is allowed.
+    return replace(base, **{name: round(getattr(base, name) + part, 9) for name, part in added.items()})
 
 
 def is_control(name: str) -> bool:

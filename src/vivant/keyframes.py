@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from vivant.controls import Controls, Sliders, is_control, parse_controls
+from vivant.controls import ABSURD, Controls, Sliders, is_control, parse_controls
 from vivant.errors import InputError
 
 Interpolation: TypeAlias = Literal["smooth", "linear"]
@@ -69,8 +69,10 @@ def make_keyframes(
     for number, row in enumerate(rows, 1):
         values = {key: value for key, value in row.items() if key != "time" and value is not None}
         time = row.get("time")
-        if not isinstance(time, (int, float)) or isinstance(time, bool) or not 0 <= time < math.inf:
-            raise InputError(f"{name}: keyframe {number} needs a time in seconds from 0, got {time!r}.")
+        if not isinstance(time, (int, float)) or isinstance(time, bool) or not 0 <= time < ABSURD:
+            raise InputError(
+                f"{name}: keyframe {number} needs a time in seconds from 0, got {str(time)[:40]}."
+            )
         if time <= last:
             raise InputError(f"{name}: times rise, and keyframe {number} is at {time:g} after {last:g}.")
         last = time
