@@ -5,18 +5,15 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from starlette.testclient import TestClient
 
 import vivant
 from vivant import checkpoint
-from vivant.engines.personalive.config import tiny as tiny_personalive
 from vivant.engines.personalive.engine import PersonaLive
 from vivant.errors import InputError
 from vivant.face.models import face_models_available
@@ -34,19 +31,6 @@ from .test_live import Viewer, upload, viewer
 
 WAITS = 15
 """Frames beyond the first before the first picture, as with personalive-mini: chunks of four, a delay of twelve."""
-
-
-@pytest.fixture(scope="module")
-def late(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that answers as late as personalive-mini does, untrained."""
-    torch.manual_seed(0)
-    small = tiny_personalive()
-    config = replace(
-        small, chunk_frames=4, timesteps=(0, 333, 666, 999), unet=replace(small.unet, max_frames=16)
-    )
-    folder = tmp_path_factory.mktemp("checkpoints") / "late"
-    checkpoint.save(folder, "personalive", config, PersonaLive.build_networks(config))
-    return folder
 
 
 @pytest.fixture
@@ -119,6 +103,14 @@ def test_a_program_gets_a_picture_for_each_frame_of_a_preset_that_answers_late(
     assert len(got) == len(expected) == count
     assert all(np.array_equal(a, marker.mark(b)) for a, b in zip(got, expected, strict=True))
     assert (house.metrics.sessions, house.metrics.frames_shown_total) == (0, count)
+
+
+def said(user: Viewer, kind: type) -> Any:
+    """The next message of that kind; pictures between are not reported as viewed."""
+    while True:
+        told = user.socket.receive()
+        if told.get("text") is not None and isinstance(message := protocol.parse_server(told["text"]), kind):
+            return message
 
 
 def fatal(user: Viewer) -> protocol.Trouble:
@@ -221,6 +213,23 @@ def test_the_sentence_is_that_of_vivant_live(client_of_late: TestClient, late: P
     with pytest.raises(InputError) as told:
         check_promise(vivant.load(late).stream, 20, 500)
     assert refused.message == str(told.value)
+
+
+def test_pictures_that_come_at_once_are_not_dropped(client_of_late: TestClient) -> None:
+    """Five chunks, of which nobody has seen one."""
+    with viewer(client_of_late) as user:
+        user.start(
+            upload(client_of_late, 1), mode="camera", max_latency_ms=9000, rate_hz=60, acknowledge=True
+        )
+        for first in range(0, 32, 4):  # as a viewer that heeds what was taken
+            for number in range(first, first + 4):
+                user.push(noise(number))
+            while said(user, protocol.Taken).number < first + 3:
+                pass
+        shown = said(user, protocol.Stats)
+        while shown.shown < 20:
+            shown = said(user, protocol.Stats)
+        assert shown.dropped == 0
 
 
 @pytest.mark.parametrize("acknowledge", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from vivant.checkpoint import read_config
+from vivant.checkpoint import WEIGHTS, read_config
 from vivant.marks.credentials import read
 from vivant.media.reader import read_clip
 from vivant.media.writer import VideoWriter
@@ -173,6 +174,19 @@ def test_a_job_that_cannot_be_done_says_why_without_naming_folders(client: TestC
     assert client.post("/v1/jobs", json=order).status_code == 404
     for wrong in ({"preset": "x"}, {"crf": 99}, {"output": "/etc/passwd"}, {"face": "f" * 99}):
         assert client.post("/v1/jobs", json={**order, **wrong}).status_code in (404, 422)
+
+
+def test_a_job_whose_weights_are_damaged_names_no_folders(
+    serving: Callable[..., Serving], tiny: Path, clip: bytes, tmp_path: Path
+) -> None:
+    damaged = shutil.copytree(tiny, tmp_path / "damaged")
+    app, _ = build(serving(preset=(str(tiny), str(damaged))))
+    (damaged / WEIGHTS).write_bytes(b"no weights")
+    with TestClient(app, base_url=HOST) as client:
+        last = finished(client, ordered(client, clip, preset="damaged")["id"])
+    assert last["state"] == "failed"
+    assert "cannot be used on this server" in last["error"]
+    assert os.sep not in last["error"]
 
 
 def test_a_cancelled_job_leaves_nothing(serving: Callable[..., Serving], clip: bytes) -> None:
