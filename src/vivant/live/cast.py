@@ -94,7 +94,8 @@ class _Seen:
     """A camera, or a clip played as one, drives."""
 
     sample_rate_hz: int | None = None
-    has_more = False
+    has_more = True
+    """Whether frames wait, or pictures are owed: until the driving has ended and all were shown."""
 
     def __init__(self, settings: Cast, engine: Engine, options: Any) -> None:
         wanted = LiveSettings(
@@ -111,7 +112,14 @@ class _Seen:
 
     def step(self, outlet: Outlet) -> bool:
         """Whether there was anything to show."""
-        shown = self._stream.step()
+        has_ended = self.capture.has_ended.is_set()  # before looking: then nothing can have come since
+        looked = self._stream.look()
+        if looked is None and has_ended and self.has_more:
+            looked, self.has_more = self._stream.end(), False
+        if looked is None:
+            return False
+        self._stream.draw(looked)
+        shown = self._stream.finish(looked)
         for picture in shown:
             outlet.write(picture.image, picture.captured_seconds)
             self._stream.viewed(monotonic() - picture.captured_seconds)
