@@ -208,6 +208,16 @@ class Animation:
         """
         (performance,) = self._cast
         performance.push(item)
+        return self._due(performance)
+
+    def end(self) -> list[list[Shown]]:
+        """Nothing more comes by hand: the frames that are still owed, as `take` gives them."""
+        (performance,) = self._cast
+        performance.end()
+        return self._due(performance)
+
+    @staticmethod
+    def _due(performance: Performance) -> list[list[Shown]]:
         due = []
         while (shown := performance.due()) is not None:
             due.append(shown)

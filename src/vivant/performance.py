@@ -118,8 +118,7 @@ class Performance:
             if item is not None:
                 self.push(item)
             elif not self._ended:
-                self._ended = True
-                self._flush()
+                self.end()
             elif self.lasts:
                 self._hold()
             else:
@@ -230,8 +229,12 @@ class Performance:
                 session.appear(now)
         self._where = list(people)
 
-    def _flush(self) -> None:
-        """What is still owed. Families that take source videos owe nothing, and go on after the driver's end."""
+    def end(self) -> None:
+        """Nothing more drives, so what is still owed becomes due.
+
+        Families that take source videos owe nothing, and go on after the driver's end.
+        """
+        self._ended = True
         if not self._moves:
             for session, drawn in zip(self.sessions, self._drawn, strict=True):
                 drawn += _fetched(session.flush())

@@ -23,6 +23,7 @@ from PIL import Image
 
 import vivant
 from vivant.engines.liveportrait.engine import LivePortrait
+from vivant.engines.personalive.engine import PersonaLive
 from vivant.errors import InputError
 from vivant.live.cast import cast
 from vivant.live.settings import Cast
@@ -93,6 +94,18 @@ def test_a_cast_becomes_a_film_with_the_times_of_capture(engine: Any, settings: 
     assert all(np.diff([float(frame.time) for frame in frames]) > 0)
     with pytest.raises(InputError, match="exists already"):
         cast(Cast(**settings), engine, None, lambda: False)
+
+
+def test_a_preset_that_answers_late_shows_the_end_of_a_clip_too(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    config = PersonaLive.tiny_configs()["tiny"]
+    late = PersonaLive(config, PersonaLive.build_networks(config))
+    with pytest.raises(InputError, match="answers 200 ms after"):  # five frames
+        cast(Cast(**settings, max_latency_ms=199), late, None, lambda: False)
+    report = cast(Cast(**settings, max_latency_ms=9000), late, None, lambda: False)
+    counts = report.counts
+    assert counts.shown + counts.replaced + counts.paced == 8
+    assert len(list(read_clip(settings["to"]))) == counts.shown
 
 
 def test_what_stops_a_cast_leaves_no_half_film(engine: Any, settings: dict[str, Any], tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vivant.drivers import Follower
+from vivant.drivers import Follower, Seen
 from vivant.engine import Engine, Portrait, State, StreamSpec
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import InputError
-from vivant.live.latency import LatencyContract, LatencyMeter, Level, levels
+from vivant.live.latency import LatencyContract, LatencyMeter, Level, check_promise, levels
 from vivant.live.stream import LiveSettings, LiveStream
 
 
@@ -82,6 +82,26 @@ class Slow(Engine[None, Options, Tensor, Portrait, State]):
 
     def flush(self, state: State) -> Tensor:
         return torch.zeros(0, 3, 32, 32)
+
+
+class Late(Slow):
+    """Answers four frames at once, twelve frames later; the last ones when it is flushed."""
+
+    stream = StreamSpec(driving="video", chunk_frames=4, delay_frames=12, frame_rate_hz=None)
+
+    def start(self, portrait: Portrait, options: Options | None = None, seed: int = 0) -> State:
+        state = super().start(portrait, options, seed)
+        state.owed = torch.zeros(0)  # type: ignore[attr-defined]
+        return state
+
+    def render(self, state: Any, motion: Tensor) -> Tensor:
+        state.owed = torch.cat([state.owed, motion])
+        due = state.owed[: max(0, len(state.owed) - 12)]
+        state.owed = state.owed[len(due) :]
+        return super().render(state, due)
+
+    def flush(self, state: Any) -> Tensor:
+        return super().render(state, state.owed)
 
 
 class Camera:
@@ -223,6 +243,71 @@ def test_files_wait_and_nothing_is_dropped() -> None:
     numbers += [shown.number for shown in stream.step()]
     assert numbers == list(range(50))
     assert stream.counts.shown == stream.counts.offered == 50
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 16, 18, 30])
+def test_the_end_gives_what_a_family_with_a_delay_owes(count: int) -> None:
+    clock = Clock()
+    settings = LiveSettings(policy="wait", rate_hz=25, driving_face=None, watermark=None)
+    portrait = Portrait(references=torch.zeros(1, 3, 4, 4))
+    stream = LiveStream(Late(clock, lambda: 0.1), portrait, None, settings, clock)
+    shown = []
+    for value in range(count):
+        assert stream.offer(np.full((4, 4, 3), value, np.uint8), value / 25)
+        shown += stream.step()
+    assert len(shown) == max(0, count // 4 * 4 - 12)
+    last = stream.end()
+    assert last.number is None
+    stream.draw(last)
+    shown += stream.finish(last)
+    assert [picture.number for picture in shown] == list(range(count))
+    assert [picture.image.mean() for picture in shown] == list(range(count))
+    assert stream.counts.shown == count
+
+
+def test_a_frame_without_a_face_keeps_its_turn_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen(self: Follower, image: np.ndarray, *, irises: bool) -> Seen | None:
+        return Seen(image, None, False, (float("nan"),) * 3, 0.0) if image.max() % 3 else None
+
+    monkeypatch.setattr(Follower, "update", seen)
+    clock = Clock()
+    portrait = Portrait(references=torch.zeros(1, 3, 4, 4))
+    settings = LiveSettings(policy="wait", watermark=None)
+    stream = LiveStream(Late(clock, lambda: 0.0), portrait, None, settings, clock)
+    shown = []
+    for value in range(26):
+        stream.offer(np.full((4, 4, 3), value, np.uint8), value / 25)
+        shown += stream.step()
+    last = stream.end()
+    stream.draw(last)
+    shown += stream.finish(last)
+    assert [picture.number for picture in shown] == list(range(26))
+    assert [picture.image.mean() for picture in shown[1:]] == [
+        value if value % 3 else value - 1 for value in range(1, 26)
+    ]
+
+
+def test_no_rate_is_tried_at_which_waiting_alone_breaks_the_promise() -> None:
+    settings = LiveSettings(rate_hz=25, side_px=512, max_latency_ms=1000, driving_face=None)
+    portrait = Portrait(references=torch.zeros(1, 3, 4, 4))
+    clock = Clock()
+    stream = LiveStream(Late(clock, lambda: 1.0), portrait, None, settings, clock)
+    rates = set()
+    while stream.contract.kept:
+        clock.advance(0.5)
+        stream.viewed(5.0)
+        rates.add(stream.level.rate_hz)
+    assert min(rates) == 15.0  # 15 frames in a second
+    assert stream.level.side_px < 512
+    assert levels(25, 512, 100.0)[0] == Level(25, 512)
+
+
+def test_a_promise_that_is_shorter_than_the_wait_is_refused() -> None:
+    check_promise(Late.stream, 25, 600)
+    with pytest.raises(
+        InputError, match=r"answers 600 ms after .* than the promised 599 ms with --max-latency 1200"
+    ):
+        check_promise(Late.stream, 25, 599)
 
 
 def test_pacing_holds_the_mean_rate_of_a_jittering_camera() -> None:

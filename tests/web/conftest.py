@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from starlette.testclient import TestClient
 
 from vivant import checkpoint
 from vivant.engines.liveportrait.engine import LivePortrait
+from vivant.engines.personalive.config import tiny as tiny_personalive
+from vivant.engines.personalive.engine import PersonaLive
 from vivant.web.app import build
 from vivant.web.settings import Serving
 
@@ -36,6 +39,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another one."""
     return _untrained(tmp_path_factory.mktemp("checkpoints") / "other", 1)
+
+
+@pytest.fixture(scope="session")
+def late(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that answers as late as personalive-mini: chunks of four frames and a delay of twelve, untrained too."""
+    torch.manual_seed(0)
+    small = tiny_personalive()
+    config = replace(
+        small, chunk_frames=4, timesteps=(0, 333, 666, 999), unet=replace(small.unet, max_frames=16)
+    )
+    folder = tmp_path_factory.mktemp("checkpoints") / "late"
+    checkpoint.save(folder, "personalive", config, PersonaLive.build_networks(config))
+    return folder
 
 
 def _untrained(folder: Path, seed: int) -> Path:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from vivant.checkpoint import read_config
+from vivant.checkpoint import WEIGHTS, read_config
 from vivant.marks.credentials import read
 from vivant.media.reader import read_clip
 from vivant.media.writer import VideoWriter
@@ -257,6 +258,19 @@ def test_children_know_where_models_and_devices_are(monkeypatch: pytest.MonkeyPa
     given = surroundings()
     assert (given["VIVANT_FACE_MODELS"], given["CUDA_VISIBLE_DEVICES"]) == ("/models", "")
     assert "VIVANT_TOKEN" not in given
+
+
+def test_a_job_whose_weights_are_damaged_names_no_folders(
+    serving: Callable[..., Serving], tiny: Path, clip: bytes, tmp_path: Path
+) -> None:
+    damaged = shutil.copytree(tiny, tmp_path / "damaged")
+    app, _ = build(serving(preset=(str(tiny), str(damaged))))
+    (damaged / WEIGHTS).write_bytes(b"no weights")
+    with TestClient(app, base_url=HOST) as client:
+        last = finished(client, ordered(client, clip, preset="damaged")["id"])
+    assert last["state"] == "failed"
+    assert "cannot be used on this server" in last["error"]
+    assert os.sep not in last["error"]
 
 
 def test_a_cancelled_job_leaves_nothing(serving: Callable[..., Serving], clip: bytes) -> None:

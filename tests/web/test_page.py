@@ -213,3 +213,28 @@ def test_a_preset_that_hears_is_driven_by_the_microphone(
         page.select_option("#preset", "tiny")
         assert page.is_checked("[name=drive][value=camera]")
     assert not faults
+
+
+def test_a_preset_that_answers_late_is_driven_without_pauses(
+    page: Any, serving: Callable[..., Serving], late: Path, face: np.ndarray, tmp_path: Path
+) -> None:
+    """Sixteen frames go out before the first picture comes, and the server has promised enough, or says so."""
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    Image.fromarray(face).save(tmp_path / "face.png")
+    for promised in (300, 20_000):
+        app, _ = build(serving(preset=(str(late),), max_latency_ms=promised))
+        with running(app) as address:
+            page.goto(address)
+            page.set_input_files("#picture", tmp_path / "face.png")
+            page.wait_for_selector("#start:enabled")
+            page.click("#start")
+            if promised == 300:
+                until(page, lambda: "answers 600 ms after" in page.inner_text("#trouble"))
+                continue
+            # A frame a second, as where nothing else brings more, would show two pictures a second at most.
+            until(page, lambda: page.inner_text("#meter-fps") not in ("–", "0.0"))
+            until(page, lambda: float(page.inner_text("#meter-fps")) >= 4)
+            assert page.is_hidden("#trouble"), page.inner_text("#trouble")
+            page.click("#start")
+    assert not faults

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from vivant.engine import Engine, StreamSpec
+from vivant.engine import Engine
 from vivant.errors import InputError, VivantError
-from vivant.live.latency import LatencyMeter
+from vivant.live.latency import LatencyMeter, check_promise
 from vivant.live.settings import Cast
 from vivant.live.speaker import Speaker
 from vivant.live.stream import LiveCounts, LiveSettings, LiveStream
@@ -59,7 +59,8 @@ def cast(
     voice: None where a camera or a clip drives, and for a family that is driven by sound. Raises VivantError; a file is
     then not left half-written.
     """
-    _check_promise(settings, engine.stream if voice is None else voice.stream)
+    spec = engine.stream if voice is None else voice.stream
+    check_promise(spec, settings.rate_hz, settings.max_latency_ms)
     is_heard = voice is not None or engine.hears
     run = _Spoken(settings, engine, options, voice) if is_heard else _Seen(settings, engine, options)
     height, width = run.frame_size
@@ -80,16 +81,6 @@ def cast(
         run.close()
 
 
-def _check_promise(settings: Cast, stream: StreamSpec) -> None:
-    """What a family waits for before it answers is more than some promises allow, on any machine."""
-    waits_ms = 1000 * stream.latency_seconds(stream.frame_rate_hz or settings.rate_hz, 0.0)
-    if waits_ms > settings.max_latency_ms:
-        raise InputError(
-            f"this preset answers {waits_ms:.0f} ms after what it is driven by, and the time that drawing takes; "
-            f"allow more than the promised {settings.max_latency_ms:.0f} ms with --max-latency {2 * waits_ms:.0f}."
-        )
-
-
 def open_outlet(settings: Cast, size: tuple[int, int], rate_hz: float, sample_rate_hz: int | None) -> Outlet:
     """What `settings.to` names; size: width and height. Raises VivantError."""
     if settings.to == "window":
@@ -103,7 +94,8 @@ class _Seen:
     """A camera, or a clip played as one, drives."""
 
     sample_rate_hz: int | None = None
-    has_more = False
+    has_more = True
+    """Whether frames wait, or pictures are owed: until the driving has ended and all were shown."""
 
     def __init__(self, settings: Cast, engine: Engine, options: Any) -> None:
         wanted = LiveSettings(
@@ -120,7 +112,14 @@ class _Seen:
 
     def step(self, outlet: Outlet) -> bool:
         """Whether there was anything to show."""
-        shown = self._stream.step()
+        has_ended = self.capture.has_ended.is_set()  # before looking: then nothing can have come since
+        looked = self._stream.look()
+        if looked is None and has_ended and self.has_more:
+            looked, self.has_more = self._stream.end(), False
+        if looked is None:
+            return False
+        self._stream.draw(looked)
+        shown = self._stream.finish(looked)
         for picture in shown:
             outlet.write(picture.image, picture.captured_seconds)
             self._stream.viewed(monotonic() - picture.captured_seconds)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vivant.engine import StreamSpec
+from vivant.errors import InputError
+
 _FINEST_SECONDS, _STEP, _NUM_STEPS = 0.0005, 1.02, 700
 """Histogram: 0.5 ms to 520 s in steps of 2 %."""
 
@@ -69,9 +72,19 @@ class Level:
     """Longer side of the picture that is sent."""
 
 
-def levels(rate_hz: float, side_px: int) -> tuple[Level, ...]:
-    """From the best to the least: first fewer frames, then smaller ones."""
-    rates = [rate_hz * share for share in RATE_SHARES]
+def check_promise(stream: StreamSpec, rate_hz: float, max_latency_ms: float) -> None:
+    """What a family waits for before it answers is more than some promises allow, on any machine. Raises InputError."""
+    waits_ms = 1000 * stream.latency_seconds(stream.frame_rate_hz or rate_hz, 0.0)
+    if waits_ms > max_latency_ms:
+        raise InputError(
+            f"this preset answers {waits_ms:.0f} ms after what it is driven by, and the time that drawing takes; "
+            f"allow more than the promised {max_latency_ms:.0f} ms with --max-latency {2 * waits_ms:.0f}."
+        )
+
+
+def levels(rate_hz: float, side_px: int, least_hz: float = 0.0) -> tuple[Level, ...]:
+    """From the best to the least: first fewer frames, but for the first no fewer than `least_hz`, then smaller ones."""
+    rates = [rate_hz, *(rate for share in RATE_SHARES[1:] if (rate := rate_hz * share) >= least_hz)]
     least = min(side_px, SMALLEST_PX)
     sides = [max(least, int(side_px * share) // 2 * 2) for share in (0.75, 0.5, 0.33)]
     smaller = [side for side in dict.fromkeys(sides) if side < side_px]

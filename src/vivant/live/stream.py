@@ -7,7 +7,7 @@
 A thin thing around Animation. It has no thread and no network of its own, and reads time only from the clock it is
 given. Any thread may call `offer` and `viewed` at any time. One thread at a time looks and one finishes, each frame
 after frame in order; between the two, frames are drawn in any thread and, where the engine `draws_apart`, several at
-the same time. `step` does all three in turn.
+the same time. `step` does all three in turn. `end`, in the place of `look`, gives what a family with a delay owes.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ class Looked:
     due: list[tuple[_Captured, list[Face]]]
     seconds: float
     """What it took so far."""
+    number: int | None
+    """Of the frame; None: no frame, but the end (`LiveStream.end`)."""
 
 
 class LiveStream:
@@ -132,7 +134,13 @@ class LiveStream:
         if engine.hears:
             raise InputError(f"{engine.family} is driven by sound, not by pictures; use a Speaker")
         self.contract = LatencyContract(
-            settings.max_latency_ms / 1000, levels(settings.rate_hz, settings.side_px)
+            settings.max_latency_ms / 1000,
+            # Who waits for frames answers the later the rarer they come.
+            levels(
+                settings.rate_hz,
+                settings.side_px,
+                1000 * engine.stream.latency_frames / settings.max_latency_ms,
+            ),
         )
         self.latency = LatencyMeter()
         self._marker = Marker(settings.watermark) if settings.watermark is not None else None
@@ -235,7 +243,14 @@ class LiveStream:
         item = self._seen(captured)
         self._waiting.append(captured)
         due = [(self._waiting.popleft(), shown) for shown in self._animation.take(item)]
-        return Looked(due, self._clock() - began)
+        return Looked(due, self._clock() - began, captured.number)
+
+    def end(self) -> Looked:
+        """Once nothing waits, and in the place of `look`: what is still owed, so that as many pictures came out as
+        frames went in. Nothing may be offered after it, and options and motion no longer change."""
+        began = self._clock()
+        due = [(self._waiting.popleft(), shown) for shown in self._animation.end()]
+        return Looked(due, self._clock() - began, None)
 
     def draw(self, looked: Looked) -> None:
         """Draw what is still to be drawn."""

@@ -29,7 +29,7 @@ from vivant.media.packets import PacketDecoder, PacketEncoder
 from vivant.web import protocol
 
 AHEAD = 4
-"""Frames that `animate` sends before it waits for a picture."""
+"""Frames that `animate` sends before it waits for a picture, beyond those that the preset waits for itself."""
 
 
 @dataclass
@@ -96,17 +96,24 @@ class LiveClient:
 
     def tell(self, message: protocol.FromViewer) -> None:
         """Send a message, such as ChangeOptions, Restart or Interrupt."""
-        self._open().send(message.model_dump_json())
+        self._give(message.model_dump_json())
 
     def animate(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Mode file: one picture for each frame, uint8 RGB (H, W, 3), in order."""
-        owed = 0
+        """Mode file: one picture for each frame, uint8 RGB (H, W, 3), in order.
+
+        A preset that waits for frames (`ready.latency_frames`) gives the last pictures only at the session's end, so
+        with such a one this is once per session; with the others the session goes on.
+        """
+        assert self.ready is not None, "start comes first"
+        owed, latency = 0, self.ready.latency_frames
         for image in frames:
             self.push(image, self._number / self._rate_hz)
             owed += 1
-            while owed >= AHEAD:
+            while owed >= AHEAD + latency:
                 yield self.picture()[1]
                 owed -= 1
+        if latency:
+            self.tell(protocol.End())
         for _ in range(owed):
             yield self.picture()[1]
 
@@ -167,8 +174,11 @@ class LiveClient:
 
     def _send(self, packet: protocol.Binary) -> None:
         self._number += 1
+        self._give(packet.packed())
+
+    def _give(self, data: str | bytes) -> None:
         try:
-            self._open().send(packet.packed())
+            self._open().send(data)
         except ConnectionClosed as error:
             raise InputError(f"the server ended the session: {error}") from error
 

@@ -53,6 +53,8 @@ class Hello(_Message):
     driving_face: Annotated[str, Field(max_length=40)] | None = "largest"
     paste_back: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    acknowledge: bool = False
+    """Mode camera: tell `taken`, where the preset has `latency_frames`."""
     options: dict[str, Any] = {}
 
 
@@ -76,6 +78,12 @@ class Viewed(_Message):
     number: Annotated[int, Field(ge=0)]
     latency_ms: Annotated[float, Field(ge=0, le=600_000)] | None
     """None: the capture time is not known."""
+
+
+class End(_Message):
+    """From the viewer, mode file: that was the last frame; the pictures that are still owed, and then the end."""
+
+    type: Literal["end"] = "end"
 
 
 class Interrupt(_Message):
@@ -121,6 +129,9 @@ class Ready(_Message):
     """Mode voice: of the sound in both directions."""
     ice_servers: list[IceServer] = []
     """Transport webrtc: what the viewer's peer connection is to use."""
+    latency_frames: int = 0
+    """Frames that the preset takes, beyond the first, before the first picture comes: a viewer that waits for a
+    picture with fewer than so many on their way waits for ever."""
 
 
 class Pace(_Message):
@@ -145,6 +156,13 @@ class Stats(_Message):
     latency_max_ms: float | None
     busy: float
     """Share of the time that this session's drawing took."""
+
+
+class Taken(_Message):
+    """From the server: this frame, and all before it, wait no more; its picture may come much later."""
+
+    type: Literal["taken"] = "taken"
+    number: int
 
 
 class OptionsNow(_Message):
@@ -182,10 +200,10 @@ class Trouble(_Message):
 
 
 FromViewer: TypeAlias = Annotated[
-    Hello | ChangeOptions | Restart | Viewed | Interrupt | WantKey | Offer, Field(discriminator="type")
+    Hello | ChangeOptions | Restart | Viewed | End | Interrupt | WantKey | Offer, Field(discriminator="type")
 ]
 FromServer: TypeAlias = Annotated[
-    Ready | Pace | Stats | OptionsNow | Answer | Sent | Trouble, Field(discriminator="type")
+    Ready | Pace | Stats | Taken | OptionsNow | Answer | Sent | Trouble, Field(discriminator="type")
 ]
 _from_viewer: TypeAdapter[FromViewer] = TypeAdapter(FromViewer)
 _from_server: TypeAdapter[FromServer] = TypeAdapter(FromServer)

@@ -20,6 +20,7 @@ from vivant.web import protocol
 from vivant.web.delivery import LOST_SECONDS, Delivery, Ears, deliver
 from vivant.web.house import House
 from vivant.web.line import Line, change_options, until_one_ends
+from vivant.web.told import for_viewers
 
 IDLE_SECONDS = 600.0
 """An agent may be silent for this long."""
@@ -31,7 +32,8 @@ async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Po
     """The whole session."""
     offer = house.workshop.offers.named(hello.preset)
     engine = await house.workshop.engine(offer)
-    voice = None if engine.hears else await house.workshop.voice(offer)
+    with for_viewers(offer):
+        voice = None if engine.hears else await house.workshop.voice(offer)
     name = secrets.token_hex(4)  # 32 bits, also in every picture
     speaker = Speaker(
         engine,
@@ -55,6 +57,7 @@ async def converse(line: Line, house: House, hello: protocol.Hello, portrait: Po
             rate_hz=speaker.frame_rate_hz,
             sample_rate_hz=speaker.sample_rate_hz,
             ice_servers=delivery.ice_servers,
+            latency_frames=(engine if voice is None else voice).stream.latency_frames,
         )
     )
     talk = _Talk(line, house, delivery, speaker, portrait)

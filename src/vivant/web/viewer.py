@@ -3,12 +3,16 @@
     hello -> room -> portrait -> ready
     packets -> decode -> LiveStream.offer ... look -> draw -> finish, encode -> packets
     viewed  -> latency contract -> pace
+    end     -> LiveStream.end, and when all of its pictures were viewed the session is over
+
+A file's packets wait for their turn in a Backlog, so that the words behind them are heard in any case.
 
 Frames are looked at, finished and encoded one after another, and drawn side by side where the engine can and where
 there are workers for it (house.py).
 
-At most IN_FLIGHT pictures are on their way without having been reported as viewed; beyond that a camera's pictures
-are dropped before they are encoded, and a file waits. So a slow line cannot pile up lag either.
+At most IN_FLIGHT pictures, and as many more as a preset may give at once, are on their way without having been reported
+as viewed; beyond that a camera's pictures are dropped before they are encoded, and a file waits. So a slow line cannot
+pile up lag either.
 """
 
 from __future__ import annotations
@@ -28,19 +32,22 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from vivant import records
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError, VivantError
+from vivant.live.latency import check_promise
 from vivant.live.stream import LiveSettings, LiveStream, Looked, Shown
 from vivant.web import protocol
+from vivant.web.backlog import Backlog, Ordered
 from vivant.web.delivery import LOST_SECONDS, Ears, deliver
 from vivant.web.house import BusyError, House, changed_options
 from vivant.web.line import Line, change_options, until_one_ends
 from vivant.web.sandbox import FrameDecoder, frame_decoder
 from vivant.web.speech import converse
+from vivant.web.told import for_viewers, unmendable
 from vivant.web.uploads import UnknownUploadError
 
 IN_FLIGHT = 6
 HELLO_SECONDS = 20.0
 IDLE_SECONDS = 60.0
-"""A camera that sends nothing for this long is gone."""
+"""A viewer that says nothing for this long is gone, unless it has nothing to say."""
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +68,10 @@ async def serve_viewer(socket: WebSocket, house: House) -> None:
         await _end(socket, line, "busy", str(error))
     except UnknownUploadError as error:
         await _end(socket, line, "portrait", str(error))
-    except VivantError as error:
+    except InputError as error:
         await _end(socket, line, "input", str(error))
+    except VivantError as error:
+        await _end(socket, line, "server", unmendable(error))
 
 
 async def _serve(line: Line, house: House) -> None:
@@ -81,8 +90,9 @@ async def _serve(line: Line, house: House) -> None:
     offer = house.workshop.offers.named(hello.preset)
     _, picture = house.uploads.get(owner, hello.portrait, "picture")
     with house.rooms.room(owner):
-        engine = await house.workshop.engine(offer)
-        portrait = await house.workshop.portrait(offer, picture, hello.face)
+        with for_viewers(offer, picture):
+            engine = await house.workshop.engine(offer)
+            portrait = await house.workshop.portrait(offer, picture, hello.face)
         options = changed_options(engine.options_type(), hello.options)
         if hello.mode == "voice":
             await converse(line, house, hello, portrait, options)
@@ -113,6 +123,12 @@ class _Viewer:
         self._in_flight: deque[tuple[int, float]] = deque()
         """Numbers of the pictures that were sent and not seen yet, and when."""
         self._num_unsent = 0
+        self._backlog = Backlog()
+        """Of a file; a camera waits for nothing but decoding."""
+        self._has_said_end = self._is_ending = False
+        """Whether `end` was heard, and whether everything before it was done."""
+        self._rests = False
+        """Whether nothing waits to be looked at."""
         self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._drawn: asyncio.Queue[tuple[Looked, asyncio.Task[None]]] = asyncio.Queue(1)
         """The frame that is shown next, drawn or being drawn."""
@@ -125,21 +141,9 @@ class _Viewer:
         hello, house = self._hello, self._house
         self._engine, self._portrait = engine, portrait
         name = secrets.token_hex(4)  # 32 bits, also in every picture
-        self._stream = stream = LiveStream(
-            engine,
-            portrait,
-            options,
-            LiveSettings(
-                policy="newest" if self._is_camera else "wait",
-                rate_hz=hello.rate_hz,
-                side_px=hello.side_px,
-                max_latency_ms=min(hello.max_latency_ms, 60_000),
-                driving_face=hello.driving_face,
-                paste_back=hello.paste_back,
-                seed=hello.seed,
-                watermark=int(name, 16) if house.serving.watermark else None,
-            ),
-        )
+        self._stream = stream = LiveStream(engine, portrait, options, self._settings(name))
+        if self._is_camera:  # a file is promised nothing
+            check_promise(engine.stream, hello.rate_hz, hello.max_latency_ms)
         height, width = stream.frame_size
         await self._line.tell(
             protocol.Ready(
@@ -151,11 +155,12 @@ class _Viewer:
                 rate_hz=hello.rate_hz,
                 sample_rate_hz=None,
                 ice_servers=self._delivery.ice_servers,
+                latency_frames=engine.stream.latency_frames,
             )
         )
         log.info("session begins", extra={"session": name, "mode": hello.mode})
         try:
-            parts = self._listen, self._look, self._show, self._report, *self._delivery.parts
+            parts = self._listen, self._catch_up, self._look, self._show, self._report, *self._delivery.parts
             await until_one_ends(house.closing, *parts)
         finally:
             for drawing in self._drawings:
@@ -165,24 +170,68 @@ class _Viewer:
             house.metrics.frames_dropped_total += self._num_dropped
             log.info("session ends", extra={"session": name, "shown": stream.counts.shown})
 
+    def _settings(self, name: str) -> LiveSettings:
+        hello = self._hello
+        return LiveSettings(
+            policy="newest" if self._is_camera else "wait",
+            rate_hz=hello.rate_hz,
+            side_px=hello.side_px,
+            max_latency_ms=min(hello.max_latency_ms, 60_000),
+            driving_face=hello.driving_face,
+            paste_back=hello.paste_back,
+            seed=hello.seed,
+            watermark=int(name, 16) if self._house.serving.watermark else None,
+        )
+
     async def _listen(self) -> None:
+        """Never waits for what only another word could bring about."""
         while True:
-            heard = await self._line.hear(IDLE_SECONDS)
+            try:
+                heard = await self._line.hear(IDLE_SECONDS)
+            except TimeoutError:
+                if self._owes:
+                    continue
+                raise
             match heard:
-                case protocol.Binary():
-                    await self._take(heard)
                 case protocol.Viewed():
                     self._viewed(heard)
-                case protocol.Restart():
-                    self._stream.restart()
                 case protocol.WantKey():
                     self._delivery.want_key()
                 case protocol.Offer():
                     await self._line.tell(await self._delivery.answer(heard))
-                case protocol.ChangeOptions():
-                    await change_options(self._line, heard, self._stream, self._engine, self._portrait)
-                case _:
+                case protocol.Hello() | protocol.Interrupt():
                     raise InputError(f"{heard.type} is not for this mode")
+                case _ if self._has_said_end:
+                    raise InputError("after end nothing comes but viewed and want_key")
+                case _ if self._is_camera:
+                    await self._do(heard)
+                case _:
+                    self._has_said_end = isinstance(heard, protocol.End)
+                    self._backlog.put(heard)
+
+    @property
+    def _owes(self) -> bool:
+        """Whether a file's viewer has nothing to say before something is drawn."""
+        is_at_work = self._backlog or not self._rests or self._drawings or not self._drawn.empty()
+        return bool(is_at_work and not self._is_camera and not self._in_flight)
+
+    async def _catch_up(self) -> None:
+        while True:
+            await self._do(await self._backlog.take())
+
+    async def _do(self, heard: Ordered) -> None:
+        match heard:
+            case protocol.Binary():
+                await self._take(heard)
+            case protocol.Restart():
+                self._stream.restart()
+            case protocol.ChangeOptions():
+                await change_options(self._line, heard, self._stream, self._engine, self._portrait)
+            case protocol.End():
+                if self._is_camera:
+                    raise InputError("end is not for this mode")
+                self._is_ending = True
+                self._wake.set()
 
     async def _take(self, packet: protocol.Binary) -> None:
         if packet.kind is not protocol.Kind.PICTURE:
@@ -220,16 +269,29 @@ class _Viewer:
             while len(self._drawings) >= self._most_drawings:  # a frame that waited would be old
                 self._slot.clear()
                 await self._slot.wait()
+            is_ending = self._is_ending  # before looking: then nothing can have come since
             looked = await run(self._stream.look)
+            if looked is None and is_ending:
+                looked = await run(self._stream.end)
             if looked is None:
+                self._rests = True
                 await self._wake.wait()
                 self._wake.clear()
+                self._rests = False
                 continue
             self._room.set()
+            if self._tells_taken and looked.number is not None:
+                await self._line.tell(protocol.Taken(number=looked.number))
             drawing = asyncio.create_task(run(partial(self._stream.draw, looked)))
             self._drawings.add(drawing)
             drawing.add_done_callback(self._has_drawn)
             await self._drawn.put((looked, drawing))
+            if looked.number is None:
+                await asyncio.Event().wait()  # for ever: `_show` ends the session
+
+    @property
+    def _tells_taken(self) -> bool:
+        return self._is_camera and self._hello.acknowledge and self._engine.stream.latency_frames > 0
 
     @property
     def _most_drawings(self) -> int:
@@ -242,26 +304,34 @@ class _Viewer:
         self._slot.set()
 
     async def _show(self) -> None:
-        """Finish, encode and send, while the next pictures are drawn."""
+        """Finish, encode and send, while the next pictures are drawn; returns once the last was viewed."""
         while True:
             looked, drawing = await self._drawn.get()
             await drawing
             for picture in await asyncio.to_thread(self._stream.finish, looked):
                 await self._send(picture)
+            if looked.number is None:
+                await self._until_fewer_than(1)
+                return
 
     async def _send(self, picture: Shown) -> None:
         now = monotonic()
         while self._delivery.may_lose and self._in_flight and self._in_flight[0][1] < now - LOST_SECONDS:
             self._in_flight.popleft()
-        while len(self._in_flight) >= IN_FLIGHT:
-            if self._is_camera:
-                self._num_unsent += 1
-                return
-            self._room.clear()
-            await self._room.wait()
+        most = IN_FLIGHT + self._engine.stream.latency_frames
+        if self._is_camera and len(self._in_flight) >= most:
+            self._num_unsent += 1
+            return
+        await self._until_fewer_than(most)
         self._in_flight.append((picture.number, now))
         self._house.metrics.frames_shown_total += 1
         await self._delivery.picture(picture.image, picture.number, picture.captured_seconds)
+
+    async def _until_fewer_than(self, count: int) -> None:
+        """Wait until fewer pictures than that are on their way."""
+        while len(self._in_flight) >= count:
+            self._room.clear()
+            await self._room.wait()
 
     @property
     def _num_dropped(self) -> int:

@@ -37,11 +37,17 @@ def main(folder: Path) -> int:
             }
         )
         return 2
-    except VivantError as error:
+    except InputError as error:
         message = (
             str(error).replace(f"{folder}{os.sep}", "").replace(order["recording"]["driving"], "the clip")
         )
+        preset = order["recording"]["preset"]
+        if len(Path(preset).parts) > 1:  # a folder
+            message = message.replace(preset, "the preset")
         _tell({"error": message.replace(order["recording"]["source"], "the picture")})
+        return 2
+    except VivantError:  # weights, packages: nothing that a user could mend, and full of the server's folders
+        _tell({"error": "the preset cannot be used on this server at present; whoever runs it should look"})
         return 2
     _tell({"finished": True, "frames": manifest["num_frames"]})
     return 0

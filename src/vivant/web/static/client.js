@@ -13,7 +13,7 @@ export const VERSION = 1;
 const HEADER_BYTES = 24;
 const PICTURE = 1;
 const SOUND = 2;
-const MAX_UNANSWERED = 4; // frames sent beyond the last picture that came back
+const MAX_UNANSWERED = 4; // frames sent beyond the last that was answered: by its picture, or `taken` by what waits for more
 const STALLED_MS = 1000; // after this long without an answer one more frame is tried
 const EARLY = 0.3; // share of its interval that a frame may come too soon, as the server has it
 const LATE = 0.6; // and too late without putting off those after it
@@ -88,7 +88,7 @@ export class LiveClient extends EventTarget {
     const socket = new WebSocket(this.address.replace(/^http/, "ws") + "/v1/live");
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
-    this.hello = { type: "hello", version: VERSION, token: this.token, ...hello };
+    this.hello = { type: "hello", version: VERSION, token: this.token, acknowledge: true, ...hello };
     this.#rate = hello.rate_hz ?? 25;
     return new Promise((resolve, reject) => {
       socket.onopen = () => socket.send(JSON.stringify(this.hello));
@@ -108,6 +108,8 @@ export class LiveClient extends EventTarget {
         } else if (message.type === "error") {
           if (message.fatal) reject(new Error(message.message));
           this.#emit("error", message);
+        } else if (message.type === "taken") {
+          this.#answered = Math.max(this.#answered, message.number);
         } else if (message.type === "pace") {
           this.#rate = message.rate_hz;
           this.#emit("pace", message);
