@@ -170,6 +170,21 @@ def test_windows_reach_their_own_frames(tmp_path: Path) -> None:
         assert s._open_state().num_restarts == 1  # type: ignore[attr-defined]
 
 
+def test_a_new_shot_begins_before_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = session(StreamSpec(driving="video", chunk_frames=1, delay_frames=0, frame_rate_hz=None))
+    restarts: list[int] = []
+    original = Echo.encode_motion
+
+    def noted(self: Echo, state: EchoState, driving: Tensor) -> Tensor:
+        restarts.append(state.num_restarts)
+        return original(self, state, driving)
+
+    monkeypatch.setattr(Echo, "encode_motion", noted)
+    for restart in (False, True, False):
+        running.see(torch.full((3, 4, 4), 0.1), restart=restart)
+    assert restarts == [0, 1, 1]
+
+
 def test_options_change_between_frames() -> None:
     running = session(StreamSpec(driving="video", chunk_frames=1, delay_frames=0, frame_rate_hz=None))
     driving = torch.full((3, 4, 4), 0.2)

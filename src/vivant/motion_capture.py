@@ -54,7 +54,8 @@ def record_motion(
             if seen is not None:
                 if session is None:  # nobody is animated: the driver stands in for a portrait
                     session = Session(engine, engine.prepare(seen.image, face=None))
-                motion = session.see(seen.image, window=seen.window, openness=seen.openness)
+                restarts = seen.restart and not isinstance(item, Refers)
+                motion = session.see(seen.image, window=seen.window, openness=seen.openness, restart=restarts)
             if isinstance(item, Refers):
                 writer.refer(motion)
                 continue

@@ -146,8 +146,14 @@ class Session:
         *,
         window: Similarity | None = None,
         openness: tuple[float, float, float] | None = None,
+        restart: bool = False,
     ) -> Any:
-        """The Motion of one whole chunk, not drawn: what `push` would draw, and what `push_motion` takes."""
+        """The Motion of one whole chunk, not drawn: what `push` would draw, and what `push_motion` takes.
+
+        restart: the chunk begins a new shot; what is then drawn of it by this session needs no other restart.
+        """
+        if restart:
+            self._restart()
         given = self._given(item, window, openness)
 
         def seen() -> Any:

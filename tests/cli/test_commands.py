@@ -83,7 +83,21 @@ def test_studio_refuses(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -
     assert done.code == 2
     assert "vivant studio fetch" in done.err
     assert run("studio", "render", "data", "--identities", "x").code == 2
+    done = run("studio", "render", "data", "--identities", "1,5-3")
+    assert done.code == 2
+    assert "write 3-5" in done.err
+    for command in ("render", "talk", "sheet", "clip"):
+        done = run("studio", command, "data.png", "--seed", "-1")
+        assert done.code == 2
+        assert "--seed" in done.err
     (here / "mine.png").write_text("mine")
+    with monkeypatch.context() as patch:
+        for module in ("dataset", "talking"):
+            patch.setattr(f"vivant.studio.{module}.load_face_model", lambda: None)
+        for command in ("render", "talk"):
+            done = run("studio", command, "mine.png", "--size", "64")
+            assert done.code == 2
+            assert "mine.png cannot be written: a file of that name exists already" in done.err
     assert "--overwrite" in run("studio", "sheet", "mine.png").err
     assert left_in(here) == ["mine.png"]
 
@@ -164,6 +178,11 @@ def test_train_refuses(run: Run, here: Path) -> None:
     done = run("train", "liveportrait/debug_motion", "-o", "o")
     assert done.code == 2
     assert "give their folder as --data" in done.err
+    (here / "mine.png").write_text("mine")
+    done = run("train", "liveportrait/debug_motion", "--data", "d", "-o", "mine.png")
+    assert done.code == 2
+    assert "mine.png is a file; give a folder as --out" in done.err
+    (here / "mine.png").unlink()
     assert left_in(here) == []
 
 

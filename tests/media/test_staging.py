@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vivant.media.staging import StagedFile, StagedFolder
+from vivant.errors import InputError
+from vivant.media.staging import StagedFile, StagedFolder, make_folder
 
 
 @pytest.mark.parametrize("make", [lambda path: StagedFile(path), lambda path: StagedFolder(path, ".png")])
@@ -39,3 +40,14 @@ def test_what_is_committed_stays(tmp_path: Path) -> None:
     gc.collect()
     assert (tmp_path / "out.txt").read_text() == "done"
     assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_a_folder_is_made_or_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file cannot be written: a file of that name exists already"):
+        make_folder(tmp_path / "file")
+    with pytest.raises(InputError, match="b cannot be written: its folder does not exist"):
+        make_folder(tmp_path / "file" / "b")
+    assert (tmp_path / "file").read_text() == "mine"

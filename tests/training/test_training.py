@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 import vivant
 from vivant.engines import ENGINES
@@ -25,6 +27,7 @@ from vivant.engines.liveportrait.stages_published import DEFAULT_WEIGHTS, Publis
 from vivant.errors import CheckpointError, InputError
 from vivant.face.identity import load_identity
 from vivant.training import snapshot
+from vivant.training.config import ParameterGroup, TrainConfig
 from vivant.training.data.portraits import Portraits, PortraitSettings, motion_labels
 from vivant.training.data.sessions import find_sessions, map_session
 from vivant.training.identity import identity
@@ -32,6 +35,7 @@ from vivant.training.launch import find_recipe, train
 from vivant.training.trainer import Trainer
 
 from .synthetic import make_session, write_sessions
+from .two_processes import Regression
 
 COLOURS = np.uint8([[[[90, 120, 150]]], [[[30, 40, 30]]], [[[200, 180, 190]]]])
 CPU = torch.device("cpu")
@@ -91,6 +95,111 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
     assert whole.keys() == pieces.keys()
     different = [name for name in whole if not torch.equal(whole[name], pieces[name])]
     assert different == []
+
+
+class Noisy(Regression):
+    """Noise is learned from and drawn, and the files of the second snapshot are kept, as a kill would leave them."""
+
+    def __init__(self, kept: Path | None = None) -> None:
+        super().__init__(rarely=False)
+        self.kept, self.num_exports = kept, 0
+
+    def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        return super().losses({"x": batch["x"] + torch.randn_like(batch["x"])}, progress)
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        self.num_exports += 1
+        torch.randn(3)
+        if self.kept is not None and self.num_exports == 2:
+            shutil.copytree(folder.parent, self.kept)
+
+    def pictures(self, network: nn.Module, batch: dict[str, Tensor]) -> Sequence[Tensor]:
+        return [torch.rand(3, 4, 4)]
+
+
+REGRESSION = TrainConfig(
+    name="regression",
+    num_images=8 * 6,
+    batch_size=8,
+    groups=(ParameterGroup(modules=("",), learning_rate=1e-2),),
+    precision="fp32",
+    num_workers=0,
+    warmup_images=1,
+    checkpoint_minutes=0,
+)
+"""A snapshot after every step."""
+
+
+def test_drawing_at_a_snapshot_does_not_change_the_run(tmp_path: Path) -> None:
+    """A run that is killed after a snapshot sees the noise that it would have seen if it had gone on."""
+    (tmp_path / "whole").mkdir()
+    assert Trainer(Noisy(tmp_path / "killed"), REGRESSION, tmp_path / "whole", CPU).run()
+    assert snapshot.load(tmp_path / "killed")[1]["step"] == 2
+    assert Trainer(Noisy(), REGRESSION, tmp_path / "killed", CPU).run()
+    whole, killed = (load_file(tmp_path / way / "snapshot.safetensors") for way in ("whole", "killed"))
+    assert whole.keys() == killed.keys()
+    assert [name for name in whole if not torch.equal(whole[name], killed[name])] == []
+    assert (tmp_path / "whole" / "pictures.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "other"}, "the recipe is regression there and other here"),
+        ({"seed": 5}, "--seed is 0 there and 5 here"),
+        ({"batch_size": 4}, "batch_size is 8 there and 4 here"),
+        ({"num_images": 80}, r"--images\) is 48 there and 80 here"),
+    ],
+)
+def test_the_folder_of_another_run_is_not_taken_over(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    assert Trainer(Noisy(), REGRESSION, tmp_path, CPU).run()
+    before = (tmp_path / "snapshot.safetensors").read_bytes()
+    with pytest.raises(InputError, match=said) as refused:
+        Trainer(Noisy(), replace(REGRESSION, **change), tmp_path, CPU).run()
+    assert str(tmp_path) in str(refused.value)
+    assert "another folder as --out" in str(refused.value)
+    assert (tmp_path / "snapshot.safetensors").read_bytes() == before
+    # How it is computed may change, and how long the machine is lent for.
+    other = replace(REGRESSION, checkpoint_minutes=9, log_steps=3, num_workers=1)
+    assert Trainer(Noisy(), other, tmp_path, CPU).run(minutes=0, fit_minutes=5)
+
+
+def test_a_run_of_other_networks_is_not_taken_over(tmp_path: Path) -> None:
+    """Families share names of recipes."""
+    Trainer(Noisy(), REGRESSION, tmp_path, CPU).run(minutes=0)
+    wide, long = Noisy(), Noisy()
+    wide.network[0] = nn.Linear(5, 16, bias=False)
+    long.network = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 2))
+    for stage in (wide, long):
+        with pytest.raises(InputError, match=r"other networks \(0\.(weight|bias) differs"):
+            Trainer(stage, REGRESSION, tmp_path, CPU).run()
+
+
+def test_optimiser_state_lies_as_training_leaves_it() -> None:
+    """Moments in the layout of their weights; the number of steps where the kernel reads it."""
+    weight = nn.Parameter(torch.randn(4, 3, 3, 3).contiguous(memory_format=torch.channels_last))
+    first = torch.optim.AdamW([weight])
+    weight.grad = torch.randn_like(weight)
+    first.step()
+    names = {id(weight): "weight"}
+    saved = {k: v.contiguous() for k, v in snapshot.optimizer_tensors(first, names).items()}
+    again = torch.optim.AdamW([weight], fused=True)
+    snapshot.restore_optimizer(again, names, saved)
+    for slot, value in again.state[weight].items():
+        kept = first.state[weight][slot]
+        assert torch.equal(value, kept), slot
+        assert value.stride() == kept.stride(), slot
+        assert value.untyped_storage().data_ptr() != saved[f"optimizer/weight/{slot}"].data_ptr(), slot
+    # A device that computes nothing stands in for a GPU.
+    far = nn.Parameter(torch.empty(4, 3, 3, 3, device="meta"))
+    for fused, place in ((True, "meta"), (False, "cpu")):
+        optimizer = torch.optim.AdamW([far])
+        optimizer.param_groups[0]["fused"] = fused
+        snapshot.restore_optimizer(optimizer, {id(far): "weight"}, saved)
+        assert optimizer.state[far]["step"].device.type == place
+        assert optimizer.state[far]["exp_avg"].device.type == "meta"
 
 
 def test_a_run_fits_into_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +265,18 @@ def test_a_damaged_snapshot_is_named(tmp_path: Path) -> None:
         snapshot.load(tmp_path)
 
 
+def regress(*arguments: str | Path, processes: int = 1) -> dict[str, Tensor]:
+    """The last snapshot of the program two_processes with these arguments."""
+    script = Path(__file__).with_name("two_processes.py")
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    launcher = ["-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    launcher += ["--master-port", "0", "--standalone"]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(script), *map(str, arguments)]
+    subprocess.run(command, check=True, env=env, timeout=240)
+    return load_file(Path(arguments[1]) / "snapshot.safetensors")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["replicate", "rarely", "fsdp"])
 def test_two_processes_equal_one_with_the_whole_batch(sharding: str, tmp_path: Path) -> None:
@@ -163,18 +284,22 @@ def test_two_processes_equal_one_with_the_whole_batch(sharding: str, tmp_path: P
 
     rarely: also where only one of the two uses a parameter.
     """
-    script = Path(__file__).with_name("two_processes.py")
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", "0", "--standalone", str(script), sharding]
-    subprocess.run([*command, str(tmp_path / "two")], check=True, env=env, timeout=240)
-    alone = "rarely" if sharding == "rarely" else "replicate"
-    subprocess.run([sys.executable, str(script), alone, str(tmp_path / "one")], check=True, env=env)
-    two = load_file(tmp_path / "two" / "snapshot.safetensors")
-    one = load_file(tmp_path / "one" / "snapshot.safetensors")
+    two = regress(sharding, tmp_path / "two", processes=2)
+    one = regress("rarely" if sharding == "rarely" else "replicate", tmp_path / "one")
     for name in one:
         if name.startswith(("network/", "average/")):
             assert torch.allclose(one[name], two[name], atol=1e-5), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["replicate", "fsdp"])
+def test_two_processes_go_on_where_they_stopped(sharding: str, tmp_path: Path) -> None:
+    whole = regress(sharding, tmp_path / "whole", processes=2)
+    begun = regress(sharding, tmp_path / "pieces", "0", processes=2)
+    assert float(begun["optimizer/0.weight/step"]) == 1
+    pieces = regress(sharding, tmp_path / "pieces", processes=2)
+    assert whole.keys() == pieces.keys()
+    assert [name for name in whole if not torch.equal(whole[name], pieces[name])] == []
 
 
 def test_published_stage1_runs_every_term(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Program for test_training: a small regression, alone or as one of two processes (torchrun)."""
+"""Program for test_training: a small regression, alone or as one of two processes (torchrun).
+
+Arguments: replicate, rarely or fsdp; the folder of the run; and after how many minutes it stops, or nothing.
+"""
 
 from __future__ import annotations
 
@@ -80,4 +83,5 @@ if __name__ == "__main__":
     )
     folder = Path(sys.argv[2])
     folder.mkdir(exist_ok=True)
-    Trainer(Regression(rarely=sys.argv[1] == "rarely"), config, folder, torch.device("cpu")).run()
+    minutes = float(sys.argv[3]) if len(sys.argv) > 3 else None
+    Trainer(Regression(rarely=sys.argv[1] == "rarely"), config, folder, torch.device("cpu")).run(minutes)

@@ -11,7 +11,7 @@ from vivant.cli.extras import require
 from vivant.cli.vocabulary import Command
 
 SizeOption = Annotated[int, typer.Option(help="Side of the pictures in pixels.", min=32)]
-SeedOption = Annotated[int, typer.Option(help="Same seed, same people.")]
+SeedOption = Annotated[int, typer.Option(help="Same seed, same people.", min=0)]
 TurnOption = Annotated[float, typer.Option(help="How far heads turn at most.", min=0, max=40)]
 ArticulationOption = Annotated[
     float, typer.Option(help="How strongly mouths shape their sounds; 1.8 is clear speech.", min=0, max=3)
@@ -144,6 +144,10 @@ def parse_numbers(text: str) -> list[int]:
         first, _, last = part.partition("-")
         if not first.strip().isdigit() or (last and not last.strip().isdigit()):
             raise typer.BadParameter(f"{text!r} is not a list of numbers; write 0-99 or 3,5,8.")
+        if int(last or first) < int(first):
+            raise typer.BadParameter(
+                f"{part.strip()!r} runs backwards and names nobody; write {last.strip()}-{first.strip()}."
+            )
         numbers += range(int(first), int(last or first) + 1)
     return numbers
 

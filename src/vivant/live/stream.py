@@ -308,8 +308,9 @@ class LiveStream:
             seen, self._restart = replace(seen, restart=True), False
         if not session.can_see_ahead:
             return Watched(time, seen)
-        motion = session.see(seen.image, window=seen.window, openness=seen.openness)
-        return Entry(Mark.RESTARTS if seen.restart else Mark.MOVES, motion)
+        # A new shot begins before it is seen, since what is seen of it may be relative to its first face.
+        motion = session.see(seen.image, window=seen.window, openness=seen.openness, restart=seen.restart)
+        return Entry(Mark.MOVES, motion)
 
     def _fit(self) -> None:
         """Draw at the size that the contract's level says."""

@@ -25,6 +25,7 @@ _REMEDIES = {
     errno.EACCES: "the folder may not be written to; change its permissions or choose another folder",
     errno.EPERM: "the folder may not be written to; change its permissions or choose another folder",
     errno.EROFS: "the disk is read-only; choose another folder",
+    errno.EEXIST: "a file of that name exists already; choose another name",
     errno.ENOENT: "its folder does not exist; create it first",
     errno.ENOTDIR: "its folder does not exist; create it first",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
@@ -39,6 +40,12 @@ def output_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
         raise InputError(f"{path} cannot be written: {remedy}.") from error
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder, and those above it, where it is missing. Raises InputError, also where a file is in the way."""
+    with output_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def check_target_file(path: str | Path, overwrite: bool) -> Path:

@@ -23,6 +23,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from vivant.errors import InputError
+from vivant.media.staging import make_folder
 from vivant.studio.face_model import KEYPOINT_NAMES, FaceModel, load_face_model
 from vivant.studio.facts import packed, unpacked
 from vivant.studio.identity import Person, make_look, make_person
@@ -230,6 +231,7 @@ def render_dataset(
     if size % 4 or size < 32:
         raise InputError(f"The size {size} does not work. Choose a multiple of 4 of at least 32.")
     load_face_model()
+    make_folder(out)
     render = partial(
         _render_identity,
         out=out,

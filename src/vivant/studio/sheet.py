@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivant.errors import InputError
+from vivant.media.staging import make_folder
 from vivant.studio.background import compose, sample_background
 from vivant.studio.dataset import list_sessions, read_session, render_session
 from vivant.studio.face_model import load_face_model
@@ -29,7 +30,7 @@ def tile(images: Sequence[Array], columns: int) -> Array:
 
 def write_picture(path: Path, image: Array, quality: int = 85) -> None:
     """Write RGB u8 as PNG or JPEG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if not cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
         raise InputError(f"The picture {path} cannot be written. Use a name ending in .png or .jpg.")
 

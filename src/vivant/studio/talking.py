@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 from scipy.signal import resample_poly
 
 from vivant.errors import InputError
+from vivant.media.staging import make_folder
 from vivant.studio.background import compose, sample_background
 from vivant.studio.clip import FLITE_VOICES, in_view, speak, talking_motions
 from vivant.studio.face_model import load_face_model
@@ -219,6 +220,7 @@ def render_talking(
     if size % 4 or size < 32:
         raise InputError(f"The size {size} does not work. Choose a multiple of 4 of at least 32.")
     load_face_model()
+    make_folder(out)
     make = partial(
         make_clip,
         seconds=seconds,

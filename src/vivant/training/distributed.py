@@ -92,6 +92,28 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return gather() if gather is not None else tensor
 
 
+def laid_out_as(parameter: Tensor, whole: Tensor) -> Tensor:
+    """A copy of `whole` on the parameter's device, in its memory layout, and of it only the piece that is held here.
+
+    Every process has read the same whole tensor, so nothing is sent.
+    """
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if isinstance(parameter, DTensor):
+        mine = whole.to(parameter.device, copy=True)
+        return distribute_tensor(mine, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return torch.empty_like(parameter, dtype=whole.dtype, requires_grad=False).copy_(whole)
+
+
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """The mean of all processes' tensors; itself where there is one process. All of them have to call it."""
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
 def barrier(world_size: int) -> None:
     if world_size > 1:
         dist.barrier()

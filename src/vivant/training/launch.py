@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vivant.errors import InputError
+from vivant.media.staging import make_folder
 from vivant.training.trainer import Trainer
 
 NUM_BACKGROUNDS = 300
@@ -62,6 +63,8 @@ def train(
     from vivant.training.data.portraits import random_backgrounds
 
     recipe = find_recipe(name)
+    if folder.exists() and not folder.is_dir():  # said before data are read, which may take minutes
+        raise InputError(f"{folder} is a file; give a folder as --out.")
     said = {"num_images": images, "seed": seed}
     told = {name: value for name, value in said.items() if value is not None}
     recipe = replace(recipe, train=replace(recipe.train, **told))
@@ -73,6 +76,6 @@ def train(
         found = recipe.find_data(data)
         pictures = random_backgrounds(NUM_BACKGROUNDS, int(recipe.train.extra["size_px"]), recipe.train.seed)
         stage = recipe.build(found, pictures, init)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     target: torch.device = choose_device(device)
     return Trainer(stage, recipe.train, folder, target, report).run(minutes, fit_minutes)

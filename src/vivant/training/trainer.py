@@ -121,7 +121,8 @@ class Trainer:
             _quicken_gpu()
         saved = snapshot.load(self.folder)
         if saved is not None:
-            snapshot.restore_network(network, "network", saved[0])
+            snapshot.check_same_run(self.folder, saved[1], config)
+            snapshot.restore_network(network, "network", saved[0], self.folder)
         network.to(self.device)
         broadcast_parameters(network, self.world_size)
         self.average = Average(network, config.ema_decay)
@@ -138,7 +139,7 @@ class Trainer:
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         if saved is not None:
             tensors, meta = saved
-            snapshot.restore_network(self.average.network, "average", tensors)
+            snapshot.restore_network(self.average.network, "average", tensors, self.folder)
             snapshot.restore_optimizer(self.optimizer, self.names, tensors)
             self.step, self.seconds = meta["step"], meta["seconds"]
             # A run may go on with another number of processes; then a new one starts from its own seed.
@@ -272,8 +273,10 @@ class Trainer:
             config = asdict(self.config)
             meta = {"step": self.step, "images": self.images, "seconds": self.seconds, "config": config}
             snapshot.save(self.folder, tensors, meta)
-            self.stage.export(self.average.network, self.folder / "export")
-            self._draw()
+            # What is drawn by chance for these comes after the saved states: a resumed run does not see it.
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                self.stage.export(self.average.network, self.folder / "export")
+                self._draw()
         barrier(self.world_size)
 
     def _draw(self) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+HEAD_POSE_CHANNELS, EYE_CHANNELS, EMOTION_CHANNELS = 6, 6, 30
+"""Of the face features, the same in all sizes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:

@@ -145,7 +145,7 @@ class FlashPortrait(Engine[Config, Options, Motion, FlashPortraitPortrait, Flash
             if error.name is None or error.name.split(".")[0] not in ("diffusers", "transformers"):
                 raise
             raise SetupError(
-                f"flashportrait needs {error.name}; run `python -m pip install 'vivant[diffusion]'`."
+                f"flashportrait needs {error.name.split('.')[0]}; run `python -m pip install 'vivant[diffusion]'`."
             ) from error
         return Networks(config)
 

@@ -13,17 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from vivant import checkpoint
+from vivant.engines.flashportrait.config_networks import EMOTION_CHANNELS, EYE_CHANNELS, HEAD_POSE_CHANNELS
 from vivant.engines.flashportrait.kept import (
     Cuts,
     CutSettings,
     aligned_faces,
     placed,
     wobbled,
-)
-from vivant.engines.flashportrait.networks.portrait_encoder import (
-    EMOTION_CHANNELS,
-    EYE_CHANNELS,
-    HEAD_POSE_CHANNELS,
 )
 from vivant.engines.flashportrait.stages_talking import TalkingStage
 from vivant.ops.heatmaps import bumps

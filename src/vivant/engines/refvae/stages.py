@@ -37,6 +37,7 @@ from vivant.engines.refvae.stages_start import fold_time, solve_start
 from vivant.engines.refvae.sync_expert import SyncExpert, face_tower
 from vivant.engines.refvae.vae import Chain
 from vivant.training.config import TrainConfig
+from vivant.training.distributed import mean_over_ranks
 
 SCALE_MOMENTUM = 0.02
 """How fast the scale of the latents follows the VAE while it learns."""
@@ -205,11 +206,15 @@ class VaeStage(RefVaeStage):
 
 @torch.no_grad()
 def follow_scale(networks: Networks, mean: Tensor) -> None:
-    """Move latent_mean and latent_std towards those of latents (B, Z, L, h, w)."""
+    """Move latent_mean and latent_std towards those of latents (B, Z, L, h, w), of all processes together.
+
+    Each process would else noise latents at a scale of its own, and only the first one's would be saved.
+    """
     flat = mean.movedim(1, 0).flatten(1)
+    here, here_square = mean_over_ranks(torch.stack([flat.mean(1), flat.square().mean(1)]))
     square = networks.latent_std.square() + networks.latent_mean.square()
-    square = torch.lerp(square, flat.square().mean(1), SCALE_MOMENTUM)
-    networks.latent_mean.lerp_(flat.mean(1), SCALE_MOMENTUM)
+    square = torch.lerp(square, here_square, SCALE_MOMENTUM)
+    networks.latent_mean.lerp_(here, SCALE_MOMENTUM)
     networks.latent_std.copy_((square - networks.latent_mean.square()).clamp(min=MIN_SPREAD**2).sqrt())
 
 

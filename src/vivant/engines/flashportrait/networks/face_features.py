@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vivant.engines.flashportrait.config_networks import FaceFeaturesConfig
-from vivant.engines.flashportrait.networks.portrait_encoder import (
+from vivant.engines.flashportrait.config_networks import (
     EMOTION_CHANNELS,
     EYE_CHANNELS,
     HEAD_POSE_CHANNELS,
+    FaceFeaturesConfig,
 )
 
 NUM_HEATMAPS = 68

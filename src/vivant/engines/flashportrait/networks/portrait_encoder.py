@@ -11,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from vivant.engines.flashportrait.config import TIME_FACTOR
-from vivant.engines.flashportrait.config_networks import PortraitEncoderConfig
-
-HEAD_POSE_CHANNELS, EYE_CHANNELS, EMOTION_CHANNELS = 6, 6, 30
+from vivant.engines.flashportrait.config_networks import (
+    EMOTION_CHANNELS,
+    EYE_CHANNELS,
+    HEAD_POSE_CHANNELS,
+    PortraitEncoderConfig,
+)
 
 
 class PortraitEncoder(nn.Module):

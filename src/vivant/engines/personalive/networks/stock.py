@@ -17,7 +17,7 @@ from vivant.engines.personalive.config_networks import (
     TinyDecoderConfig,
     VaeConfig,
 )
-from vivant.errors import InputError
+from vivant.errors import SetupError
 from vivant.ops import fused
 from vivant.ops.measured import convolved
 
@@ -27,9 +27,11 @@ def _imported(name: str) -> ModuleType:
 
     try:
         return import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"personalive needs {name.split('.')[0]}; install it with: pip install 'vivant[diffusion]'"
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("diffusers", "transformers"):
+            raise
+        raise SetupError(
+            f"personalive needs {error.name.split('.')[0]}; run `python -m pip install 'vivant[diffusion]'`."
         ) from error
 
 
