@@ -20,11 +20,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vivant import __version__
+from vivant.checked import MOTION_SUFFIX, SOUND_SUFFIXES
 from vivant.errors import InputError, VivantError
 from vivant.media.parts import parts_folder, settle
 from vivant.media.sequence import SEQUENCE_SUFFIXES
 from vivant.media.staging import output_errors
-from vivant.recording import MOTION_SUFFIX, SOUND_SUFFIXES, Progress, record
+from vivant.recording import Progress, record
 from vivant.settings import Recording
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ Frames are made and written one by one, and whatever stops the work leaves nothi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
@@ -22,14 +21,15 @@ import numpy as np
 from vivant.controls import Controls
 from vivant.errors import InputError
 from vivant.keyframes import Keyframes, read_keyframes
+from vivant.media.apart import check_apart
 from vivant.media.image import check_image_suffix, read_image, write_image
 from vivant.media.reader import read_clip
 from vivant.media.resample import choose_frame_rate, tidy_rate
 from vivant.media.sequence import SEQUENCE_SUFFIXES, sequence_files
 from vivant.media.staging import StagedFile, check_target_file, output_errors
 from vivant.media.types import Clip
-from vivant.media.writer import DEFAULT_CRF, open_writer
-from vivant.settings import Retouch
+from vivant.media.writer import DEFAULT_CRF, open_writer, output_kind
+from vivant.settings import Retouch, whole_of
 
 if TYPE_CHECKING:
     from vivant.engine import Engine
@@ -87,7 +87,7 @@ def retouch(
     Raises VivantError for what a user can mend. Whatever is raised, no output is left behind.
     """
     plan = _planned(settings, controls)
-    manifest_path = _manifest_path(plan.target)
+    manifest_path = settings.manifest(over_time=plan.only is None)
     staged = StagedFile(manifest_path, overwrite=settings.overwrite)
     try:
         engine = load_engine()
@@ -129,8 +129,12 @@ def _planned(settings: Retouch, controls: Controls) -> _Plan:
     video = None if clip.is_still else clip
     over_time = (video is not None or keyframes is not None) and settings.preview is None
     target = settings.target(over_time=over_time)
-    if os.path.exists(target) and target.samefile(settings.source):
-        raise InputError(f"{target} is the source itself; choose another output.")
+    whole = whole_of(target) if over_time else target
+    read = {"source": settings.source} | (
+        {} if settings.keyframes is None else {"keyframes": settings.keyframes}
+    )
+    is_many = over_time and output_kind(target) == "pictures"
+    check_apart(read, (target, settings.manifest(over_time=over_time)), whole if is_many else None)
     own = None if video is None else tidy_rate(video.frame_rate)
     rate = own or DEFAULT_FRAME_RATE
     if settings.fps is not None:
@@ -245,12 +249,6 @@ def _sign(target: Path, marks: JobMarks) -> None:
                 signed.commit()
         finally:
             signed.discard()
-
-
-def _manifest_path(target: Path) -> Path:
-    """Beside the output, whose whole name it bears: a picture and a video of one source do not meet."""
-    named = target.parent if "%" in target.name else target
-    return named.with_name(named.name + ".json")
 
 
 def _described(settings: Retouch) -> dict[str, Any]:
