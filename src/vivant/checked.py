@@ -21,7 +21,7 @@ from vivant.media.sequence import SEQUENCE_SUFFIXES
 from vivant.media.staging import check_target_file, check_target_folder
 from vivant.media.types import Clip
 from vivant.media.writer import output_kind, picture_names
-from vivant.settings import Recording
+from vivant.settings import Recording, neutral_picture
 
 if TYPE_CHECKING:
     from vivant.engine import Engine
@@ -69,6 +69,7 @@ def check(recording: Recording) -> Checked:
     is_video = output_is == "video"
     if recording.segment_seconds <= 0:
         raise InputError(f"--segment-seconds is more than 0, got {recording.segment_seconds}.")
+    reference_of(recording.reference_frame)
     folder = recording.whole if output_is == "pictures" else None
     check_apart(recording.inputs, (output, recording.manifest, recording.comparison), folder)
     # What a run that was stopped at its very end has moved already is not in the way.
@@ -143,11 +144,12 @@ def _sound(recording: Recording, source: Clip | None, audible: list[Path]) -> Pa
 
 
 def reference_of(choice: str) -> int | Literal["auto"] | Path:
-    cleaned = choice.strip().lower()
-    if cleaned == "auto" or cleaned.isdigit():
-        return "auto" if cleaned == "auto" else int(cleaned)
-    if not Path(choice).is_file():
+    """What --reference-frame says. Raises InputError."""
+    picture = neutral_picture(choice)
+    if picture is None:
+        return "auto" if choice.strip().lower() == "auto" else int(choice)
+    if not picture.is_file():
         raise InputError(
             f"--reference-frame {choice!r} is not understood: use auto, a number from 0 or a picture's file."
         )
-    return Path(choice)
+    return picture

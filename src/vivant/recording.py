@@ -26,7 +26,7 @@ from vivant.media.overlap import BackgroundWriter
 from vivant.media.parts import Move, Parts
 from vivant.media.writer import output_kind
 from vivant.presets import load_voice
-from vivant.settings import Recording
+from vivant.settings import Recording, neutral_picture
 
 if TYPE_CHECKING:
     from vivant.animation import Animation
@@ -253,6 +253,10 @@ def _face(choice: str) -> str | None:
 
 
 def _settings(recording: Recording) -> dict[str, Any]:
-    """What was asked for beyond the family's options; paths are described elsewhere."""
+    """What was asked for beyond the family's options; inputs are described elsewhere, and named here."""
     elsewhere = {"source", "driving", "output", "preset", "seed", "overwrite", "resume", "certificate"}
-    return {f.name: getattr(recording, f.name) for f in fields(recording) if f.name not in elsewhere}
+    told = {f.name: getattr(recording, f.name) for f in fields(recording) if f.name not in elsewhere}
+    told["map"] = [f"{number}={path.name}" for number, path in recording.mapped.items()]
+    if (picture := neutral_picture(recording.reference_frame)) is not None:
+        told["reference_frame"] = picture.name
+    return told

@@ -252,5 +252,5 @@ def _sign(target: Path, marks: JobMarks) -> None:
 
 
 def _described(settings: Retouch) -> dict[str, Any]:
-    elsewhere = {"source", "output", "keyframes", "overwrite", "certificate", "consent"}
+    elsewhere = {"source", "output", "preset", "keyframes", "overwrite", "certificate", "consent"}
     return {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in elsewhere}

@@ -101,7 +101,7 @@ class Recording:
         drivers: dict[int, Path] = {}
         for entry in self.map:
             number, equals, file = entry.partition("=")
-            if not (number.strip().isdigit() and equals and file):
+            if not (number.strip().isdecimal() and equals and file):
                 raise InputError(
                     f"--map {entry} is not understood: write the face's number and a file, 0=FILE."
                 )
@@ -114,7 +114,10 @@ class Recording:
     def inputs(self) -> dict[str, Path]:
         """Everything that is read, by what it is for."""
         mapped = {f"driving of face {number}": path for number, path in self.mapped.items()}
-        return {"source": self.source, "driving": self.driving, **mapped}
+        neutral = (
+            {} if (picture := neutral_picture(self.reference_frame)) is None else {"reference frame": picture}
+        )
+        return {"source": self.source, "driving": self.driving, **mapped, **neutral}
 
     @property
     def target(self) -> Path:
@@ -144,6 +147,12 @@ class Recording:
         whole = self.whole
         is_file = whole == self.target and whole.suffix.lower() in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES)
         return whole.with_name((whole.stem if is_file else whole.name) + ending)
+
+
+def neutral_picture(reference_frame: str) -> Path | None:
+    """The picture that --reference-frame names; None where it names a driving frame or leaves the choice."""
+    word = reference_frame.strip().lower()
+    return None if word == "auto" or word.isdecimal() else Path(reference_frame).expanduser()
 
 
 def whole_of(target: Path) -> Path:

@@ -23,6 +23,7 @@ def test_a_picture_is_edited(run: Run, media: Path, tiny: Path, here: Path) -> N
     made = json.loads((here / "face--edited.png.json").read_text())
     asked = {name: value for name, value in made["controls"].items() if value}
     assert asked == {"yaw": 2.0, "smile": 0.5, "brows": 1.0}
+    assert str(tiny.parent) not in json.dumps(made), "a manifest names no folder"
     assert run(*line, "--sliders", "alp", "--blink", "-20", "-o", "alp.png", "-q").out == ""
     assert run(*line, "--blink", "1", "-o", "ours.png").code == 0
     assert np.array_equal(*(np.asarray(Image.open(here / name)) for name in ("alp.png", "ours.png")))

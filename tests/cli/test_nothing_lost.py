@@ -148,10 +148,8 @@ def test_the_current_folder_is_not_replaced(
     run: Run, here: Path, tiny: Path, frames: Path, output: str, more: tuple[str, ...]
 ) -> None:
     before = left_in(here)
-    refused(
-        run("animate", "-s", "a.png", "-d", "frames", "-o", output, "--preset", tiny, *more),
-        "name a new" if ".." not in output else "holds the source",
-    )
+    says = "holds the source" if ".." in output else "name a new"
+    refused(run("animate", "-s", "a.png", "-d", "frames", "-o", output, "--preset", tiny, *more), says)
     (here / "k.csv").write_text("time,yaw\n0,0\n0.2,8\n")
     line = ("edit", "-s", "a.png", "--keyframes", "k.csv", "-o", output, "--preset", tiny, *more)
     refused(run(*line), says)
