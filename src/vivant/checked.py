@@ -104,9 +104,27 @@ def check(recording: Recording) -> Checked:
         raise InputError(
             f"{output} is one picture, and this makes many; name it .mp4, or use pictures (-o frames/%05d.png)."
         )
+    fixed = {path: rate for path, (seen, rate, _) in drivers.items() if seen is None}
     wanted = recording.fps or ("source" if moving is not None and clip is not None else "driving")
     rate = choose_frame_rate(wanted, moving.frame_rate if moving is not None else None, driving_rate)
+    if recording.fps is None and fixed:
+        rate = _fixed_rate(fixed)
     return Checked(clip, moving, rate, _sound(recording, moving, audible))
+
+
+def _fixed_rate(fixed: dict[Path, Fraction]) -> Fraction:
+    """Of drivers that are not seen, and so cannot be taken at another rate. Raises InputError where they differ."""
+    first, rate = next(iter(fixed.items()))
+    for path, other in fixed.items():
+        if other != rate:
+            speaks = [one for one in (first, path) if one.suffix.lower() in SOUND_SUFFIXES]
+            kept = SPOKEN_FRAME_RATE if speaks else rate
+            again = path if other != kept else first
+            raise InputError(
+                f"{first} drives at {rate} frames per second and {path} at {other}, and one output has one rate; "
+                f"record {again} again with `vivant motion record --fps {kept}`."
+            )
+    return rate
 
 
 def _check_driving(recording: Recording, driving: Path) -> tuple[Clip | None, Fraction, bool]:

@@ -345,7 +345,7 @@ def _sound_for(
     assert stream.sample_rate_hz is not None
     own = Fraction(stream.frame_rate_hz)
     if rate is not None and rate != own:
-        raise InputError(f"{does} {own} frames per second, not {rate}; leave --fps out.")
+        raise InputError(f"{does} {own} frames per second, not {rate}; use --fps {own}.")
     return own, read_audio(driving, stream.sample_rate_hz, 1 / own)
 
 
@@ -355,7 +355,7 @@ def replayed_motion(driving: str | Path, rate: Fraction | None, engine: Engine, 
     file.check(engine.family, engine.motion_kind)
     own = file.header.frame_rate
     if rate is not None and rate != own:
-        raise InputError(f"{driving} was recorded at {own} frames per second, not {rate}; leave --fps out.")
+        raise InputError(f"{driving} was recorded at {own} frames per second, not {rate}; use --fps {own}.")
 
     def entries() -> Items:
         reference = None if place.num_taken else file.reference(engine.motion_type)
