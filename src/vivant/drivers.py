@@ -306,7 +306,7 @@ def opened(driving: DrivingClip, how: How) -> Driven:
     if clip.is_still:
         return Driven(_timed([next(iter(clip)).image], rate, place), rate, 1, place, is_still=True)
     estimate = num_resampled(rate, clip.duration) if clip.duration is not None else clip.num_frames_estimate
-    return Driven(_prefetched(resample(clip, rate, end=clip.duration), place), rate, estimate, place)
+    return Driven(_prefetched(resample(clip, rate, end=clip.shown_until), place), rate, estimate, place)
 
 
 def spoken(driving: str | Path, rate: Fraction | None, voice: Voice, seed: int, place: Place) -> Driven:

@@ -77,7 +77,7 @@ def demuxed(container: InputContainer, stream: VideoStream | AudioStream) -> Ite
     cannot be read."""
     try:
         yield from container.demux(stream)
-    except av.FFmpegError:
+    except (av.FFmpegError, IndexError):  # IndexError: a stream that came up after the header, in damaged FLV
         yield None
 
 

@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 
 from vivant.media.audio import read_samples, sound_format
-from vivant.media.container import audio_stream, clip_start, opened_media
+from vivant.media.container import audio_stream, clip_start, demuxed, opened_media
 
 COPIED_CODECS = frozenset({"aac", "mp3", "mp3float", "alac", "ac3", "eac3"})
 """Codecs that players accept inside MP4 and that are therefore copied bit by bit. Others (PCM, Opus,
@@ -66,7 +66,7 @@ class _CopiedSound:
         assert source is not None
         self._output = output
         self._stream = output.add_stream_from_template(source)
-        self._packets = self._shifted(container.demux(source), clip_start(container))
+        self._packets = self._shifted(demuxed(container, source), clip_start(container))
         self._waiting: Packet | None = next(self._packets, None)
 
     def write_until(self, time: Fraction) -> None:
@@ -79,14 +79,14 @@ class _CopiedSound:
         self._packets.close()
 
     @staticmethod
-    def _shifted(packets: Iterator[Packet], zero: Fraction) -> Generator[Packet, None, None]:
+    def _shifted(packets: Iterator[Packet | None], zero: Fraction) -> Generator[Packet, None, None]:
         """Packets on the clip's clock. Those before zero are dropped but for one, which decoders need to
         warm up: the container marks it as not to be heard. Times that go backwards are dropped, as muxers
         refuse them."""
         held: Packet | None = None
         last = None
         for packet in packets:
-            if not packet.size or packet.pts is None or packet.dts is None:
+            if packet is None or not packet.size or packet.pts is None or packet.dts is None:
                 continue
             offset = round(zero / packet.time_base)
             packet.pts -= offset
