@@ -1,6 +1,7 @@
 """What the inputs of a recording say before anything is computed; what cannot work is refused here.
 
-Opens files, decodes one frame at most, and imports no network library. Knows nothing of how frames are made.
+Opens files, decodes one frame and the beginning of the sound at most, and imports no network library. Knows nothing of
+how frames are made.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vivant.media.parts import waits_to_be_moved
 from vivant.media.reader import read_clip
 from vivant.media.resample import choose_frame_rate
 from vivant.media.sequence import SEQUENCE_SUFFIXES
+from vivant.media.soundtrack import check_carried
 from vivant.media.staging import check_target_file, check_target_folder
 from vivant.media.types import Clip
 from vivant.media.writer import output_kind, picture_names
@@ -63,7 +65,7 @@ class Checked:
 
 
 def check(recording: Recording) -> Checked:
-    """Refuse at once what cannot work. Imports no network library and decodes one frame at most."""
+    """Refuse at once what cannot work. Imports no network library and decodes next to nothing."""
     output = recording.target
     output_is = output_kind(output)
     is_video = output_is == "video"
@@ -109,7 +111,10 @@ def check(recording: Recording) -> Checked:
     rate = choose_frame_rate(wanted, moving.frame_rate if moving is not None else None, driving_rate)
     if recording.fps is None and fixed:
         rate = _fixed_rate(fixed)
-    return Checked(clip, moving, rate, _sound(recording, moving, audible))
+    sound = _sound(recording, moving, audible)
+    if sound is not None and (is_video or recording.compare):
+        _check_sound(sound, output.suffix if is_video else ".mp4")
+    return Checked(clip, moving, rate, sound)
 
 
 def _fixed_rate(fixed: dict[Path, Fraction]) -> Fraction:
@@ -146,6 +151,16 @@ def _check_driving(recording: Recording, driving: Path) -> tuple[Clip | None, Fr
         return None, MotionFile(driving).header.frame_rate, False
     clip = read_clip(driving, allow_truncated=recording.allow_truncated)
     return clip, clip.frame_rate, clip.has_audio
+
+
+def _check_sound(path: Path, suffix: str) -> None:
+    """Sound is added behind the last frame; by then it is too late to find that it cannot be."""
+    try:
+        check_carried(path, suffix)
+    except InputError as error:
+        if path.suffix.lower() in SOUND_SUFFIXES:  # it drives: without it there is nothing to make
+            raise
+        raise InputError(f"{str(error).rstrip('.')}, or leave it out with --audio none.") from error
 
 
 def _sound(recording: Recording, source: Clip | None, audible: list[Path]) -> Path | None:

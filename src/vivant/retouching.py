@@ -6,11 +6,13 @@ Frames are made and written one by one, and whatever stops the work leaves nothi
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -25,8 +27,8 @@ from vivant.media.apart import check_apart
 from vivant.media.image import check_image_suffix, read_image, write_image
 from vivant.media.reader import read_clip
 from vivant.media.resample import choose_frame_rate, tidy_rate
-from vivant.media.sequence import SEQUENCE_SUFFIXES, sequence_files
-from vivant.media.staging import StagedFile, check_target_file, output_errors
+from vivant.media.sequence import SEQUENCE_SUFFIXES
+from vivant.media.staging import Seal, StagedFile, check_target_file, output_errors
 from vivant.media.types import Clip
 from vivant.media.writer import DEFAULT_CRF, open_writer, output_kind
 from vivant.settings import Retouch, whole_of
@@ -57,6 +59,8 @@ class _Plan:
     """Number of the one frame that is wanted; None: all."""
     mark: Callable[[np.ndarray], np.ndarray] = np.asarray
     """What is done to edited frames before they are written."""
+    seal: Seal | None = None
+    """What is done to complete files before they get their names."""
 
     def at(self, number: int) -> Controls:
         if self.keyframes is None:
@@ -102,8 +106,12 @@ def retouch(
             "seed": 0,  # nothing is random
         }
         marks = JobMarks(settings, job)
-        made = _write(settings, replace(plan, mark=marks.apply), engine, progress)
-        _sign(plan.target, marks)
+        made = _write(
+            settings,
+            replace(plan, mark=marks.apply, seal=partial(_sign, marks, plan.target)),
+            engine,
+            progress,
+        )
         manifest = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             **job,
@@ -177,13 +185,20 @@ def _write(
             )
         height, width = beginning.shape[:2]
         if plan.only is not None:
-            write_image(target, beginning, overwrite=settings.overwrite)
+            write_image(target, beginning, overwrite=settings.overwrite, seal=plan.seal)
             return {"output": {"name": target.name, "width": width, "height": height}, "num_frames": 1}
         crf = DEFAULT_CRF if settings.crf is None else settings.crf
         sound = settings.source if plan.video is not None and plan.video.has_audio else None
         count = 0
         with open_writer(
-            target, plan.rate, width, height, crf=crf, audio_from=sound, overwrite=settings.overwrite
+            target,
+            plan.rate,
+            width,
+            height,
+            crf=crf,
+            audio_from=sound,
+            overwrite=settings.overwrite,
+            seal=plan.seal,
         ) as writer:
             for count, frame in enumerate(chain([beginning], frames), 1):
                 writer.write(frame)
@@ -240,15 +255,15 @@ def _of_video(
                 return
 
 
-def _sign(target: Path, marks: JobMarks) -> None:
-    """The finished file, or each picture of a sequence, with its content credentials in its place."""
-    for file in [target] if target.is_file() else sequence_files(target):
-        signed = StagedFile(file, overwrite=True)
-        try:
-            if marks.sign(file, signed.temporary):
-                signed.commit()
-        finally:
-            signed.discard()
+def _sign(marks: JobMarks, target: Path, file: Path) -> None:
+    """Put its content credentials into a complete file, where it is signed."""
+    signed = file.with_name(f"{file.stem}-signed{file.suffix}")
+    try:
+        with output_errors(target):
+            if marks.sign(file, signed):
+                os.replace(signed, file)
+    finally:
+        signed.unlink(missing_ok=True)
 
 
 def _described(settings: Retouch) -> dict[str, Any]:

@@ -234,6 +234,42 @@ def test_a_truncated_clip_ends_where_the_file_does(
     assert len(intact[0]) == len(intact[1]) == 30
 
 
+def soundless(path: Path, media: Path) -> Path:
+    """Pictures, with a sound track of which nothing can be decoded."""
+    import av
+
+    with av.open(str(media / "drive.mp4")) as source, av.open(str(path), "w", format="matroska") as made:
+        stream = made.add_stream_from_template(source.streams.video[0])
+        sound = made.add_stream("flac", rate=16000, layout="mono")
+        for packet in source.demux(video=0):
+            if packet.pts is not None:
+                packet.stream = stream
+                made.mux(packet)
+        broken = av.Packet(b"\xff" * 200)
+        broken.pts = broken.dts = 0
+        broken.time_base, broken.stream = Fraction(1, 16000), sound
+        made.mux(broken)
+    return path
+
+
+def test_sound_that_cannot_be_carried_is_refused_at_once(
+    animate: Callable[..., Outcome], here: Path, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is added behind the last frame, when all would be lost."""
+    path = soundless(here / "broken.mkv", media)
+    with monkeypatch.context() as patched:
+        patched.setattr(Animation, "__next__", None)  # no frame is made
+        for more in (("-o", "o.mp4"), ("-o", "o/%d.png", "--compare")):
+            says = (
+                "no sound of broken.mkv can be decoded; export it again, or leave it out with --audio none."
+            )
+            refused(animate(*more, driving=path.name), says)
+            assert left_in(here) == ["broken.mkv"]
+    for name, more in (("a.mp4", ("--audio", "none")), ("o/%d.png", ())):
+        done = animate("-o", name, *more, driving=path.name)
+        assert done.code == 0, done.err
+
+
 # What is written
 
 

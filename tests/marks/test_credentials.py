@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from PIL import Image
 from skimage import data
 
@@ -143,6 +145,25 @@ def test_a_certificate_of_ones_own(picture: Path, tmp_path: Path) -> None:
             load_certificate(tmp_path / "wrong.pem")
     with pytest.raises(InputError, match=r"nowhere\.pem"):
         load_certificate(tmp_path / "nowhere.pem")
+
+
+def test_a_certificate_that_cannot_sign_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    """A key and certificates that do not belong together, and a curve that is signed otherwise."""
+    one = own_certificate()
+    (tmp_path / "home" / "credentials.pem").unlink()
+    other = own_certificate()
+    curved = ec.generate_private_key(ec.SECP384R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    cut = other.chain[: len(other.chain) // 4]
+    for key, chain, says in (
+        (one.key, other.chain, "cannot sign"),
+        (curved, one.chain, "should hold an Ed25519 or P-256 key"),
+        (other.key, cut, "cannot sign"),
+    ):
+        (tmp_path / "wrong.pem").write_bytes(key + chain)
+        with pytest.raises(InputError, match=rf"wrong\.pem {says}"):
+            load_certificate(tmp_path / "wrong.pem")
 
 
 def test_the_label_is_seen_and_leaves_the_rest_alone(picture: Path) -> None:

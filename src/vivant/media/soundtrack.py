@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
+import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 from av.packet import Packet
 
+from vivant.errors import InputError
 from vivant.media.audio import read_samples, sound_format
 from vivant.media.container import audio_stream, clip_start, demuxed, opened_media
+from vivant.media.h264 import close_quietly
 
 COPIED_CODECS = frozenset({"aac", "mp3", "mp3float", "alac", "ac3", "eac3"})
 """Codecs that players accept inside MP4 and that are therefore copied bit by bit. Others (PCM, Opus,
@@ -54,6 +58,21 @@ def carried_sound(path: Path, output: OutputContainer, stack: ExitStack) -> Soun
         ):
             copied = False
     return _CopiedSound(path, output, stack) if copied else _EncodedSound(path, output, stack)
+
+
+def check_carried(path: Path, suffix: str) -> None:
+    """Raise InputError where the sound of `path` cannot be put into a video of that suffix; decodes its beginning.
+
+    For those who add sound when all pictures are made, and would lose them.
+    """
+    with ExitStack() as stack:
+        rehearsal = av.open(io.BytesIO(), "w", format="mov" if suffix.lower() == ".mov" else "mp4")
+        stack.callback(close_quietly, rehearsal)
+        try:
+            if carried_sound(path, rehearsal, stack) is not None:
+                rehearsal.start_encoding()
+        except av.FFmpegError as error:
+            raise InputError(f"the sound of {path} cannot be put into {suffix}; export it again.") from error
 
 
 class _CopiedSound:
