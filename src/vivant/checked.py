@@ -34,6 +34,9 @@ MAX_VIDEO_PIXELS = 139_264 * 256
 MOTION_SUFFIX = ".safetensors"
 """Of saved motion; as `motion_file.SUFFIX`, which imports torch."""
 
+MIN_SEED, MAX_SEED = -(2**63), 2**64 - 1
+"""What generators of torch take."""
+
 SOUND_SUFFIXES = frozenset({".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac"})
 SPOKEN_FRAME_RATE = Fraction(25)
 
@@ -69,8 +72,12 @@ def check(recording: Recording) -> Checked:
     output = recording.target
     output_is = output_kind(output)
     is_video = output_is == "video"
-    if recording.segment_seconds <= 0:
-        raise InputError(f"--segment-seconds is more than 0, got {recording.segment_seconds}.")
+    if not 0 < recording.segment_seconds < float("inf"):  # not a number is neither
+        raise InputError(f"--segment-seconds is a number above 0, got {recording.segment_seconds}.")
+    if not MIN_SEED <= recording.seed <= MAX_SEED:
+        raise InputError(
+            f"--seed is a number of at most 64 bits, got {recording.seed}; choose a smaller one."
+        )
     reference_of(recording.reference_frame)
     folder = recording.whole if output_is == "pictures" else None
     check_apart(recording.inputs, (output, recording.manifest, recording.comparison), folder)

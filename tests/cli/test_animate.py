@@ -363,6 +363,10 @@ def test_other_programs_words(run: Run, here: Path, media: Path, tiny: Path) -> 
         (["--face", "nose"], "--face 'nose' is not understood"),
         (["--face", "5"], "shows 1 face numbered 0; --face 5 does not exist"),
         (["--face", "3,3"], "no face of"),
+        (["--segment-seconds", "inf"], "--segment-seconds is a number above 0, got inf."),
+        (["--segment-seconds", "nan"], "--segment-seconds is a number above 0, got nan."),
+        (["--seed", "18446744073709551616"], "--seed is a number of at most 64 bits"),
+        (["--reference-frame", "\u00b2"], "--reference-frame '\u00b2' is not understood"),
     ],
 )
 def test_wrong_words(run: Run, here: Path, media: Path, tiny: Path, words: list[str], says: str) -> None:
