@@ -41,7 +41,7 @@ RUNGS: tuple[tuple[str, ...], ...] = (
     ("casting",),
     ("animation", "editing"),
     ("live",),
-    ("manifest", "outputs"),
+    ("manifest", "outputs", "checked"),
     ("recording", "retouching"),
     ("batch", "plan"),
     ("studio",),

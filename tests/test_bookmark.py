@@ -156,8 +156,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("length", ["source", "driving"])
-def test_people_of_a_video(engine: Engine, source: Path, tmp_path: Path, length: Any) -> None:
+@pytest.mark.parametrize(
+    ("length", "on_missing"), [("source", "hold"), ("driving", "hold"), ("source", "source")]
+)
+def test_people_of_a_video(
+    engine: Engine, source: Path, tmp_path: Path, length: Any, on_missing: Any
+) -> None:
     """One driver ends before the video and one after it; the people are away for a while; each way to end."""
     short = tmp_path / "short"
     short.mkdir()
@@ -167,7 +171,8 @@ def test_people_of_a_video(engine: Engine, source: Path, tmp_path: Path, length:
     people = SourceVideo(engine, source, face="0,1")
     drivers = {0: tmp_path / "m.safetensors", 1: pictures(11, seed=1)}
     stops = [2, 4, 9] if length == "source" else [5, 10]
-    places = check(engine, people, drivers, tmp_path, stops, length=length, frame_rate=25, driving_face=None)
+    how = {"length": length, "frame_rate": 25, "driving_face": None, "on_missing": on_missing}
+    places = check(engine, people, drivers, tmp_path, stops, **how)
     assert places == list(range(1, 10 if length == "source" else 12)), "after every frame, whoever has ended"
 
 

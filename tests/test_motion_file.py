@@ -91,6 +91,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     for old, new, says in (
         ('"version": "1"', '"version": "9"', "its version is 9, known is 1"),
         ("30000/1001", "-3000/1001", "its frame rate is"),
+        ("30000/1001", "30000/0000", "its frame rate is 30000/0000"),
         ('"scale\\": [1]', '"scale\\": [2]', "numbers are promised"),
     ):
         header = good[8 : 8 + length].decode().replace(old, new)

@@ -71,10 +71,11 @@ def test_each_face_follows_its_driver(engine: Engine, couple: np.ndarray, people
     np.testing.assert_array_equal(one_driver[3], animated(engine, people, {0: first, 1: first})[3])
 
 
-def test_a_shorter_driver_holds_its_face(engine: Engine, people: list[Any]) -> None:
+@pytest.mark.parametrize("on_missing", ["hold", "source"])
+def test_a_shorter_driver_holds_its_face(engine: Engine, people: list[Any], on_missing: Any) -> None:
     long, short = pictures(4, seed=1), pictures(2, seed=2)
     plain = Options(smoothing_ms=0)
-    held = animated(engine, people, {0: long, 1: short}, options=plain)
+    held = animated(engine, people, {0: long, 1: short}, options=plain, on_missing=on_missing)
     expected = animated(engine, people, {0: long, 1: [*short, short[1], short[1]]}, options=plain)
     for frame, want in zip(held, expected, strict=True):
         np.testing.assert_array_equal(frame, want)

@@ -145,6 +145,30 @@ def test_missing_faces_on_either_side(engine: Engine, clip: Path, trackers: Any)
     np.testing.assert_array_equal(held[3], repeated[3], "the driver's last motion on the next picture")
 
 
+def test_a_driver_that_has_ended_is_not_missing(
+    engine: Engine, clip: Path, trackers: Any, tmp_path: Path
+) -> None:
+    """`--on-missing source` is about faces that are not seen; after the end the last motion goes on."""
+    driving = pictures(3, seed=2)
+    held = run(engine, clip, driving, length="source")
+    shown = run(engine, clip, driving, length="source", on_missing="source")
+    for frame, want in zip(shown, held, strict=True):
+        np.testing.assert_array_equal(frame, want)
+    (tmp_path / "other").mkdir()
+    Image.fromarray(driving[0]).save(tmp_path / "other" / "still.jpg")
+    still = [
+        run(engine, clip, tmp_path / "other" / "still.jpg", on_missing=policy)
+        for policy in ("hold", "source")
+    ]
+    for frame, want in zip(*still, strict=True):
+        np.testing.assert_array_equal(frame, want)
+    trackers[0].blind = frozenset({2})
+    rested = run(engine, clip, driving, length="source", on_missing="source")
+    np.testing.assert_array_equal(rested[1], held[1])
+    for index in (2, 3, 4):
+        np.testing.assert_array_equal(rested[index], SCENES[index], "what was at rest at the end stays so")
+
+
 def test_the_square_alone(engine: Engine, clip: Path, trackers: Any) -> None:
     trackers[1].blind = frozenset({1})
     frames = run(engine, clip, pictures(5, seed=2), paste_back=False)

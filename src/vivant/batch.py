@@ -20,12 +20,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vivant import __version__
+from vivant.checked import MOTION_SUFFIX, SOUND_SUFFIXES
 from vivant.errors import InputError, VivantError
 from vivant.media.parts import parts_folder, settle
 from vivant.media.sequence import SEQUENCE_SUFFIXES
 from vivant.media.staging import output_errors
-from vivant.recording import MOTION_SUFFIX, SOUND_SUFFIXES, Progress, record
-from vivant.settings import Recording
+from vivant.presets import PRESETS
+from vivant.recording import Progress, record
+from vivant.settings import Recording, neutral_picture
 
 if TYPE_CHECKING:
     from vivant.engine import Engine
@@ -219,13 +221,8 @@ def read_items(jobs: Path, given: Mapping[str, Any], options_types: Sequence[typ
                 )
             if text not in ("", None):
                 values[name] = _value(hints[name], text, f"{where}: {column}")
-                if isinstance(values[name], Path) and not jobs.is_dir():
-                    values[name] = jobs.parent / values[name].expanduser()
-                if name == "map" and not jobs.is_dir():
-                    pairs = (entry.partition("=") for entry in values[name])
-                    values[name] = tuple(f"{number}={jobs.parent / file}" for number, _, file in pairs)
-                if name == "output" and not jobs.is_dir():
-                    values[name] = os.path.join(jobs.parent, os.path.expanduser(values[name]))
+                if not jobs.is_dir():
+                    values[name] = _beside(jobs, name, values[name])
         for field in fields(Recording):
             required = field.default is MISSING or (field.default == Path() and not values.get("map"))
             if required and field.name not in values:
@@ -314,6 +311,28 @@ def _value(hint: Any, text: Any, where: str) -> Any:
         return hint(word)
     except ValueError as error:
         raise InputError(f"{where} is {kind}, got {text!r}.") from error
+
+
+def _beside(jobs: Path, name: str, value: Any) -> Any:
+    """The value of an option, its path taken from where the jobs are."""
+    if isinstance(value, Path):
+        return jobs.parent / value.expanduser()
+    if name == "map":
+        pairs = (entry.partition("=") for entry in value)
+        return tuple(
+            f"{n}={jobs.parent / Path(file).expanduser()}" if file else n + eq for n, eq, file in pairs
+        )
+    if name == "output":  # its last stroke says that it is a folder
+        return os.path.join(jobs.parent, os.path.expanduser(value))
+    if name == "reference_frame" and (picture := neutral_picture(value)) is not None:
+        return str(jobs.parent / picture)
+    if (
+        name == "preset"
+        and value not in PRESETS
+        and (folder := jobs.parent / Path(value).expanduser()).exists()
+    ):
+        return str(folder)
+    return value
 
 
 def _check_outputs(items: Sequence[Item]) -> None:

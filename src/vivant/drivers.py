@@ -306,7 +306,7 @@ def opened(driving: DrivingClip, how: How) -> Driven:
     if clip.is_still:
         return Driven(_timed([next(iter(clip)).image], rate, place), rate, 1, place, is_still=True)
     estimate = num_resampled(rate, clip.duration) if clip.duration is not None else clip.num_frames_estimate
-    return Driven(_prefetched(resample(clip, rate, end=clip.duration), place), rate, estimate, place)
+    return Driven(_prefetched(resample(clip, rate, end=clip.shown_until), place), rate, estimate, place)
 
 
 def spoken(driving: str | Path, rate: Fraction | None, voice: Voice, seed: int, place: Place) -> Driven:
@@ -345,7 +345,7 @@ def _sound_for(
     assert stream.sample_rate_hz is not None
     own = Fraction(stream.frame_rate_hz)
     if rate is not None and rate != own:
-        raise InputError(f"{does} {own} frames per second, not {rate}; leave --fps out.")
+        raise InputError(f"{does} {own} frames per second, not {rate}; use --fps {own}.")
     return own, read_audio(driving, stream.sample_rate_hz, 1 / own)
 
 
@@ -355,7 +355,7 @@ def replayed_motion(driving: str | Path, rate: Fraction | None, engine: Engine, 
     file.check(engine.family, engine.motion_kind)
     own = file.header.frame_rate
     if rate is not None and rate != own:
-        raise InputError(f"{driving} was recorded at {own} frames per second, not {rate}; leave --fps out.")
+        raise InputError(f"{driving} was recorded at {own} frames per second, not {rate}; use --fps {own}.")
 
     def entries() -> Items:
         reference = None if place.num_taken else file.reference(engine.motion_type)

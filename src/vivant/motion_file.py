@@ -262,7 +262,10 @@ def _parse(metadata: Mapping[str, str], shape: Sequence[int]) -> MotionHeader:
     width = 1 + sum(math.prod(dims) for dims in fields.values())
     if len(shape) != 2 or shape[1] != width or shape[0] < 1:
         raise ValueError(f"rows of {width} numbers are promised, the shape is {list(shape)}")
-    rate = Fraction(metadata["frame_rate"])
+    try:
+        rate = Fraction(metadata["frame_rate"])
+    except ZeroDivisionError as error:
+        raise ValueError(f"its frame rate is {metadata['frame_rate']}") from error
     if rate <= 0:
         raise ValueError(f"its frame rate is {rate}")
     return MotionHeader(

@@ -182,4 +182,4 @@ class _Column:
 
 
 def _read_ahead(clip: Clip, rate: Fraction) -> Generator[Frame, None, None]:
-    yield from prefetch(resample(clip, rate, end=clip.duration))
+    yield from prefetch(resample(clip, rate, end=clip.shown_until))

@@ -266,7 +266,7 @@ class Performance:
         """Push to every session. Faces that are not to be seen just now are drawn too, so that nothing gets out of
         step."""
         if item is None:
-            self._hold()
+            self._unseen()
             return
         self._before = _repeated(item)
         before = self.sessions[0].timing.frames_in
@@ -277,12 +277,21 @@ class Performance:
                 drawn += _fetched(_push(session, item))
         self._shown += ["drawn"] * (self.sessions[0].timing.frames_in - before)
 
-    def _hold(self) -> None:
-        """A frame without a driver: the last picture; of a source video, the last motion on the present picture."""
-        if self.missing.policy == "source" or (self._moves and self._before is None):
+    def _unseen(self) -> None:
+        """A frame in which the driver's face is not seen: what the policy says."""
+        if self.missing.policy == "source":
+            self._before = None  # should the driver end now, its face stays at rest
             self._shown.append("rest")
-        elif not self._moves:
+        else:
+            self._hold()
+
+    def _hold(self) -> None:
+        """A frame that goes on with what was before: the last picture; of a source video, the last motion on the
+        present picture, or its face at rest where there is none."""
+        if not self._moves:
             self._shown.append("held")
+        elif self._before is None:
+            self._shown.append("rest")
         else:
             self._draw(self._before)
 

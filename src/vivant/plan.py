@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from vivant.checked import SOUND_SUFFIXES, Checked, check
 from vivant.errors import InputError
 from vivant.media.audio import read_audio
 from vivant.media.h264 import KEYFRAME_EVERY_FRAMES
@@ -25,7 +26,7 @@ from vivant.media.overlap import BackgroundWriter
 from vivant.media.parts import Parts
 from vivant.media.segments import frame_bytes
 from vivant.media.writer import output_kind
-from vivant.recording import SOUND_SUFFIXES, Checked, Progress, animated, check, queue_capacity
+from vivant.recording import Progress, animated, queue_capacity
 from vivant.settings import Recording
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _credential_bytes(recording: Recording, num_frames: int) -> int:
 def _trial_of(recording: Recording, folder: Path) -> Recording:
     """The same into another folder. Nothing is looked ahead for, so that each frame costs what it costs."""
     target = recording.target
-    name = f"made/{target.name}" if "%" in target.name else f"made{target.suffix}"
+    name = f"made/{target.name}" if recording.whole != target else f"made{target.suffix}"
     neutral = "0" if recording.reference_frame.strip().lower() == "auto" else recording.reference_frame
     return replace(
         recording,

@@ -11,28 +11,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from vivant.checked import SOUND_SUFFIXES, Checked, check, reference_of
 from vivant.errors import InputError
-from vivant.media.audio import sound_format
 from vivant.media.h264 import encode_threads
-from vivant.media.image import read_image
 from vivant.media.overlap import BackgroundWriter
-from vivant.media.parts import Move, Parts, waits_to_be_moved
-from vivant.media.reader import read_clip
-from vivant.media.resample import choose_frame_rate
-from vivant.media.sequence import SEQUENCE_SUFFIXES
-from vivant.media.staging import check_target_file, check_target_folder
-from vivant.media.types import Clip
-from vivant.media.writer import output_kind, picture_names
+from vivant.media.parts import Move, Parts
+from vivant.media.writer import output_kind
 from vivant.presets import load_voice
-from vivant.settings import Recording
+from vivant.settings import Recording, neutral_picture
 
 if TYPE_CHECKING:
     from vivant.animation import Animation
@@ -42,46 +36,11 @@ if TYPE_CHECKING:
     from vivant.outputs import Drawn, Outputs, Progressed
     from vivant.sources import SourceVideo
 
-MAX_VIDEO_PIXELS = 139_264 * 256
-"""Largest picture of H.264's highest level (6.2). Encoders take more, and then players show nothing."""
-
-MOTION_SUFFIX = ".safetensors"
-"""Of saved motion; as `motion_file.SUFFIX`, which imports torch."""
-
 _QUEUED_BYTES = 256_000_000
 """Pictures waiting to be encoded take at most this much memory, or are two."""
 
-SOUND_SUFFIXES = frozenset({".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac"})
-SPOKEN_FRAME_RATE = Fraction(25)
-
 Progress = Callable[[int, int | None], None]
 """Called with frames done and frames expected, after each frame."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What the inputs say before anything is computed."""
-
-    clip: Clip | None
-    """None where sound or saved motion drives."""
-    source: Clip | None
-    """None where a picture is animated."""
-    frame_rate: Fraction
-    sound: Path | None
-
-    def at_rate_of(self, engine: Engine[Any, Any, Any, Any, Any], recording: Recording) -> Checked:
-        """The same at the engine's own rate, where it has one and no other is asked for."""
-        own = engine.stream.frame_rate_hz
-        if not engine.hears or own is None or recording.fps is not None:
-            return self
-        return replace(self, frame_rate=Fraction(own))
-
-    def shown(self, recording: Recording) -> list[Clip]:
-        """What is seen beside the result, if that is wanted."""
-        if not recording.compare:
-            return []
-        assert self.clip is not None, "refused where nothing is seen to drive"
-        return [self.clip, self.source or read_clip(recording.source)]
 
 
 def record(
@@ -220,88 +179,6 @@ def _described(recording: Recording, checked: Checked, outputs: Outputs) -> dict
     }
 
 
-def check(recording: Recording) -> Checked:
-    """Refuse at once what cannot work. Imports no network library and decodes one frame at most."""
-    output = recording.target
-    output_is = output_kind(output)
-    is_video = output_is == "video"
-    if recording.segment_seconds <= 0:
-        raise InputError(f"--segment-seconds is more than 0, got {recording.segment_seconds}.")
-    for kind, given in recording.inputs.items():
-        for made in (output, recording.manifest, recording.comparison):
-            if os.path.exists(made) and os.path.exists(given) and made.samefile(given):
-                name = kind.replace("driving", "driving file")
-                raise InputError(f"{made} is the {name} itself; choose another output.")
-    # What a run that was stopped at its very end has moved already is not in the way.
-    free = recording.overwrite or (recording.resume and waits_to_be_moved(recording.whole))
-    if output_is != "pictures":
-        check_target_file(output, free)
-    elif not free:
-        folder, name = picture_names(output)
-        check_target_folder(folder, (Path(name).suffix.lower(),), overwrite=False)
-    check_target_file(recording.manifest, free)
-    if recording.compare:
-        check_target_file(recording.comparison, free)
-    if recording.source.suffix.lower() in SEQUENCE_SUFFIXES:
-        read_image(recording.source)  # which knows best what is wrong with a picture
-    source = read_clip(recording.source, allow_truncated=recording.allow_truncated)
-    height, width = source.height, source.width
-    if is_video and recording.paste_back is not False and height * width > MAX_VIDEO_PIXELS:
-        raise InputError(
-            f"{recording.source} is {width}x{height}, more than a video holds; make it smaller, or use "
-            "--no-paste-back or pictures (-o frames/%05d.png)."
-        )
-    paths = dict.fromkeys([recording.driving, *recording.mapped.values()])
-    drivers = {path: _check_driving(recording, path) for path in paths}
-    clip, driving_rate, _ = drivers[recording.driving]
-    audible = [path for path, (_, _, heard) in drivers.items() if heard]
-    moving = None if source.is_still else source
-    if output_is == "picture" and not all(
-        each is not None and each.is_still
-        for each in (source, *(driver for driver, _, _ in drivers.values()))
-    ):
-        raise InputError(
-            f"{output} is one picture, and this makes many; name it .mp4, or use pictures (-o frames/%05d.png)."
-        )
-    wanted = recording.fps or ("source" if moving is not None and clip is not None else "driving")
-    rate = choose_frame_rate(wanted, moving.frame_rate if moving is not None else None, driving_rate)
-    return Checked(clip, moving, rate, _sound(recording, moving, audible))
-
-
-def _check_driving(recording: Recording, driving: Path) -> tuple[Clip | None, Fraction, bool]:
-    """A driver, if it can be seen; its frames per second; whether it can be heard."""
-    if driving.suffix.lower() in SOUND_SUFFIXES:
-        sound_format(driving)
-        if recording.compare:
-            raise InputError(
-                f"{driving} is sound and cannot be shown beside the result; leave --compare out."
-            )
-        return None, SPOKEN_FRAME_RATE, True
-    if driving.suffix.lower() == MOTION_SUFFIX:
-        from vivant.motion_file import MotionFile
-
-        if not driving.is_file():
-            raise InputError(f"{driving} does not exist; check the path.")
-        if recording.compare:
-            raise InputError(f"{driving} is saved motion and shows nothing; leave --compare out.")
-        return None, MotionFile(driving).header.frame_rate, False
-    clip = read_clip(driving, allow_truncated=recording.allow_truncated)
-    return clip, clip.frame_rate, clip.has_audio
-
-
-def _sound(recording: Recording, source: Clip | None, audible: list[Path]) -> Path | None:
-    """The file whose sound the output carries; of several drivers, the first that is heard."""
-    if recording.audio == "source":
-        if source is None:
-            raise InputError(
-                f"{recording.source} is a picture and has no sound; use --audio driving or none."
-            )
-        if not source.has_audio:
-            raise InputError(f"{recording.source} has no sound; use --audio driving or none.")
-        return recording.source
-    return next(iter(audible), None) if recording.audio == "driving" else None
-
-
 def animated(
     recording: Recording,
     checked: Checked,
@@ -324,7 +201,7 @@ def animated(
         seed=recording.seed,
         frame_rate=checked.frame_rate,
         on_missing=recording.on_missing,
-        reference_frame=_reference(recording.reference_frame),
+        reference_frame=reference_of(recording.reference_frame),
         driving_face=_face(recording.driving_face),
         paste_back=recording.paste_back,
         length=recording.length,
@@ -371,22 +248,15 @@ def queue_capacity(height: int, width: int) -> int:
     return max(2, min(8, _QUEUED_BYTES // (height * width * 3)))
 
 
-def _reference(choice: str) -> int | Literal["auto"] | Path:
-    cleaned = choice.strip().lower()
-    if cleaned == "auto" or cleaned.isdigit():
-        return "auto" if cleaned == "auto" else int(cleaned)
-    if not Path(choice).is_file():
-        raise InputError(
-            f"--reference-frame {choice!r} is not understood: use auto, a number from 0 or a picture's file."
-        )
-    return Path(choice)
-
-
 def _face(choice: str) -> str | None:
     return None if choice.strip().lower() == "none" else choice
 
 
 def _settings(recording: Recording) -> dict[str, Any]:
-    """What was asked for beyond the family's options; paths are described elsewhere."""
+    """What was asked for beyond the family's options; inputs are described elsewhere, and named here."""
     elsewhere = {"source", "driving", "output", "preset", "seed", "overwrite", "resume", "certificate"}
-    return {f.name: getattr(recording, f.name) for f in fields(recording) if f.name not in elsewhere}
+    told = {f.name: getattr(recording, f.name) for f in fields(recording) if f.name not in elsewhere}
+    told["map"] = [f"{number}={path.name}" for number, path in recording.mapped.items()]
+    if (picture := neutral_picture(recording.reference_frame)) is not None:
+        told["reference_frame"] = picture.name
+    return told

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -22,14 +23,15 @@ import numpy as np
 from vivant.controls import Controls
 from vivant.errors import InputError
 from vivant.keyframes import Keyframes, read_keyframes
+from vivant.media.apart import check_apart
 from vivant.media.image import check_image_suffix, read_image, write_image
 from vivant.media.reader import read_clip
 from vivant.media.resample import choose_frame_rate, tidy_rate
-from vivant.media.sequence import SEQUENCE_SUFFIXES, sequence_files
-from vivant.media.staging import StagedFile, check_target_file, output_errors
+from vivant.media.sequence import SEQUENCE_SUFFIXES
+from vivant.media.staging import Seal, StagedFile, check_target_file, output_errors
 from vivant.media.types import Clip
-from vivant.media.writer import DEFAULT_CRF, open_writer
-from vivant.settings import Retouch
+from vivant.media.writer import DEFAULT_CRF, open_writer, output_kind
+from vivant.settings import Retouch, whole_of
 
 if TYPE_CHECKING:
     from vivant.engine import Engine
@@ -57,6 +59,8 @@ class _Plan:
     """Number of the one frame that is wanted; None: all."""
     mark: Callable[[np.ndarray], np.ndarray] = np.asarray
     """What is done to edited frames before they are written."""
+    seal: Seal | None = None
+    """What is done to complete files before they get their names."""
 
     def at(self, number: int) -> Controls:
         if self.keyframes is None:
@@ -87,7 +91,7 @@ def retouch(
     Raises VivantError for what a user can mend. Whatever is raised, no output is left behind.
     """
     plan = _planned(settings, controls)
-    manifest_path = _manifest_path(plan.target)
+    manifest_path = settings.manifest(over_time=plan.only is None)
     staged = StagedFile(manifest_path, overwrite=settings.overwrite)
     try:
         engine = load_engine()
@@ -102,8 +106,12 @@ def retouch(
             "seed": 0,  # nothing is random
         }
         marks = JobMarks(settings, job)
-        made = _write(settings, replace(plan, mark=marks.apply), engine, progress)
-        _sign(plan.target, marks)
+        made = _write(
+            settings,
+            replace(plan, mark=marks.apply, seal=partial(_sign, marks, plan.target)),
+            engine,
+            progress,
+        )
         manifest = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             **job,
@@ -129,8 +137,12 @@ def _planned(settings: Retouch, controls: Controls) -> _Plan:
     video = None if clip.is_still else clip
     over_time = (video is not None or keyframes is not None) and settings.preview is None
     target = settings.target(over_time=over_time)
-    if os.path.exists(target) and target.samefile(settings.source):
-        raise InputError(f"{target} is the source itself; choose another output.")
+    whole = whole_of(target) if over_time else target
+    read = {"source": settings.source} | (
+        {} if settings.keyframes is None else {"keyframes": settings.keyframes}
+    )
+    is_many = over_time and output_kind(target) == "pictures"
+    check_apart(read, (target, settings.manifest(over_time=over_time)), whole if is_many else None)
     own = None if video is None else tidy_rate(video.frame_rate)
     rate = own or DEFAULT_FRAME_RATE
     if settings.fps is not None:
@@ -173,13 +185,20 @@ def _write(
             )
         height, width = beginning.shape[:2]
         if plan.only is not None:
-            write_image(target, beginning, overwrite=settings.overwrite)
+            write_image(target, beginning, overwrite=settings.overwrite, seal=plan.seal)
             return {"output": {"name": target.name, "width": width, "height": height}, "num_frames": 1}
         crf = DEFAULT_CRF if settings.crf is None else settings.crf
         sound = settings.source if plan.video is not None and plan.video.has_audio else None
         count = 0
         with open_writer(
-            target, plan.rate, width, height, crf=crf, audio_from=sound, overwrite=settings.overwrite
+            target,
+            plan.rate,
+            width,
+            height,
+            crf=crf,
+            audio_from=sound,
+            overwrite=settings.overwrite,
+            seal=plan.seal,
         ) as writer:
             for count, frame in enumerate(chain([beginning], frames), 1):
                 writer.write(frame)
@@ -236,23 +255,17 @@ def _of_video(
                 return
 
 
-def _sign(target: Path, marks: JobMarks) -> None:
-    """The finished file, or each picture of a sequence, with its content credentials in its place."""
-    for file in [target] if target.is_file() else sequence_files(target):
-        signed = StagedFile(file, overwrite=True)
-        try:
-            if marks.sign(file, signed.temporary):
-                signed.commit()
-        finally:
-            signed.discard()
-
-
-def _manifest_path(target: Path) -> Path:
-    """Beside the output, whose whole name it bears: a picture and a video of one source do not meet."""
-    named = target.parent if "%" in target.name else target
-    return named.with_name(named.name + ".json")
+def _sign(marks: JobMarks, target: Path, file: Path) -> None:
+    """Put its content credentials into a complete file, where it is signed."""
+    signed = file.with_name(f"{file.stem}-signed{file.suffix}")
+    try:
+        with output_errors(target):
+            if marks.sign(file, signed):
+                os.replace(signed, file)
+    finally:
+        signed.unlink(missing_ok=True)
 
 
 def _described(settings: Retouch) -> dict[str, Any]:
-    elsewhere = {"source", "output", "keyframes", "overwrite", "certificate", "consent"}
+    elsewhere = {"source", "output", "preset", "keyframes", "overwrite", "certificate", "consent"}
     return {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in elsewhere}

@@ -233,7 +233,7 @@ class Followed:
 
 def frames_at(clip: Clip, rate: Fraction) -> Generator[np.ndarray, None, None]:
     """A clip's pictures at an output rate, read ahead."""
-    with closing(prefetch(resample(clip, rate, end=clip.duration))) as frames:  # type: ignore[type-var]
+    with closing(prefetch(resample(clip, rate, end=clip.shown_until))) as frames:  # type: ignore[type-var]
         for frame in frames:
             yield frame.image
 

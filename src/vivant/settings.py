@@ -6,6 +6,7 @@ Light on purpose: the command line builds its options from this file without imp
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,8 @@ Length = Literal["shortest", "driving", "source"]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+NUMBER_FIELD = re.compile(r"%0?\d*d")
+"""What makes a name that of many pictures; as in `media.probe`, which imports more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ class Recording:
         drivers: dict[int, Path] = {}
         for entry in self.map:
             number, equals, file = entry.partition("=")
-            if not (number.strip().isdigit() and equals and file):
+            if not (number.strip().isdecimal() and equals and file):
                 raise InputError(
                     f"--map {entry} is not understood: write the face's number and a file, 0=FILE."
                 )
@@ -111,7 +114,10 @@ class Recording:
     def inputs(self) -> dict[str, Path]:
         """Everything that is read, by what it is for."""
         mapped = {f"driving of face {number}": path for number, path in self.mapped.items()}
-        return {"source": self.source, "driving": self.driving, **mapped}
+        neutral = (
+            {} if (picture := neutral_picture(self.reference_frame)) is None else {"reference frame": picture}
+        )
+        return {"source": self.source, "driving": self.driving, **mapped, **neutral}
 
     @property
     def target(self) -> Path:
@@ -125,8 +131,7 @@ class Recording:
     @property
     def whole(self) -> Path:
         """The file, or the folder, that the output is."""
-        target = self.target
-        return target.parent if "%" in target.name else target
+        return whole_of(self.target)
 
     @property
     def manifest(self) -> Path:
@@ -139,11 +144,28 @@ class Recording:
         return self._beside("--compare.mp4")
 
     def _beside(self, ending: str) -> Path:
-        target = self.target
-        is_picture = target.suffix.lower() in PICTURE_SUFFIXES and "%" not in target.name
-        if target.suffix.lower() in VIDEO_SUFFIXES or is_picture:
-            return target.with_name(target.stem + ending)
-        return self.whole.with_name(self.whole.name + ending)
+        whole = self.whole
+        is_file = whole == self.target and whole.suffix.lower() in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES)
+        return whole.with_name((whole.stem if is_file else whole.name) + ending)
+
+
+def neutral_picture(reference_frame: str) -> Path | None:
+    """The picture that --reference-frame names; None where it names a driving frame or leaves the choice."""
+    word = reference_frame.strip().lower()
+    return None if word == "auto" or word.isdecimal() else Path(reference_frame).expanduser()
+
+
+def whole_of(target: Path) -> Path:
+    """The file, or of numbered pictures (frames/%05d.png) the folder, that an output of that name is.
+
+    Raises InputError for the current folder and the disk as a whole.
+    """
+    is_video = target.suffix.lower() in VIDEO_SUFFIXES
+    # Other per cent signs are part of a name: 100%.png is one picture, and a--%05d.mp4 one video.
+    whole = target.parent if not is_video and NUMBER_FIELD.search(target.name) else target
+    if not whole.name:
+        raise InputError(f"{target} would replace the current folder; name a new folder, as frames/%05d.png.")
+    return whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,3 +219,9 @@ class Retouch:
             return Path(name)
         path = Path(self.output).expanduser()
         return path / name if self.output.endswith(("/", os.sep)) else path
+
+    def manifest(self, *, over_time: bool) -> Path:
+        """Beside the output, whose whole name it bears: a picture and a video of one source do not meet."""
+        target = self.target(over_time=over_time)
+        whole = whole_of(target) if over_time or not target.name else target
+        return whole.with_name(whole.name + ".json")

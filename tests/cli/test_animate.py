@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 import vivant
+from vivant.checked import check
 from vivant.engines.liveportrait.config import Options
 from vivant.marks.credentials import read
 from vivant.media.reader import VideoReader
 from vivant.records import to_data
 from vivant.settings import Recording
 
-from .lines import Run, left_in, shifted, write_driving
+from .lines import Run, left_in, shifted, tone, write_driving
 
 
 def sha256(path: Path) -> str:
@@ -271,6 +272,48 @@ def test_a_driver_for_each_face(run: Run, here: Path, face: np.ndarray, media: P
     assert not (here / "x.mp4").exists()
 
 
+def test_drivers_with_a_rate_of_their_own(
+    run: Run, here: Path, face: np.ndarray, media: Path, tiny: Path, driving: Path
+) -> None:
+    """Saved motion, and sound, cannot be taken at another rate: what is seen is."""
+    both = np.concatenate([face[:, 20:380], face[:, 380:20:-1]], axis=1)
+    Image.fromarray(both).save(here / "both.png")
+    drive = media / "drive.mp4"
+    for name, more in (("slow", ()), ("fast", ("--fps", 10))):
+        assert (
+            run("motion", "record", driving, "--preset", tiny, *more, "-o", f"{name}.safetensors").code == 0
+        )
+    line = ("animate", "-s", "both.png", "--face", "all", "--preset", tiny, "-d", drive, "-o", "o.mp4")
+    done = run(*line, "--map", "1=slow.safetensors")
+    assert done.code == 0, done.err
+    assert json.loads((here / "o.json").read_text())["output"]["frame_rate"] == "5"
+    tone(here / "b.wav", 0.2)
+    for words, says in {
+        (
+            "--map",
+            "0=slow.safetensors",
+            "1=fast.safetensors",
+        ): "record fast.safetensors again with `vivant motion",
+        (
+            "--map",
+            "0=b.wav",
+            "1=slow.safetensors",
+        ): "again with `vivant motion record --fps 25`",
+        (
+            "--map",
+            "1=slow.safetensors",
+            "--fps",
+            "25",
+        ): "recorded at 5 frames per second, not 25; use --fps 5.",
+    }.items():
+        done = run(*line, *words, "--overwrite")
+        assert (done.code, says in done.err) == (2, True), done.err
+    checked = check(
+        Recording(source=here / "both.png", driving=driving, map=("1=b.wav",), output=str(here / "x.mp4"))
+    )
+    assert checked.frame_rate == 25, "of speech, not of the video"
+
+
 def test_where_the_output_goes(tmp_path: Path) -> None:
     def target(output: str | None) -> Recording:
         return Recording(source=Path("a/me.jpg"), driving=Path("b/you.mov"), output=output)
@@ -320,6 +363,10 @@ def test_other_programs_words(run: Run, here: Path, media: Path, tiny: Path) -> 
         (["--face", "nose"], "--face 'nose' is not understood"),
         (["--face", "5"], "shows 1 face numbered 0; --face 5 does not exist"),
         (["--face", "3,3"], "no face of"),
+        (["--segment-seconds", "inf"], "--segment-seconds is a number above 0, got inf."),
+        (["--segment-seconds", "nan"], "--segment-seconds is a number above 0, got nan."),
+        (["--seed", "18446744073709551616"], "--seed is a number of at most 64 bits"),
+        (["--reference-frame", "\u00b2"], "--reference-frame '\u00b2' is not understood"),
     ],
 )
 def test_wrong_words(run: Run, here: Path, media: Path, tiny: Path, words: list[str], says: str) -> None:

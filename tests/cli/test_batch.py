@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 import vivant
+from vivant.batch import read_items
+from vivant.errors import InputError
 
 from .lines import Run, left_in
 from .test_resume import killed
@@ -112,6 +114,33 @@ def test_folders(run: Run, here: Path, media: Path, tiny: Path) -> None:
     assert run("batch", "drivers", "-s", media / "face.png", *more).code == 0
     assert run("batch", "sources", "-d", media / "one.mp4", *more).code == 0
     assert sorted(path.name for path in (here / "made").glob("*.mp4")) == ["face--d.mp4", "s--one.mp4"]
+
+
+def test_paths_are_relative_to_the_file(run: Run, here: Path, jobs: Path, tiny: Path) -> None:
+    """The neutral face, drivers of single faces and a checkpoint too; what the neutral face shows counts."""
+    folder = here / "in"
+    shutil.copytree(tiny, folder / "own")
+    shutil.copy(folder / "face.png", folder / "neutral.png")
+    entry = {"source": "face.png", "map": "0=one.mp4", "reference_frame": "neutral.png", "preset": "own"}
+    (folder / "j.jsonl").write_text(json.dumps({**entry, "output": "o.mp4"}) + "\n")
+    done = run("batch", "in/j.jsonl")
+    assert done.code == 0, done.err
+    told = json.loads((folder / "o.json").read_text())
+    assert told["settings"]["map"] == ["0=one.mp4"]
+    (item,) = read_items(folder / "j.jsonl", {}, [])
+    before = item.fingerprint
+    Image.new("RGB", (9, 9)).save(folder / "neutral.png")
+    assert item.fingerprint != before
+    words = ("0", "auto", "3")
+    (folder / "k.csv").write_text(
+        "source,driving,output,reference-frame\n"
+        + "".join(f"face.png,one.mp4,{word}.mp4,{word}\n" for word in words)
+    )
+    items = read_items(folder / "k.csv", {}, [])
+    assert tuple(item.recording.reference_frame for item in items) == words
+    (folder / "k.csv").write_text("source,map\nface.png,0\n")
+    with pytest.raises(InputError, match="--map 0 is not understood"):
+        read_items(folder / "k.csv", {}, [])
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from vivant.errors import InputError
+from vivant.marks import job
 from vivant.marks.credentials import read
 from vivant.media.hashing import file_sha256
 from vivant.media.reader import read_clip
@@ -23,6 +26,7 @@ def test_a_picture_is_edited(run: Run, media: Path, tiny: Path, here: Path) -> N
     made = json.loads((here / "face--edited.png.json").read_text())
     asked = {name: value for name, value in made["controls"].items() if value}
     assert asked == {"yaw": 2.0, "smile": 0.5, "brows": 1.0}
+    assert str(tiny.parent) not in json.dumps(made), "a manifest names no folder"
     assert run(*line, "--sliders", "alp", "--blink", "-20", "-o", "alp.png", "-q").out == ""
     assert run(*line, "--blink", "1", "-o", "ours.png").code == 0
     assert np.array_equal(*(np.asarray(Image.open(here / name)) for name in ("alp.png", "ours.png")))
@@ -90,6 +94,34 @@ def test_a_video_is_edited_where_it_is_asked_for(run: Run, media: Path, tiny: Pa
     done = run(*line, "--preview", "9", "-o", "late.png")
     assert (done.code, "no frame at 9" in done.err) == (2, True)
     assert not (here / "late.png").exists()
+
+
+def test_what_cannot_be_signed_is_not_left_behind(
+    run: Run, media: Path, tiny: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither unsigned, nor in the place of what was there."""
+
+    def fails(*given: object) -> None:
+        raise InputError("the file cannot be signed")
+
+    monkeypatch.setattr(job, "sign", fails)
+    (here / "k.csv").write_text("time,yaw\n0,0\n0.2,8\n")
+    (here / "frames").mkdir()
+    for name in ("old.png", "old.mp4", "frames/00000.png"):
+        (here / name).write_text("mine")
+    before = left_in(here)
+    line = ("edit", "-s", media / "face.png", "--preset", tiny, "--overwrite")
+    over_time = ("--keyframes", "k.csv", "--fps", 10)
+    for more in (
+        ("--smile", 1, "-o", "new.png"),
+        ("--smile", 1, "-o", "old.png"),
+        (*over_time, "-o", "old.mp4"),
+        (*over_time, "-o", "frames/%05d.png"),
+    ):
+        done = run(*line, *more)
+        assert (done.code, "cannot be signed" in done.err) == (2, True), done.err
+        assert left_in(here) == before
+    assert {(here / name).read_text() for name in before if name != "k.csv"} == {"mine"}
 
 
 def test_lines_that_cannot_be(run: Run, media: Path, tiny: Path, here: Path) -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 import wave
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,10 @@ from PIL import Image
 
 from vivant.animation import Animation
 from vivant.errors import VivantError
+from vivant.media.audio import read_audio
+from vivant.media.reader import read_clip
 
-from .lines import Outcome, Run, left_in, write_driving
+from .lines import Outcome, Run, left_in, shifted, tone, write_driving
 
 
 def refused(done: Outcome, *parts: str) -> None:
@@ -195,6 +198,76 @@ def test_truncated_input_can_be_used(animate: Callable[..., Outcome], here: Path
     done = animate("-o", "out.mp4", "--allow-truncated", driving="cut.mp4")
     assert done.code == 0, done.err
     assert "4 frames" in done.out or "5 frames" in done.out
+
+
+def test_a_truncated_clip_ends_where_the_file_does(
+    run: Run, here: Path, face: np.ndarray, tiny: Path
+) -> None:
+    """Picture and sound, as driver and as source: nothing stands still until the end that the header says."""
+    images = shifted(face, 30)
+    whole = write_driving(here / "whole.mp4", images, Fraction(10), tone(here / "tone.wav", 3.0))
+    (here / "cut.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    Image.fromarray(face).save(here / "face.png")
+    with read_clip(here / "cut.mp4", allow_truncated=True) as clip:
+        good = len(list(clip))
+        assert 5 < good < 28
+        assert clip.duration is not None
+        assert clip.num_frames_estimate is not None
+        assert abs(clip.duration * 10 - good) <= 2
+        assert abs(clip.num_frames_estimate - good) <= 2
+    line = ("animate", "--preset", tiny, "--allow-truncated")
+    for source, driving, more in (
+        ("face.png", "cut.mp4", ("--compare",)),
+        ("cut.mp4", "whole.mp4", ()),
+        ("whole.mp4", "cut.mp4", ()),
+    ):
+        done = run(*line, "-s", source, "-d", driving, *more, "-o", "o.mp4", "--overwrite")
+        assert done.code == 0, done.err
+        with read_clip(here / "o.mp4") as clip:
+            assert abs(len(list(clip)) - good) <= 2
+            assert clip.has_audio
+        sound = np.concatenate([chunk.samples for chunk in read_audio(here / "o.mp4", 16000, 1)])
+        assert len(sound) / 16000 <= good / 10 + 0.3
+    with pytest.raises(VivantError, match="cut short"):
+        list(read_clip(here / "cut.mp4"))
+    intact = [list(read_clip(whole, allow_truncated=allowed)) for allowed in (False, True)]
+    assert len(intact[0]) == len(intact[1]) == 30
+
+
+def soundless(path: Path, media: Path) -> Path:
+    """Pictures, with a sound track of which nothing can be decoded."""
+    import av
+
+    with av.open(str(media / "drive.mp4")) as source, av.open(str(path), "w", format="matroska") as made:
+        stream = made.add_stream_from_template(source.streams.video[0])
+        sound = made.add_stream("flac", rate=16000, layout="mono")
+        for packet in source.demux(video=0):
+            if packet.pts is not None:
+                packet.stream = stream
+                made.mux(packet)
+        broken = av.Packet(b"\xff" * 200)
+        broken.pts = broken.dts = 0
+        broken.time_base, broken.stream = Fraction(1, 16000), sound
+        made.mux(broken)
+    return path
+
+
+def test_sound_that_cannot_be_carried_is_refused_at_once(
+    animate: Callable[..., Outcome], here: Path, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is added behind the last frame, when all would be lost."""
+    path = soundless(here / "broken.mkv", media)
+    with monkeypatch.context() as patched:
+        patched.setattr(Animation, "__next__", None)  # no frame is made
+        for more in (("-o", "o.mp4"), ("-o", "o/%d.png", "--compare")):
+            says = (
+                "no sound of broken.mkv can be decoded; export it again, or leave it out with --audio none."
+            )
+            refused(animate(*more, driving=path.name), says)
+            assert left_in(here) == ["broken.mkv"]
+    for name, more in (("a.mp4", ("--audio", "none")), ("o/%d.png", ())):
+        done = animate("-o", name, *more, driving=path.name)
+        assert done.code == 0, done.err
 
 
 # What is written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,32 @@ def test_two_people_of_a_video_with_a_driver_each(
     assert hashes(here, "made.mp4") == hashes(here, "whole.mp4")
     made, whole = (json.loads((here / name).read_text()) for name in ("made.json", "whole.json"))
     assert (made["num_frames"], whole["num_frames"], made["num_resumed"]) == (18, 18, 2)
+
+
+def test_a_neutral_face_is_an_input(run: Run, here: Path, media: Path, tiny: Path, driving: Path) -> None:
+    """What it shows is part of the job; where it lies is not, and no folder is told."""
+    for name in ("face.png", "neutral.png"):
+        shutil.copy(media / "face.png", here / name)
+    line = (
+        "animate", "--no-credentials", "-s", here / "face.png", "--map", f"0={driving}", "--preset", tiny,
+        "--reference-frame", here / "neutral.png", "--segment-seconds", 1, "-o", "o.mp4",
+    )  # fmt: skip
+    killed(here, "mark", 2, *line)
+    with Image.open(here / "neutral.png") as image:
+        image.rotate(3).save(here / "neutral.png")
+    refused = run(*line, "--resume")
+    assert refused.code == 2
+    assert "other input or settings (inputs.reference frame.sha256 was" in refused.err
+    shutil.copy(media / "face.png", here / "neutral.png")
+    done = run(*line, "--resume")
+    assert done.code == 0, done.err
+    text = (here / "o.json").read_text()
+    manifest = json.loads(text)
+    assert manifest["inputs"]["reference frame"]["name"] == "neutral.png"
+    assert manifest["settings"]["reference_frame"] == "neutral.png"
+    assert manifest["settings"]["map"] == [f"0={driving.name}"]
+    assert str(here) not in text
+    assert str(driving.parent) not in text
 
 
 def test_saved_motion_to_pictures(run: Run, here: Path, media: Path, tiny: Path, driving: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 from skimage import data
@@ -189,6 +190,25 @@ def test_looking_at_a_file_asks_nobody(tmp_path: Path) -> None:
         "unreadable",
         "its credentials lie elsewhere, and nobody is asked for them",
     )
+
+
+def test_a_certificate_that_cannot_sign_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    """A key and certificates that do not belong together, and a curve that is signed otherwise."""
+    one = own_certificate()
+    (tmp_path / "home" / "credentials.pem").unlink()
+    other = own_certificate()
+    curved = ec.generate_private_key(ec.SECP384R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    cut = other.chain[: len(other.chain) // 4]
+    for key, chain, says in (
+        (one.key, other.chain, "cannot sign"),
+        (curved, one.chain, "should hold an Ed25519 or P-256 key"),
+        (other.key, cut, "should hold an Ed25519 or P-256 key"),
+    ):
+        (tmp_path / "wrong.pem").write_bytes(key + chain)
+        with pytest.raises(InputError, match=rf"wrong\.pem {says}"):
+            load_certificate(tmp_path / "wrong.pem")
 
 
 def test_the_label_is_seen_and_leaves_the_rest_alone(picture: Path) -> None:

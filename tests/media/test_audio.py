@@ -119,3 +119,31 @@ def test_wrong_files(tmp_path: Path) -> None:
         list(read_audio(empty, 16000, 1))
     with pytest.raises(ValueError, match="no sample"):
         read_audio(tmp_path / "a.wav", 16000, 0)
+
+
+def test_a_stream_that_comes_up_late(tmp_path: Path) -> None:
+    """A damaged FLV: one of its pictures is told to be sound of another kind, of which its header knew nothing."""
+    whole = tmp_path / "whole.flv"
+    noise = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), np.uint8)
+    with av.open(str(whole), "w", format="flv") as made:
+        video, sound = made.add_stream("libx264", rate=10), made.add_stream("aac", rate=16000, layout="mono")
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        made.start_encoding()
+        for index, image in enumerate(noise):
+            made.mux(video.encode(av.VideoFrame.from_ndarray(image)))
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, index * 1024
+            made.mux(sound.encode(frame))
+        made.mux([*video.encode(None), *sound.encode(None)])
+    content, tags, at = bytearray(whole.read_bytes()), [], 13
+    while at + 11 < len(content):
+        tags.append(at)
+        at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
+    pictures = [tag for tag in tags if content[tag] == 9]
+    content[pictures[0] + 11] = 0xA0  # the header of the pictures is lost, so that more is looked through
+    content[pictures[-3]] = 0x28
+    (tmp_path / "damaged.flv").write_bytes(content)
+    with av.open(str(tmp_path / "damaged.flv")) as damaged, pytest.raises(IndexError):
+        list(damaged.demux(damaged.streams.audio[0]))
+    assert len(samples_of(tmp_path / "damaged.flv")) > 0

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vivant.cli.options import families_options, make_options, takes_fields
+from vivant.errors import InputError
 from vivant.settings import Recording
 
 
@@ -41,7 +42,7 @@ def batch(
     from vivant.cli.progress import progress_of
 
     items = read_items(jobs, {**recording, **options}, families_options())
-    noted = Status(status or jobs.with_name(f"{jobs.name}.status.jsonl"))
+    noted = Status(status or _beside(jobs))
     count: Counter[str] = Counter()
     with progress_of("items") as progress:
         for became in run_batch(
@@ -62,3 +63,11 @@ def batch(
     )
     if count["failed"] or count["failed before"]:
         raise typer.Exit(2)
+
+
+def _beside(jobs: Path) -> Path:
+    """The status file of jobs that have none."""
+    named = jobs if jobs.name not in ("", "..") else jobs.resolve()  # the current folder has a name too
+    if not named.name:
+        raise InputError(f"nothing can be put beside {jobs}; choose a file with --status.")
+    return named.with_name(f"{named.name}.status.jsonl")

@@ -41,7 +41,7 @@ class DrivingClip:
     def frames(self) -> Iterator[np.ndarray]:
         """uint8 RGB (H, W, 3), one after another."""
         with read_clip(self.path) as clip:
-            for frame in islice(resample(clip, self.rate, end=clip.duration), self.max_frames):
+            for frame in islice(resample(clip, self.rate, end=clip.shown_until), self.max_frames):
                 yield frame.image
 
     def first(self) -> np.ndarray:

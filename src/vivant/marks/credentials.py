@@ -6,6 +6,7 @@ not trusted". A certificate that somebody vouches for can be given instead. MP4,
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -83,19 +84,44 @@ def sign(
     """Write `source` as `signed`, with the statement inside. Raises InputError where the certificate is no good."""
     import c2pa
 
-    algorithm = (
-        c2pa.C2paSigningAlg.ED25519 if certificate.algorithm == "ed25519" else c2pa.C2paSigningAlg.ES256
-    )
-    info = c2pa.C2paSignerInfo(algorithm, certificate.chain, certificate.key, None)
     definition = _manifest(statement) | {"ingredients": without_credentials(ingredients)}
     context = c2pa.Context(c2pa.Settings.from_dict({"builder": {"thumbnail": {"enabled": False}}} | _AT_HOME))
     try:
-        with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(definition), context) as builder:
+        with _signer(certificate) as signer, c2pa.Builder(json.dumps(definition), context) as builder:
             add_signed(builder, ingredients)
             builder.sign_file(source, signed, signer)
     except c2pa.C2paError as error:
         raise InputError(
             f"the file cannot be signed: {error}; check --certificate, or use --no-credentials."
+        ) from error
+
+
+def _signer(certificate: Certificate) -> Any:
+    import c2pa
+
+    algorithm = (
+        c2pa.C2paSigningAlg.ED25519 if certificate.algorithm == "ed25519" else c2pa.C2paSigningAlg.ES256
+    )
+    return c2pa.Signer.from_info(c2pa.C2paSignerInfo(algorithm, certificate.chain, certificate.key, None))
+
+
+def _check_signs(certificate: Certificate, path: Path) -> None:
+    """Sign one pixel, now and not when all frames are made. Raises InputError."""
+    import c2pa
+    from PIL import Image
+
+    pixel, signed = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (1, 1)).save(pixel, "PNG")
+    pixel.seek(0)
+    try:
+        with (
+            _signer(certificate) as signer,
+            c2pa.Builder(json.dumps(_manifest({"vivant": ""}))) as builder,
+        ):
+            builder.sign(signer, "image/png", pixel, signed)
+    except c2pa.C2paError as error:
+        raise InputError(
+            f"{path} cannot sign: {error}; check --certificate, or use --no-credentials."
         ) from error
 
 
@@ -161,13 +187,16 @@ def load_certificate(path: Path) -> Certificate:
         raise InputError(f"{path} has no private key that can be read: {error}.") from error
     # Only these: whatever else is called part of the chain, such as the key, would go into every signed file.
     certificates = _CERTIFICATE.findall(text)
-    if not certificates or not isinstance(key, (ed25519.Ed25519PrivateKey, ec.EllipticCurvePrivateKey)):
+    is_p256 = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
+    if not certificates or not (is_p256 or isinstance(key, ed25519.Ed25519PrivateKey)):
         raise InputError(f"{path} should hold an Ed25519 or P-256 key and its certificates.")
     plain = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     chain = b"\n".join(certificates) + b"\n"
-    return Certificate(chain, plain, "ed25519" if isinstance(key, ed25519.Ed25519PrivateKey) else "es256")
+    certificate = Certificate(chain, plain, "es256" if is_p256 else "ed25519")
+    _check_signs(certificate, path)
+    return certificate
 
 
 def _manifest(statement: Mapping[str, Any]) -> dict[str, Any]:

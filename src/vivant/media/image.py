@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from vivant.errors import InputError
 from vivant.media.inputs import check_input_file, first_bytes
-from vivant.media.staging import StagedFile, output_errors
+from vivant.media.staging import Seal, StagedFile, output_errors
 
 MAX_PIXELS = 80_000_000
 """Largest accepted picture, width times height: 240 MB of RGB. Larger ones are refused before they are
@@ -66,16 +66,18 @@ def read_image(path: str | Path) -> np.ndarray:
         return to_rgb(ImageOps.exif_transpose(image))
 
 
-def write_image(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> None:
+def write_image(
+    path: str | Path, image: np.ndarray, *, overwrite: bool = False, seal: Seal | None = None
+) -> None:
     """Write uint8 RGB (height, width, 3) as PNG, JPEG or WebP, chosen by the suffix; JPEG and WebP at
     quality 95.
 
-    The file appears under its name only when complete. Raises InputError when the name or the place is
-    unusable.
+    The file appears under its name only when complete, and sealed (see `staging`). Raises InputError when the name or
+    the place is unusable.
     """
     path = Path(path)
     check_image_suffix(path)
-    staged = StagedFile(path, overwrite=overwrite)
+    staged = StagedFile(path, overwrite=overwrite, seal=seal)
     try:
         with output_errors(path):
             save_image(staged.temporary, image)

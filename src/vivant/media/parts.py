@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vivant.errors import InputError
-from vivant.media.staging import check_target_file, output_errors, replace_folder
+from vivant.media.staging import check_target_file, check_target_folder, output_errors, replace_folder
 
 _LOCK, _JOB, _MARK, _FINISHED, _REPLACED = "lock", "job.json", "mark", "finished.json", "replaced"
 
@@ -90,6 +90,8 @@ class Parts:
                 f"{self.target} was begun with other input or settings ({_difference(earlier or {}, job)}); "
                 "repeat that command, or use --overwrite to begin again."
             )
+        # First of all: outputs that wait to be moved are parts, and those are about to go.
+        (self.folder / _FINISHED).unlink(missing_ok=True)
         self._clear()
         self.put(_JOB, lambda path: path.write_text(json.dumps(job), encoding="utf-8"))
 
@@ -123,7 +125,9 @@ class Parts:
             part = self.folder / move.part
             if not part.exists():
                 continue
-            if not overwrite and not part.is_dir():
+            if part.is_dir():  # what appeared there since the run began is not ours to delete
+                check_target_folder(move.target, {file.suffix.lower() for file in part.iterdir()}, overwrite)
+            elif not overwrite:
                 check_target_file(move.target, overwrite=False)
             with output_errors(move.target):
                 target = move.target.resolve()

@@ -105,11 +105,22 @@ class VideoReader:
     @property
     def duration(self) -> Fraction | None:
         """Seconds from the first frame until the last has been shown."""
-        return self._header_duration or self._timing.duration
+        header = self._header_duration
+        # A header goes on promising what a file that was cut short has lost.
+        if header is None or (self._allow_truncated and self._is_missing(header - self._timing.duration)):
+            return self._timing.duration
+        return header
+
+    @property
+    def shown_until(self) -> Fraction | None:
+        """The same; None where the end may be damaged, so that it is known only when it has been read."""
+        return None if self._allow_truncated else self.duration
 
     @property
     def num_frames_estimate(self) -> int | None:
         """How many frames to expect; hidden or damaged ones are counted too."""
+        if self._allow_truncated:
+            return self._timing.num_frames
         return self._header_frames or self._timing.num_frames
 
     @property
@@ -197,9 +208,12 @@ class VideoReader:
     def _check_complete(self, last_time: Fraction, num_frames: int) -> None:
         if self._header_duration is None:
             return
-        step = 1 / self.frame_rate
-        if self._header_duration - last_time - step > max(_MISSING_SECONDS, 2 * step):
+        if self._is_missing(self._header_duration - last_time - 1 / self.frame_rate):
             raise self._damaged(num_frames)
+
+    def _is_missing(self, seconds: Fraction) -> bool:
+        """Whether so much less than the header says is more than headers are wrong by."""
+        return seconds > max(_MISSING_SECONDS, 2 / self.frame_rate)
 
     def _damaged(self, num_frames: int) -> InputError:
         expected = f" of about {self._header_frames}" if self._header_frames else ""

@@ -36,7 +36,7 @@ def resample(
 ) -> Iterator[Frame]:
     """Frames at exactly 0, 1/frame_rate, 2/frame_rate, ... each showing the latest input frame begun by then.
 
-    `end` is when the last input frame stops showing, in seconds (a reader's `duration`). None: it shows as
+    `end` is when the last input frame stops showing, in seconds (a reader's `shown_until`). None: it shows as
     long as the frame before it did, or for one output frame when it is the only one. The output has one
     frame for each instant before the end, so it lasts as long as the input, plus less than one output
     frame. An input whose first frame comes late shows that frame from zero on. Holds two frames at most.

@@ -37,6 +37,7 @@ class _PictureClip:
         self.width = width
         self.height = height
         self.duration: Fraction | None = duration
+        self.shown_until: Fraction | None = duration
         self.num_frames_estimate: int | None = len(times)
         self.has_audio = False
         self.is_still = len(times) == 1

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
+import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 from av.packet import Packet
 
+from vivant.errors import InputError
 from vivant.media.audio import read_samples, sound_format
-from vivant.media.container import audio_stream, clip_start, opened_media
+from vivant.media.container import audio_stream, clip_start, demuxed, opened_media
+from vivant.media.h264 import close_quietly
 
 COPIED_CODECS = frozenset({"aac", "mp3", "mp3float", "alac", "ac3", "eac3"})
 """Codecs that players accept inside MP4 and that are therefore copied bit by bit. Others (PCM, Opus,
@@ -56,6 +60,21 @@ def carried_sound(path: Path, output: OutputContainer, stack: ExitStack) -> Soun
     return _CopiedSound(path, output, stack) if copied else _EncodedSound(path, output, stack)
 
 
+def check_carried(path: Path, suffix: str) -> None:
+    """Raise InputError where the sound of `path` cannot be put into a video of that suffix; decodes its beginning.
+
+    For those who add sound when all pictures are made, and would lose them.
+    """
+    with ExitStack() as stack:
+        rehearsal = av.open(io.BytesIO(), "w", format="mov" if suffix.lower() == ".mov" else "mp4")
+        stack.callback(close_quietly, rehearsal)
+        try:
+            if carried_sound(path, rehearsal, stack) is not None:
+                rehearsal.start_encoding()
+        except av.FFmpegError as error:
+            raise InputError(f"the sound of {path} cannot be put into {suffix}; export it again.") from error
+
+
 class _CopiedSound:
     """Packets moved as they are. Precise to one packet (about 20 ms) at the end of the clip, exact
     elsewhere."""
@@ -66,7 +85,7 @@ class _CopiedSound:
         assert source is not None
         self._output = output
         self._stream = output.add_stream_from_template(source)
-        self._packets = self._shifted(container.demux(source), clip_start(container))
+        self._packets = self._shifted(demuxed(container, source), clip_start(container))
         self._waiting: Packet | None = next(self._packets, None)
 
     def write_until(self, time: Fraction) -> None:
@@ -79,14 +98,14 @@ class _CopiedSound:
         self._packets.close()
 
     @staticmethod
-    def _shifted(packets: Iterator[Packet], zero: Fraction) -> Generator[Packet, None, None]:
+    def _shifted(packets: Iterator[Packet | None], zero: Fraction) -> Generator[Packet, None, None]:
         """Packets on the clip's clock. Those before zero are dropped but for one, which decoders need to
         warm up: the container marks it as not to be heard. Times that go backwards are dropped, as muxers
         refuse them."""
         held: Packet | None = None
         last = None
         for packet in packets:
-            if not packet.size or packet.pts is None or packet.dts is None:
+            if packet is None or not packet.size or packet.pts is None or packet.dts is None:
                 continue
             offset = round(zero / packet.time_base)
             packet.pts -= offset

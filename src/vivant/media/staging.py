@@ -12,11 +12,14 @@ import os
 import secrets
 import shutil
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vivant.errors import InputError
+
+Seal = Callable[[Path], object]
+"""Called with each complete file before it gets its name; what it raises leaves nothing behind."""
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
@@ -70,9 +73,10 @@ class StagedFile:
     """A file under a temporary hidden name. The temporary exists from construction on: a folder that cannot
     be written to is refused before any work."""
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False, seal: Seal | None = None) -> None:
         self.path = Path(path)
         self._overwrite = overwrite
+        self._seal = seal
         self._target = check_target_file(path, overwrite)
         self.temporary = self._target.with_name(f".vivant-{secrets.token_hex(6)}{self._target.suffix}")
         # Before the file exists: a signal may strike between any two lines, also before the caller's `try`.
@@ -82,6 +86,8 @@ class StagedFile:
 
     def commit(self) -> None:
         """Flush the temporary to disk and give it its final name."""
+        if self._seal is not None:
+            self._seal(self.temporary)
         if not self._overwrite:
             check_target_file(self.path, overwrite=False)
         with output_errors(self.path):
@@ -101,8 +107,11 @@ class StagedFolder:
     files of those suffixes: nobody's other files are deleted.
     """
 
-    def __init__(self, path: str | Path, *suffixes: str, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *suffixes: str, overwrite: bool = False, seal: Seal | None = None
+    ) -> None:
         self.path = Path(path)
+        self._seal = seal
         self._suffixes = suffixes
         self._overwrite = overwrite
         self._target = check_target_folder(self.path, suffixes, overwrite)
@@ -113,6 +122,9 @@ class StagedFolder:
 
     def commit(self) -> None:
         """Give the folder its final name; an allowed predecessor is moved aside first and then deleted."""
+        for file in sorted(self.temporary.iterdir()) if self._seal is not None else ():
+            assert self._seal is not None
+            self._seal(file)
         check_target_folder(self.path, self._suffixes, self._overwrite)
         predecessor = self.temporary.with_name(f"{self.temporary.name}-old")
         with output_errors(self.path):

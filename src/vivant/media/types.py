@@ -80,6 +80,10 @@ class Clip(Protocol):
         """Seconds until the last frame has been shown; None where nothing tells."""
 
     @property
+    def shown_until(self) -> Fraction | None:
+        """The same, as far as it may be relied on; None where only reading to the end tells."""
+
+    @property
     def num_frames_estimate(self) -> int | None:
         """How many frames to expect, for progress bars only."""
 

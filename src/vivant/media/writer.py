@@ -28,7 +28,7 @@ from vivant.media.h264 import (
 from vivant.media.image import IMAGE_SUFFIXES, check_image_suffix, check_pixels, save_image
 from vivant.media.probe import number_field
 from vivant.media.soundtrack import Soundtrack, carried_sound
-from vivant.media.staging import StagedFile, StagedFolder, output_errors
+from vivant.media.staging import Seal, StagedFile, StagedFolder, output_errors
 
 __all__ = ["DEFAULT_CRF", "VIDEO_SUFFIXES", "ImageSequenceWriter", "VideoWriter", "open_writer"]
 
@@ -47,6 +47,7 @@ def open_writer(
     crf: int = DEFAULT_CRF,
     audio_from: str | Path | None = None,
     overwrite: bool = False,
+    seal: Seal | None = None,
 ) -> VideoWriter | ImageSequenceWriter:
     """The writer for an output name: .mp4, .m4v or .mov is a video; a name without suffix, an existing
     folder, or a pattern such as `frames/%05d.png` is a picture sequence (without sound: `audio_from` is
@@ -59,9 +60,9 @@ def open_writer(
         raise _no_output(path)
     if kind == "video":
         return VideoWriter(
-            path, frame_rate, width, height, crf=crf, audio_from=audio_from, overwrite=overwrite
+            path, frame_rate, width, height, crf=crf, audio_from=audio_from, overwrite=overwrite, seal=seal
         )
-    return ImageSequenceWriter(path, width, height, overwrite=overwrite)
+    return ImageSequenceWriter(path, width, height, overwrite=overwrite, seal=seal)
 
 
 def output_kind(path: Path) -> Literal["video", "picture", "pictures"]:
@@ -108,6 +109,7 @@ class VideoWriter:
         preset: str = "medium",
         audio_from: str | Path | None = None,
         overwrite: bool = False,
+        seal: Seal | None = None,
     ) -> None:
         self.path = Path(path)
         check_video(self.path, frame_rate, width, height, crf)
@@ -116,7 +118,7 @@ class VideoWriter:
         self._is_finished = False
         self._cleanup = ExitStack()
         with ExitStack() as stack:
-            self._staged = StagedFile(self.path, overwrite=overwrite)
+            self._staged = StagedFile(self.path, overwrite=overwrite, seal=seal)
             stack.callback(self._staged.discard)
             with encoding(self.path, self.width, self.height):
                 self._container = open_container(self._staged.temporary, self.path)
@@ -197,14 +199,23 @@ class ImageSequenceWriter:
 
     has_audio = False
 
-    def __init__(self, path: str | Path, width: int, height: int, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        *,
+        overwrite: bool = False,
+        seal: Seal | None = None,
+    ) -> None:
         self.path = Path(path)
         folder, self._name = picture_names(self.path)
         _check_size(self.path, width, height)
         self.width, self.height = width, height
         self.num_frames = 0
         self._is_finished = False
-        self._staged = StagedFolder(folder, Path(self._name).suffix.lower(), overwrite=overwrite)
+        suffix = Path(self._name).suffix.lower()
+        self._staged = StagedFolder(folder, suffix, overwrite=overwrite, seal=seal)
 
     def write(self, image: np.ndarray) -> None:
         """Append one picture, uint8 RGB of the size given at the start."""
