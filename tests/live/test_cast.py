@@ -86,6 +86,23 @@ def test_a_camera_that_is_not_there() -> None:
         next(captured("97"))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("rate_hz", 0.0, "--fps is 1 to 240"),
+        ("rate_hz", float("nan"), "--fps"),
+        ("side_px", 5, "--side"),
+        ("max_latency_ms", -1.0, "--max-latency"),
+        ("seconds", float("nan"), "--seconds"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(
+    settings: dict[str, Any], name: str, value: float, says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        Cast(**{**settings, name: value})
+
+
 def test_a_cast_becomes_a_film_with_the_times_of_capture(engine: Any, settings: dict[str, Any]) -> None:
     report = cast(Cast(**settings), engine, None, lambda: False)
     assert report.counts.shown + report.counts.replaced + report.counts.paced >= 7

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vivant.errors import InputError
+
+RATES_HZ, SIDES_PX, LATENCIES_MS = (1, 240), (64, 4096), (1, 60_000)
+"""What live streams may be asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cast:
@@ -32,3 +37,14 @@ class Cast:
     """Mark the pixels of every picture, invisibly, as made with vivant."""
     overwrite: bool = False
     """Replace a file that exists."""
+
+    def __post_init__(self) -> None:
+        for name, value, (low, high) in (
+            ("--fps", self.rate_hz, RATES_HZ),
+            ("--side", self.side_px, SIDES_PX),
+            ("--max-latency", self.max_latency_ms, LATENCIES_MS),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"{name} is {low} to {high}, got {value:g}.")
+        if self.seconds is not None and not self.seconds > 0:
+            raise InputError(f"--seconds is more than 0, got {self.seconds:g}; leave it out for no end.")

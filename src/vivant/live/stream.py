@@ -31,6 +31,7 @@ from vivant.face.framing import Framing
 from vivant.face.missing import MissingPolicy, MissingReport
 from vivant.live.inbox import Inbox, Policy
 from vivant.live.latency import LatencyContract, LatencyMeter, Level, levels
+from vivant.live.settings import LATENCIES_MS, RATES_HZ, SIDES_PX
 from vivant.marks.watermark import Marker
 from vivant.motion_file import Entry, Mark
 from vivant.performance import Shown as Face
@@ -65,9 +66,8 @@ class LiveSettings:
     """32 bits to mark every picture with (see vivant.marks); None: not marked."""
 
     def __post_init__(self) -> None:
-        if not (
-            1 <= self.rate_hz <= 240 and 64 <= self.side_px <= 4096 and 1 <= self.max_latency_ms <= 60_000
-        ):
+        asked = (self.rate_hz, RATES_HZ), (self.side_px, SIDES_PX), (self.max_latency_ms, LATENCIES_MS)
+        if not all(low <= value <= high for value, (low, high) in asked):
             raise InputError(
                 "rate_hz is 1 to 240, side_px 64 to 4096 and max_latency_ms 1 to 60000, got "
                 f"{self.rate_hz}, {self.side_px} and {self.max_latency_ms}"
