@@ -261,7 +261,7 @@ def test_children_know_where_models_and_devices_are(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_job_whose_weights_are_damaged_names_no_folders(
-    serving: Callable[..., Serving], tiny: Path, clip: bytes, tmp_path: Path
+    serving: Callable[..., Serving], tiny: Path, clip: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged = shutil.copytree(tiny, tmp_path / "damaged")
     app, _ = build(serving(preset=(str(tiny), str(damaged))))
@@ -271,6 +271,7 @@ def test_a_job_whose_weights_are_damaged_names_no_folders(
     assert last["state"] == "failed"
     assert "cannot be used on this server" in last["error"]
     assert os.sep not in last["error"]
+    assert any(str(damaged) in getattr(record, "reason", "") for record in caplog.records)
 
 
 def test_a_cancelled_job_leaves_nothing(serving: Callable[..., Serving], clip: bytes) -> None:

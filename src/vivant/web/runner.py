@@ -166,6 +166,8 @@ class Runner:
             self.store.finish(job.id, "done")
             self._metrics.jobs_finished_total += 1
             return
+        if "reason" in last:  # not for users
+            log.error("a job cannot be done", extra={"job": job.id[:8], "reason": last["reason"]})
         self.store.finish(
             job.id, "failed", last.get("error", "the render process ended without a word; try again")
         )

@@ -46,8 +46,11 @@ def main(folder: Path) -> int:
             message = message.replace(preset, "the preset")
         _tell({"error": message.replace(order["recording"]["source"], "the picture")})
         return 2
-    except VivantError:  # weights, packages: nothing that a user could mend, and full of the server's folders
-        _tell({"error": "the preset cannot be used on this server at present; whoever runs it should look"})
+    except (
+        VivantError
+    ) as error:  # weights, packages: nothing that a user could mend, and full of the server's folders
+        told = "the preset cannot be used on this server at present; its log says why"
+        _tell({"error": told, "reason": str(error)})
         return 2
     _tell({"finished": True, "frames": manifest["num_frames"]})
     return 0
