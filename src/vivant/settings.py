@@ -55,7 +55,7 @@ class Recording:
     """The whole picture, or only the square around the face. [default: paste-back, if there is a picture]"""
     fps: str | None = None
     """Frames per second of the output: source, driving, or a number such as 25, 29.97 or 24000/1001. [default: those of
-    a source video, else the driving clip's]"""
+    sound or saved motion that drives, else of a source video, else the driving clip's]"""
     length: Length = "shortest"
     """How long a source video is animated: shortest, until one of both ends; driving holds the last frame of a source
     that ends first; source holds the last motion of a driver that ends first."""
