@@ -46,6 +46,21 @@ def offline(folder: Path, portrait: int, frames: list[np.ndarray]) -> list[np.nd
     return list(vivant.animate(engine, prepared, frames, frame_rate=25, driving_face=None))
 
 
+@pytest.mark.parametrize(("promised_ms", "warns"), [(300.0, True), (9000.0, False)])
+def test_whoever_runs_a_server_is_warned_of_a_promise_that_cannot_be_kept(
+    serving: Callable[..., Serving],
+    late: Path,
+    caplog: pytest.LogCaptureFixture,
+    promised_ms: float,
+    warns: bool,
+) -> None:
+    app, _ = build(serving(preset=(str(late),), max_latency_ms=promised_ms))
+    with TestClient(app, base_url=HOST):
+        assert (
+            any("--max-latency 1200" in getattr(record, "reason", "") for record in caplog.records) == warns
+        )
+
+
 @pytest.mark.parametrize("ahead", [30, 200])
 def test_a_file_far_ahead_of_its_pictures_gets_them_all(client: TestClient, tiny: Path, ahead: int) -> None:
     """`viewed` comes behind frames that wait, and is heard all the same."""

@@ -133,7 +133,7 @@ async def _nothing(scope: Any, receive: Any, send: Any) -> None:
 def _lifespan(house: House) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await house.workshop.engine(house.workshop.offers.default)
+        await house.workshop.warn(house.serving.max_latency_ms)
         tasks = [asyncio.create_task(_sweep(house)), asyncio.create_task(house.runner.run())]
         for task in tasks:
             task.add_done_callback(house.broke)

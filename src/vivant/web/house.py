@@ -20,6 +20,7 @@ from vivant import records
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.face.models import limit_threads
+from vivant.live.latency import check_promise
 from vivant.presets import load, load_voice
 from vivant.voice import Voice
 from vivant.web.metrics import Metrics
@@ -31,6 +32,7 @@ from vivant.web.uploads import Uploads
 T = TypeVar("T")
 
 MAX_PORTRAITS = 32
+CAMERA_HZ = 25.0
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +118,16 @@ class Workshop:
         """Loaded when first asked for, then kept. Raises CheckpointError."""
         # Not on a worker: the steps of others would wait for as long as loading takes.
         return await asyncio.to_thread(self._load, offer)
+
+    async def warn(self, max_latency_ms: float) -> None:
+        """Tell whoever runs the server where cameras cannot drive the default preset, whatever the machine. Raises
+        CheckpointError."""
+        engine = await self.engine(self.offers.default)
+        try:
+            if self.offers.default.sees:
+                check_promise(engine.stream, CAMERA_HZ, max_latency_ms)
+        except InputError as error:
+            log.warning("camera sessions will be refused", extra={"reason": str(error)})
 
     async def voice(self, offer: Offer) -> Voice:
         """What speaks for it. Raises InputError where the preset has none."""
