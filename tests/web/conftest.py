@@ -21,7 +21,9 @@ from vivant import checkpoint
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.engines.personalive.config import tiny as tiny_personalive
 from vivant.engines.personalive.engine import PersonaLive
+from vivant.web import protocol
 from vivant.web.app import build
+from vivant.web.client import LiveClient
 from vivant.web.settings import Serving
 
 HOST = "http://127.0.0.1"
@@ -93,6 +95,20 @@ def running(app: Any) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     server.should_exit = True
     thread.join(30)
+
+
+def hello(client: LiveClient, folder: Path) -> protocol.Hello:
+    """Of a file that drives an uploaded picture without a face, without loss both ways."""
+    (folder / "face.png").write_bytes(png(noise(1)))
+    return protocol.Hello(
+        version=1,
+        portrait=client.upload(folder / "face.png"),
+        mode="file",
+        face="none",
+        driving_face=None,
+        send="png",
+        receive="png",
+    )
 
 
 def noise(seed: int, side: int = 64) -> np.ndarray:

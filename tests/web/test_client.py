@@ -18,26 +18,16 @@ from vivant.web.client import LiveClient
 from vivant.web.rtc_client import RtcClient
 from vivant.web.settings import Serving
 
-from .conftest import noise, png, running
+from .conftest import hello, noise, png, running
 
 
 def test_a_program_animates_as_if_the_engine_were_here(
     serving: Callable[..., Serving], tiny: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "face.png").write_bytes(png(noise(1)))
     frames = [noise(index) for index in range(6)]
     app, _ = build(serving())
     with running(app) as address, LiveClient(address) as client:
-        hello = protocol.Hello(
-            version=1,
-            portrait=client.upload(tmp_path / "face.png"),
-            mode="file",
-            face="none",
-            driving_face=None,
-            send="png",
-            receive="png",
-        )
-        marker = Marker(int(client.start(hello).session, 16))
+        marker = Marker(int(client.start(hello(client, tmp_path)).session, 16))
         got = list(client.animate(frames))
         client.tell(protocol.Offer(sdp="v=0"))
         with pytest.raises(InputError, match="needs transport webrtc"):

@@ -26,7 +26,7 @@ from vivant.web.app import build
 from vivant.web.client import LiveClient
 from vivant.web.settings import Serving
 
-from .conftest import HOST, noise, png, running
+from .conftest import HOST, hello, noise, running
 from .test_live import Viewer, upload, viewer
 
 WAITS = 15
@@ -95,20 +95,10 @@ def test_a_file_too_far_ahead_is_told_so(
 def test_a_program_gets_a_picture_for_each_frame_of_a_preset_that_answers_late(
     serving: Callable[..., Serving], late: Path, tmp_path: Path, count: int
 ) -> None:
-    (tmp_path / "face.png").write_bytes(png(noise(1)))
     frames = [noise(index) for index in range(count)]
     app, house = build(serving(preset=(str(late),)))
     with running(app) as address, LiveClient(address) as client:
-        hello = protocol.Hello(
-            version=1,
-            portrait=client.upload(tmp_path / "face.png"),
-            mode="file",
-            face="none",
-            driving_face=None,
-            send="png",
-            receive="png",
-        )
-        ready = client.start(hello)
+        ready = client.start(hello(client, tmp_path))
         assert ready.latency_frames == WAITS
         got = list(client.animate(frames))
         with pytest.raises(InputError, match="the server ended the session"):

@@ -27,7 +27,7 @@ def bench(
     from vivant.cli.progress import progress_of
     from vivant.evaluation.speed import measure_speed
 
-    check_out(out, {"speed": True}, overwrite)
+    check_out(out, ["speed"], overwrite)
     with progress_of("rounds") as progress:
         report = measure_speed(
             preset,

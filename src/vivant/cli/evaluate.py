@@ -53,9 +53,8 @@ def evaluate(
         raise InputError(_DEFINED)
     if data is not None:
         require("numba", "studio")
-    if protocol is None:
-        others = {"synthetic": data is not None, "real": bool(portrait and clip)}
-        check_out(out, {"retargeting": True} if retargeting else others, overwrite)
+    both = (["synthetic"] if data is not None else []) + (["real"] if portrait and clip else [])
+    check_out(out, [protocol] if protocol else ["retargeting"] if retargeting else both, overwrite)
     import vivant
     from vivant.cli.progress import progress_of
 
@@ -63,7 +62,7 @@ def evaluate(
     chosen = make_options(engine.options_type, options) if options else None
     if protocol is not None:
         given = Given(protocol, clip or [], portrait or [], real, weights or [], chosen)
-        show(reenacted(engine, given, out, overwrite), out, protocol, overwrite)
+        show(reenacted(engine, given, out), out, protocol, overwrite)
         return
     if retargeting:
         from vivant.evaluation.retargeting import measure_retargeting

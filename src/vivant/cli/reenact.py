@@ -25,16 +25,12 @@ class Given:
     """The family's Options; None for the defaults."""
 
 
-def reenacted(engine: Any, given: Given, out: Path | None, overwrite: bool) -> Report:
+def reenacted(engine: Any, given: Given, out: Path | None) -> Report:
     """Measure. What is measured of each animation is kept in a folder below `out`, to go on after a stop."""
     from vivant.cli.progress import progress_of
-    from vivant.errors import InputError
     from vivant.evaluation.judges.given import load_judges, parse_weights
     from vivant.evaluation.reenactment import Request, measure_reenactment
 
-    report = None if out is None else out / f"{given.protocol}.json"
-    if report is not None and report.exists() and not overwrite:
-        raise InputError(f"{report} exists already; use --overwrite to replace it or choose another folder")
     request = Request(
         protocol=given.protocol,
         clips=given.clips,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,15 +19,17 @@ OutOption = Annotated[Path | None, typer.Option("-o", "--out", help="Folder for 
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace reports that exist.")]
 
 
-def check_out(out: Path | None, wanted: Mapping[str, bool], overwrite: bool) -> None:
-    """Before anything is measured: whether the reports that are wanted can be written. Raises InputError."""
+def check_out(out: Path | None, names: Sequence[str], overwrite: bool) -> None:
+    """Before anything is measured: whether the reports of those names can be written. Raises InputError."""
     if out is None:
         return
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out is a folder.")
-    for taken in (out / f"{name}.json" for name, is_wanted in wanted.items() if is_wanted):
-        if taken.exists() and not overwrite:
-            raise InputError(f"{taken} exists already; choose another --out or use --overwrite.")
+    for report in (out / f"{name}.json" for name in names):
+        if report.exists() and not overwrite:
+            raise InputError(
+                f"{report} exists already; use --overwrite to replace it or choose another folder"
+            )
 
 
 def show(report: Report, out: Path | None, name: str, overwrite: bool) -> None:

@@ -19,7 +19,7 @@ from vivant import __version__
 from vivant.engine import Engine
 from vivant.errors import InputError
 from vivant.media.image import write_image
-from vivant.media.staging import StagedFile, output_errors
+from vivant.media.staging import StagedFile, make_folder, output_errors
 
 Row: TypeAlias = tuple[str | float | None, ...]
 
@@ -157,8 +157,7 @@ class Report:
     def write(self, folder: str | Path, name: str, *, overwrite: bool = False) -> list[Path]:
         """Write NAME.json, NAME.md, NAME_<sheet>.jpg, NAME_<plot>.png. Raises InputError where one exists already."""
         folder = Path(folder)
-        with output_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         texts = {folder / f"{name}.json": self.to_json(), folder / f"{name}.md": self.to_markdown()}
         sheets = {folder / f"{name}_{sheet}.jpg": image for sheet, image in self.sheets.items()}
         sheets |= {folder / f"{name}_{plot}.png": image for plot, image in self.plots.items()}

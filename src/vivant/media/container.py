@@ -77,10 +77,8 @@ def demuxed(container: InputContainer, stream: VideoStream | AudioStream) -> Ite
     cannot be read."""
     try:
         yield from container.demux(stream)
-    except (
-        av.FFmpegError,
-        IndexError,
-    ):  # IndexError: a stream that comes up late in a damaged FLV is not listed
+    except (av.FFmpegError, IndexError):
+        # IndexError: a stream that comes up late in a damaged FLV is not listed.
         yield None
 
 

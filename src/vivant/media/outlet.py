@@ -52,11 +52,9 @@ def fitted(image: np.ndarray, width: int, height: int) -> np.ndarray:
     if image.shape[0] - height in (0, 1) and image.shape[1] - width in (0, 1):
         return np.ascontiguousarray(image[:height, :width])
     scale = min(width / image.shape[1], height / image.shape[0])
-    # Sides that round to nearly the whole are the whole: no line of black beside a picture of odd size.
-    inner = [
-        min(full, round(side * scale)) for side, full in ((image.shape[1], width), (image.shape[0], height))
-    ]
-    inner = [full if full - side <= 1 else side for side, full in zip(inner, (width, height), strict=True)]
+    scaled = ((round(image.shape[1] * scale), width), (round(image.shape[0] * scale), height))
+    # Sides that come within a pixel of the whole are the whole: no line of black beside a picture of odd size.
+    inner = [full if full - side <= 1 else side for side, full in scaled]
     drawn = cv2.resize(image, inner, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
     whole = np.zeros((height, width, 3), np.uint8)
     left, top = (width - inner[0]) // 2, (height - inner[1]) // 2

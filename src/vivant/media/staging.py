@@ -122,9 +122,9 @@ class StagedFolder:
 
     def commit(self) -> None:
         """Give the folder its final name; an allowed predecessor is moved aside first and then deleted."""
-        for file in sorted(self.temporary.iterdir()) if self._seal is not None else ():
-            assert self._seal is not None
-            self._seal(file)
+        if self._seal is not None:
+            for file in sorted(self.temporary.iterdir()):
+                self._seal(file)
         check_target_folder(self.path, self._suffixes, self._overwrite)
         predecessor = self.temporary.with_name(f"{self.temporary.name}-old")
         with output_errors(self.path):

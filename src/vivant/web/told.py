@@ -6,9 +6,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vivant.errors import InputError, VivantError
-from vivant.web.offers import Offer
+
+if TYPE_CHECKING:
+    from vivant.web.offers import Offer
 
 log = logging.getLogger(__name__)
 
@@ -19,14 +22,17 @@ def for_viewers(offer: Offer, picture: Path | None = None) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        message = str(error)
-        if len(Path(offer.given).parts) > 1:
-            message = message.replace(offer.given, offer.name)
+        message = renamed(str(error), offer.given, offer.name)
         if picture is not None:
             message = message.replace(str(picture), "the picture")
         raise InputError(message) from error
     except VivantError as error:  # weights, packages: nothing that a viewer could mend
         raise InputError(unmendable(error, offer.name)) from error
+
+
+def renamed(message: str, preset: str, name: str) -> str:
+    """The message with `name` for a preset that is a folder of this machine."""
+    return message.replace(preset, name) if len(Path(preset).parts) > 1 else message
 
 
 def unmendable(error: VivantError, what: str = "something that is needed") -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from vivant.errors import InputError, VivantError
 from vivant.web.decode import restrict
+from vivant.web.told import renamed
 
 TELL_SECONDS = 0.25
 RESULT, COMPARISON = "result.mp4", "result--compare.mp4"
@@ -41,14 +42,11 @@ def main(folder: Path) -> int:
         message = (
             str(error).replace(f"{folder}{os.sep}", "").replace(order["recording"]["driving"], "the clip")
         )
-        preset = order["recording"]["preset"]
-        if len(Path(preset).parts) > 1:  # a folder
-            message = message.replace(preset, "the preset")
+        message = renamed(message, order["recording"]["preset"], "the preset")
         _tell({"error": message.replace(order["recording"]["source"], "the picture")})
         return 2
-    except (
-        VivantError
-    ) as error:  # weights, packages: nothing that a user could mend, and full of the server's folders
+    except VivantError as error:
+        # Weights, packages: nothing that a user could mend, and full of the server's folders.
         told = "the preset cannot be used on this server at present; its log says why"
         _tell({"error": told, "reason": str(error)})
         return 2
