@@ -86,6 +86,10 @@ def test_norms_of_rows() -> None:
     assert far(total, rows + other) < CLOSE
     wanted = layer(rows + other) + code.repeat(2, 1)[:, None]
     assert far(normed, wanted) < CLOSE
+    later = numbers(24)
+    total, again = fused.added_norm(rows, other, layer, code, 7, later=later)
+    assert far(total, rows + other + later) < CLOSE
+    assert torch.equal(again, normed), "what is added later is not normed"
     assert far(fused.layer_norm(rows, layer), layer(rows)) < CLOSE
     scale, shift, gate = numbers(24), numbers(24), numbers(24)
     total, normed = fused.modulated(rows, scale, shift, 1e-6, added=other, gate=gate)
@@ -190,6 +194,19 @@ def test_products_and_sums(rows: int, channels: int, many: int) -> None:
     for name, way in measured.product_ways(x[0], False).items():
         assert far(way(x[0], layer.weight, layer.bias, added[0]), wanted[0]) < 0.01, name
     assert far(measured.linear(x, layer, added), wanted) < 0.01
+
+
+@needs_kernels
+def test_sums_in_place() -> None:
+    layer, x, added = (
+        nn.Linear(16, 24, device=DEVICE).to(DTYPE),
+        numbers(2, 5, 16).to(DTYPE),
+        numbers(2, 5, 24).to(DTYPE),
+    )
+    wanted = x.double() @ layer.weight.double().T + added.double()
+    with fused.plainly():
+        assert far(measured.summed(x, layer, added), wanted) < 0.01
+    assert far(measured.summed(x, layer, added.clone()), wanted) < 0.01
 
 
 @needs_kernels

@@ -68,6 +68,30 @@ def test_each_set_of_sizes_has_its_recording(recordings: list[Callable[[], objec
     assert torch.equal(first.points, plain.see(one, 2.0).points), "what was answered stays as it was"
 
 
+def test_what_is_given_again_is_read_again_if_it_changed(recordings: list[Callable[[], object]]) -> None:
+    networks, copied = Networks(), []
+    graphs.record_methods(networks, ["see"], remembers=True)
+    picture, other = torch.ones(2), torch.full((2,), 5.0)
+
+    def seen(given: Tensor) -> float:
+        place = networks.see.__kwdefaults__["kept"].kept  # type: ignore[attr-defined]
+        before = [own.tensor._version for places, _, _ in place.values() for own in places]
+        answer = float(networks.see((given,), 1.0).points)
+        after = [own.tensor._version for places, _, _ in place.values() for own in places]
+        copied.append(before != after)
+        return answer
+
+    assert [seen(picture), seen(picture)] == [2.0, 2.0]
+    picture.add_(1)
+    assert [seen(picture), seen(other), seen(picture), seen(picture)] == [4.0, 10.0, 4.0, 4.0]
+    assert copied == [True, False, True, True, True, False]
+    with torch.inference_mode():
+        uncounted = torch.ones(2)
+        assert seen(uncounted) == 2.0
+        uncounted.add_(1)
+        assert seen(uncounted) == 4.0
+
+
 def test_few_recordings_are_kept(recordings: list[Callable[[], object]]) -> None:
     networks = Networks()
     graphs.record_methods(networks, ["see"])

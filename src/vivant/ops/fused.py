@@ -109,19 +109,25 @@ def layer_norm(rows: Tensor, layer: nn.LayerNorm, code: Tensor | None = None, pe
 
 
 def added_norm(
-    rows: Tensor, added: Tensor, layer: nn.LayerNorm, code: Tensor | None = None, per_frame: int = 1
+    rows: Tensor,
+    added: Tensor,
+    layer: nn.LayerNorm,
+    code: Tensor | None = None,
+    per_frame: int = 1,
+    later: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """rows + added, and `layer_norm` of that."""
+    """rows + added, and `layer_norm` of that; the sum with `later` (C,) besides, which is not normed."""
     if not usable(rows, layer) or rows.dtype != added.dtype:
         rows = rows + added
-        return rows, layer_norm(rows, layer, code, per_frame)
+        normed = layer_norm(rows, layer, code, per_frame)
+        return rows if later is None else rows + later.to(rows.dtype), normed
     from vivant.ops.device.rows import norm
 
     rows = rows.contiguous()
     total, out = torch.empty_like(rows), torch.empty_like(rows, dtype=working_dtype(rows))
     norm(
-        rows, out, eps=layer.eps, weight=layer.weight, bias=layer.bias, added=added.contiguous(), total=total,
-        code=code, per_frame=per_frame,
+        rows, out, eps=layer.eps, weight=layer.weight, bias=layer.bias, added=added.contiguous(), later=later,
+        total=total, code=code, per_frame=per_frame,
     )  # fmt: skip
     return total, out
 

@@ -50,7 +50,7 @@ def takes(x: Tensor, conv: nn.Conv2d | nn.Conv3d) -> bool:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, added: Tensor | None = None) -> Tensor:
     """The fastest way to convolve: x (T + k - 1, H, W, I) -> (T, H, W, O), plus bias (O,) and added (T, H, W, O)."""
     x = x.to(weight.dtype).contiguous()
-    key = (x.device, x.dtype, x.shape[1:], weight.shape)
+    key = (x.device, x.dtype, x.shape, weight.shape)
     ways = ways_for(x, weight)
     if key not in _chosen:
         if not x.is_cuda or torch.cuda.is_current_stream_capturing():
@@ -92,6 +92,25 @@ def linear(x: Tensor, layer: nn.Linear, added: Tensor) -> Tensor:
     if not _multiplies(x, layer) or added.dtype != x.dtype:
         return added + layer(x)
     return _product(x, layer.weight, layer.bias, added)
+
+
+def summed(x: Tensor, layer: nn.Linear, added: Tensor) -> Tensor:
+    """x W + added, without the layer's bias; where kernels can, it overwrites `added`."""
+    if _multiplies(x, layer) and added.dtype == x.dtype and added.is_contiguous():
+        added.flatten(0, -2).addmm_(x.flatten(0, -2), layer.weight.t())
+        return added
+    return added + F.linear(x, layer.weight)
+
+
+def rectified(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor:
+    """What is above zero of conv(x) + added, pictures (N, C, H, W)."""
+    if not takes(x, conv) or not x.is_cuda:
+        return F.relu(convolved(x, conv, added))
+    from vivant.ops.device.rows import plus
+
+    y = rows_of(F.conv2d(x.to(conv.weight.dtype), conv.weight, None, padding=1))
+    plus(y, conv.bias, None if added is None else rows_of(added), y, relu=True)
+    return pictures_of(y)
 
 
 def _multiplies(x: Tensor, layer: nn.Module) -> bool:

@@ -10,9 +10,10 @@ from dataclasses import fields, is_dataclass, replace
 from functools import wraps
 from threading import Lock
 from typing import Any
+from weakref import ref
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Work = Callable[[], object]
 WARM_UPS = 3
@@ -52,22 +53,43 @@ KEPT = 8
 """Recordings of a method, each for inputs of other sizes; the oldest goes first."""
 
 
-def record_methods(networks: nn.Module, names: Iterable[str]) -> None:
-    """Replace methods by recordings with the same signature: one for each set of sizes, made at the first such call.
+def record_methods(owner: object, names: Iterable[str], *, remembers: bool = False) -> None:
+    """Replace an object's methods by recordings with the same signature: one for each set of sizes, made at the first
+    such call.
 
     For methods that read their arguments and return something new, as tensors in tuples, lists and dataclasses. Several
     threads may call them.
+
+    remembers: a tensor that is given twice is copied once, unless torch has counted changes in between. Not for tensors
+        that come from users: what other libraries and kernels of our own write is not counted.
     """
     for name in names:
-        method = getattr(networks, name)
-        kept = _Recorded(method)
-        setattr(networks, name, wraps(method)(lambda *args, kept=kept, **named: kept.answer(args, named)))
+        method = getattr(owner, name)
+        kept = _Recorded(method, remembers)
+        setattr(owner, name, wraps(method)(lambda *args, kept=kept, **named: kept.answer(args, named)))
+
+
+class _Place:
+    """Where a recording reads one of its arguments."""
+
+    def __init__(self, given: Tensor):
+        self.tensor = given.clone()
+        self.last: ref[Tensor] | None = None
+        self.changes = 0
+
+    def fill(self, given: Tensor) -> None:
+        """Copy what is given, unless it lies here already: a portrait's references go into every call."""
+        counted = not given.is_inference()
+        if counted and self.last is not None and self.last() is given and self.changes == given._version:
+            return
+        self.tensor.copy_(given)
+        self.last, self.changes = (ref(given), given._version) if counted else (None, 0)
 
 
 class _Recorded:
-    def __init__(self, method: Callable[..., Any]):
-        self.method = method
-        self.kept: dict[Any, tuple[list[Tensor], list[Any], Work]] = {}
+    def __init__(self, method: Callable[..., Any], remembers: bool):
+        self.method, self.remembers = method, remembers
+        self.kept: dict[Any, tuple[list[_Place], list[Any], Work]] = {}
         self.lock = Lock()
         # One for all sizes: what is played is copied before another is.
         self.pool: Any = None
@@ -84,14 +106,17 @@ class _Recorded:
                     del self.kept[old]
             places, results, play = self.kept[key]
             for place, tensor in zip(places, now, strict=True):
-                place.copy_(tensor)
+                if self.remembers:
+                    place.fill(tensor)
+                else:
+                    place.tensor.copy_(tensor)
             play()
             return _put_together(results[0], iter([tensor.clone() for tensor in _tensors(results[0])]))
 
-    def _record(self, given: Any, now: list[Tensor]) -> tuple[list[Tensor], list[Any], Work]:
-        places = [tensor.clone() for tensor in now]
+    def _record(self, given: Any, now: list[Tensor]) -> tuple[list[_Place], list[Any], Work]:
+        places = [_Place(tensor) for tensor in now]
         results: list[Any] = []
-        args, named = _put_together(given, iter(places))
+        args, named = _put_together(given, iter([place.tensor for place in places]))
 
         def work() -> None:
             results[:] = [self.method(*args, **dict(named))]  # those of warming up are let go

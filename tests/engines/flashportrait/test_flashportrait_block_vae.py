@@ -44,7 +44,8 @@ def test_a_stream_is_the_clip() -> None:
     pieces = [vae.encode_piece(piece, cache) for piece in frames.split([1, 4, 8], 2)]
     latents = vae.encode_clips(frames)
     assert latents.shape == (1, 16, 4, 2, 2)
-    assert torch.equal(torch.cat(pieces, 2), latents)
+    # Products of other heights may be summed in another order.
+    torch.testing.assert_close(torch.cat(pieces, 2), latents, atol=1e-5, rtol=1e-5)
     cache = VaeCache()
     decoded = torch.cat([vae.decode_piece(piece, cache) for piece in latents.split([1, 1, 2], 2)], 2)
     assert decoded.shape == frames.shape

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vivant.engines.personalive import engine as personalive
 from vivant.engines.personalive.config import Config, Options, published, tiny
 from vivant.engines.personalive.engine import PersonaLive
 from vivant.errors import InputError
@@ -43,6 +44,36 @@ def test_latency_is_that_of_the_paper() -> None:
     assert (stream.chunk_frames, stream.delay_frames, stream.latency_frames) == (2, 4, 5)
     of_the_paper = replace(stream, chunk_frames=config.chunk_frames, delay_frames=config.delay_frames)
     assert of_the_paper.latency_seconds(15.8, 0.25) == pytest.approx(15 / 15.8 + 0.25)
+
+
+@pytest.mark.parametrize("kind", PersonaLive.tiny_configs())
+def test_places_are_computed_in_float32(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place near 1 moves by a pixel of 512 in bfloat16, which is what most devices draw in."""
+    torch.manual_seed(0)
+    config = PersonaLive.tiny_configs()[kind]
+    networks, placed = PersonaLive.build_networks(config), []
+
+    def noted(name: str) -> None:
+        compute = getattr(personalive, name)
+
+        def noting(*given: Any) -> Any:
+            placed.append(compute(*given))
+            return placed[-1]
+
+        monkeypatch.setattr(personalive, name, noting)
+
+    for name in ("draw", "face_boxes", "cut_faces", "bent_portraits"):
+        noted(name)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        engine = PersonaLive(config, networks, dtype)
+        state = engine.start(engine.prepare(pictures(1, seed=9)[0], face=None))
+        engine.step(state, pictures(config.chunk_frames))
+        found.append(placed[:])
+        placed.clear()
+    assert len(found[0]) == len(found[1]) >= 5
+    for exact, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, exact, atol=1e-6, rtol=1e-6)
 
 
 def test_lead_in_shown_is_the_same_stream_earlier(engine: PersonaLive) -> None:

@@ -105,10 +105,13 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         )
 
     def record(self) -> None:
-        """All but `references`, which are made once per portrait and keyframe."""
+        """All but `references`, which are made once per portrait and keyframe. What is seen and where it goes is
+        recorded with the small steps around the networks, each of which takes the host longer than the device."""
         record_methods(
-            self.networks, ("denoise", "head", "motion_tokens", "pose_features", "decode", "decode_tiny")
-        )
+            self.networks, ("denoise",), remembers=True
+        )  # the portrait's references, hundreds of MB
+        record_methods(self.networks, ("decode", "decode_tiny"))
+        record_methods(self, ("_face_tokens" if self.config.reads_mesh else "_seen", "_pose_features"))
 
     @staticmethod
     def build_networks(config: Config) -> nn.Module:
@@ -142,7 +145,11 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         height, width = self._portrait_size(reference)
         picture = _resized(reference.to(self.device, torch.float32), height, width)
         networks, differs = self._networks, self.config.draws_differences
-        pose = self._heads(picture, middle_head(self.device))
+        if self.config.reads_mesh:
+            pose = heads_in(picture, middle_head(self.device))
+        else:
+            pose = self._head(picture)
+        face_tokens = self._face_tokens(picture, pose)
         with precision.computing(self.device, self.dtype):
             latents = networks.encode(picture).float()
             token = networks.identity_token(picture)
@@ -151,7 +158,7 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
                 identity_token=token,
                 identity=networks.denoiser.embed_identity(token),
                 references=networks.references(latents, token),
-                tokens=self._face_tokens(picture, pose),
+                tokens=face_tokens,
             )
         return PersonaLivePortrait(scene=scene, pose=pose, picture=picture if differs else None)
 
@@ -184,12 +191,11 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
     def encode_motion(self, state: PersonaLiveState, driving: Tensor) -> Motion:
         side = self.config.image_size
         frames = _resized(driving.to(self.device, torch.float32), side, side)
-        pose = self._heads(frames, state.portrait.pose if state.seen is None else state.seen)
-        if self.config.reads_mesh:
-            state.seen = pose.last
-        with precision.computing(self.device, self.dtype):
-            tokens = self._face_tokens(frames, pose)
-        return Motion(tokens, pose.degrees, pose.scale, pose.translation)
+        if not self.config.reads_mesh:
+            return self._seen(frames)
+        pose = heads_in(frames, state.portrait.pose if state.seen is None else state.seen)
+        state.seen = pose.last
+        return Motion(self._face_tokens(frames, pose), pose.degrees, pose.scale, pose.translation)
 
     @torch.no_grad()
     def render(self, state: PersonaLiveState, motion: Motion) -> Tensor:
@@ -229,10 +235,12 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         leads = state.window.num_chunks < self.config.num_chunks - 1
         pose, tokens = self._entering(state, motion)
         height, width = self.frame_size(state.portrait)
+        incoming = Incoming(
+            tokens=tokens,
+            pose=self._pose_features(pose, height, width),
+            known=self._known(state.portrait, pose),
+        )
         with precision.computing(self.device, self.dtype):
-            features = networks.pose_features(draw(pose.keypoints, height, width))
-            known = self._known(state.portrait, pose)
-            incoming = Incoming(tokens=tokens, pose=features.float(), known=known)
             latents = advance(networks, state.portrait.scene, state.window, incoming, rules)
             if leads and state.options.lead_in == "dropped":
                 return torch.zeros(0, 3, height, width, device=self.device)
@@ -266,10 +274,15 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         bent = bent_portraits(portrait.picture, portrait.pose.keypoints, pose.keypoints[None])
         return self._networks.encode(bent[0]).float()
 
-    def _heads(self, frames: Tensor, last: Pose) -> Pose:
-        """Of frames (T, 3, H, W), float32; last: one frame's, where no face is seen."""
-        if self.config.reads_mesh:
-            return heads_in(frames, last)
+    # Where things are is computed outside of `computing`: a place near 1 moves by a pixel in bfloat16.
+
+    def _seen(self, frames: Tensor) -> Motion:
+        """What the networks see in frames (T, 3, H, W), float32."""
+        pose = self._head(frames)
+        return Motion(self._face_tokens(frames, pose), pose.degrees, pose.scale, pose.translation)
+
+    def _head(self, frames: Tensor) -> Pose:
+        """Of frames (T, 3, H, W), float32, by the motion extractor."""
         with precision.computing(self.device, self.dtype):
             return pose_of(self._networks.head(frames))
 
@@ -277,7 +290,14 @@ class PersonaLive(Engine[Config, Options, Motion, PersonaLivePortrait, PersonaLi
         """Pictures (T, 3, H, W) and their heads -> motion tokens (T, L, C), float32."""
         boxes = face_boxes(pose.keypoints, *frames.shape[2:])
         faces = cut_faces(frames, boxes, self.config.motion_encoder.image_size)
-        return self._networks.motion_tokens(faces).float()
+        with precision.computing(self.device, self.dtype):
+            return self._networks.motion_tokens(faces).float()
+
+    def _pose_features(self, pose: Pose, height: int, width: int) -> Tensor:
+        """What the denoiser is told of heads in frames of this size: (T, C, height / 8, width / 8), float32."""
+        drawing = draw(pose.keypoints, height, width)
+        with precision.computing(self.device, self.dtype):
+            return self._networks.pose_features(drawing).float()
 
     def _rules(self, options: Options, generator: torch.Generator) -> Rules:
         def noise(shape: tuple[int, ...]) -> Tensor:

@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 4096
-PROGRAMS = 2048
+TILE = 2048
+PROGRAMS = 1024
 """That sum at a time, if there are rows enough: as many reads must be under way for memory to be busy."""
 PARTS, MOST_PARTS, PART_ROWS = 32, 1024, 64
 """Into which the rows of a picture are divided for summing: at least, if there are so many; at most; rows of each."""
@@ -24,18 +24,19 @@ def _sums(x, sums, rows, per_part, C: tl.constexpr, BLOCK: tl.constexpr, ROWS: t
     base = x + picture.to(tl.int64) * rows * C
     # Less the first row, so that far from zero nothing is lost by subtracting squares.
     first = tl.load(base + channel, mask=channel < C, other=0.0).to(tl.float32)[None]
-    one, two = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    # Rows are summed apart until the end: a sum over rows makes a program's threads wait for each other.
+    one, two = tl.zeros((ROWS, BLOCK), tl.float32), tl.zeros((ROWS, BLOCK), tl.float32)
     for start in range(0, per_part, ROWS):
         within = start + tl.arange(0, ROWS)
         row = part * per_part + within
         mask = ((within < per_part) & (row < rows))[:, None] & (channel < C)[None]
         v = tl.load(base + row[:, None] * C + channel[None], mask=mask, other=0.0).to(tl.float32)
         v = tl.where(mask, v - first, 0.0)
-        one += tl.sum(v, 0)
-        two += tl.sum(v * v, 0)
+        one += v
+        two += v * v
     place = sums + (picture * tl.num_programs(1) + part) * 2 * C + channel
-    tl.store(place, one, mask=channel < C)
-    tl.store(place + C, two, mask=channel < C)
+    tl.store(place, tl.sum(one, 0), mask=channel < C)
+    tl.store(place + C, tl.sum(two, 0), mask=channel < C)
 
 
 @triton.jit

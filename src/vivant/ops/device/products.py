@@ -20,6 +20,24 @@ SUM_TILES = (Tile(128, 64, 4, 4), Tile(128, 128, 4, 3), Tile(128, 128, 8, 4), Ti
 """`pixels` are rows. Where half of shared memory is enough, one program writes while its neighbour multiplies."""
 
 
+@triton.jit
+def _twice_normal(x):
+    """2 P(X < x) of a normal distribution, what GELU multiplies x / 2 with, within 3e-4; 1e-4 once multiplied.
+
+    An odd polynomial, 0 and 2 beyond 4.1. In 16 bits nothing is lost, and erf took as long as half of the products.
+    """
+    z = tl.minimum(tl.maximum(x, -4.1), 4.1)
+    square = z * z
+    sums = -2.2119706066803246e-09 * square + 1.8600208306907007e-07
+    sums = sums * square - 6.803533779020654e-06
+    sums = sums * square + 0.00014377228217199445
+    sums = sums * square - 0.0019751705694943666
+    sums = sums * square + 0.018875138834118843
+    sums = sums * square - 0.131490096449852
+    sums = sums * square + 0.797023594379425
+    return sums * z + 1.0
+
+
 @triton.jit(do_not_specialize=["channels", "num_across"])
 def _gated(x, weight, out, bias, rows, channels, half, num_across,
            ROWS: tl.constexpr, OUTPUTS: tl.constexpr, DEPTH: tl.constexpr):  # fmt: skip
@@ -38,7 +56,7 @@ def _gated(x, weight, out, bias, rows, channels, half, num_across,
     is_output = output < half
     value += tl.load(bias + output, mask=is_output, other=0.0).to(tl.float32)[None]
     gate += tl.load(bias + half + output, mask=is_output, other=0.0).to(tl.float32)[None]
-    value *= 0.5 * gate * (1.0 + tl.math.erf(gate * 0.7071067811865476))
+    value *= 0.5 * gate * _twice_normal(gate)
     place = row.to(tl.int64)[:, None] * half + output[None]
     tl.store(out + place, value.to(out.dtype.element_ty), mask=(row < rows)[:, None] & is_output[None])
 

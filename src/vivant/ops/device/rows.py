@@ -18,9 +18,9 @@ LAYER, LENGTH = 0, 1
 
 @triton.jit
 def _norm(
-    x, added, gate, total, out, weight, bias, code, rows, per_frame, num_frames, eps,
+    x, added, gate, later, total, out, weight, bias, code, rows, per_frame, num_frames, eps,
     C: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, KIND: tl.constexpr, SILU: tl.constexpr,
-    ADDED: tl.constexpr, GATED: tl.constexpr, WEIGHTED: tl.constexpr, PLUS_ONE: tl.constexpr,
+    ADDED: tl.constexpr, GATED: tl.constexpr, LATER: tl.constexpr, WEIGHTED: tl.constexpr, PLUS_ONE: tl.constexpr,
     BIASED: tl.constexpr, CODED: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -34,7 +34,10 @@ def _norm(
         if GATED:
             more *= tl.load(gate + channel, mask=is_channel, other=0.0).to(tl.float32)[None]
         v += more
-        tl.store(total + place, v.to(total.dtype.element_ty), mask=mask)
+        whole = v
+        if LATER:
+            whole += tl.load(later + channel, mask=is_channel, other=0.0).to(tl.float32)[None]
+        tl.store(total + place, whole.to(total.dtype.element_ty), mask=mask)
     if KIND == 0:
         mean = tl.sum(v, 1) / C
         away = tl.where(mask, v - mean[:, None], 0.0)
@@ -70,13 +73,15 @@ def norm(
     silu: bool = False,
     added: Tensor | None = None,
     gate: Tensor | None = None,
+    later: Tensor | None = None,
     total: Tensor | None = None,
     code: Tensor | None = None,
     per_frame: int = 1,
 ) -> None:
     """out = norm(x + gate added), times weight (and 1 + it), plus bias and the code of a row's frame, through SiLU.
 
-    total: receives x + gate added. code: (frames, C), each for `per_frame` rows, over and over.
+    total: receives x + gate added, and `later` (C,) besides, which is not normed. code: (frames, C), each for
+    `per_frame` rows, over and over.
     """
     channels = x.shape[-1]
     rows = x.numel() // channels
@@ -87,6 +92,7 @@ def norm(
             x,
             x if added is None else added,
             x if gate is None else gate,
+            x if later is None else later,
             x if total is None else total,
             out,
             x if weight is None else weight,
@@ -94,14 +100,14 @@ def norm(
             x if code is None else code,
             rows, per_frame, 1 if code is None else len(code), eps,
             C=channels, BLOCK=block, ROWS=tile, KIND=kind, SILU=silu, ADDED=added is not None,
-            GATED=gate is not None, WEIGHTED=weight is not None, PLUS_ONE=plus_one, BIASED=bias is not None,
-            CODED=code is not None,
+            GATED=gate is not None, LATER=later is not None, WEIGHTED=weight is not None, PLUS_ONE=plus_one,
+            BIASED=bias is not None, CODED=code is not None,
         )  # fmt: skip
 
 
 @triton.jit
 def _plus(x, y, bias, out, rows, C: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
-          OTHER: tl.constexpr, BIASED: tl.constexpr):  # fmt: skip
+          OTHER: tl.constexpr, BIASED: tl.constexpr, RELU: tl.constexpr):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.arange(0, BLOCK)
     mask = (row < rows)[:, None] & (channel < C)[None]
@@ -111,11 +117,13 @@ def _plus(x, y, bias, out, rows, C: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.
         v += tl.load(bias + channel, mask=channel < C, other=0.0).to(tl.float32)[None]
     if OTHER:
         v += tl.load(y + place, mask=mask, other=0.0).to(tl.float32)
+    if RELU:
+        v = tl.maximum(v, 0.0)
     tl.store(out + place, v.to(out.dtype.element_ty), mask=mask)
 
 
-def plus(x: Tensor, bias: Tensor | None, y: Tensor | None, out: Tensor) -> None:
-    """out = x + bias + y, which may be x itself."""
+def plus(x: Tensor, bias: Tensor | None, y: Tensor | None, out: Tensor, *, relu: bool = False) -> None:
+    """out = x + bias + y, which may be x itself; nothing below zero with `relu`."""
     channels = x.shape[-1]
     rows = x.numel() // channels
     block = triton.next_power_of_2(channels)
@@ -124,6 +132,7 @@ def plus(x: Tensor, bias: Tensor | None, y: Tensor | None, out: Tensor) -> None:
         _plus[(triton.cdiv(rows, tile),)](
             x, x if y is None else y, x if bias is None else bias, out, rows,
             C=channels, BLOCK=block, ROWS=tile, OTHER=y is not None, BIASED=bias is not None,
+            RELU=relu,
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vivant.ops import fused
 from vivant.ops.attention import attention
 from vivant.ops.joined import together
-from vivant.ops.measured import convolved, gated, linear
+from vivant.ops.measured import convolved, gated, linear, summed
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values (B, heads, L, P)."""
@@ -106,9 +106,16 @@ class FeedForward(nn.Module):
             [GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
         )
 
+    @property
+    def bias(self) -> Tensor:
+        """(C,): of the last layer."""
+        bias = cast("nn.Linear", self.net[2]).bias
+        assert bias is not None
+        return bias
+
     def forward(self, x: Tensor, added: Tensor) -> Tensor:
-        """(..., C), and what is added to the result."""
-        return linear(self.net[0](x), cast("nn.Linear", self.net[2]), added)
+        """(..., C), and what is added to the result: the residual with `bias` in it, which may be overwritten."""
+        return summed(self.net[0](x), cast("nn.Linear", self.net[2]), added)
 
 
 class ResnetBlock(nn.Module):
@@ -172,7 +179,7 @@ class ReferenceBlock(nn.Module):
         if reference is not None:
             keys, values = fused.beside(keys, reference[0]), fused.beside(values, reference[1])
         seen = self.attn1.looked(queries, (keys, values), added=identity)
-        x, y = fused.added_norm(x, seen, self.norm3)
+        x, y = fused.added_norm(x, seen, self.norm3, later=self.ff.bias)
         return self.ff(y, x), normed
 
 
@@ -252,7 +259,8 @@ class TemporalBlock(nn.Module):
         y = fused.layer_norm(x, norms[0], first.code(num_frames), cells)
         seen = first.over_frames(y, num_frames)
         x, y = fused.added_norm(x, seen, norms[1], second.code(num_frames), cells)
-        x, y = fused.added_norm(x, second.over_frames(y, num_frames), self.ff_norm)
+        seen = second.over_frames(y, num_frames)
+        x, y = fused.added_norm(x, seen, self.ff_norm, later=self.ff.bias)
         return self.ff(y, x)
 
 
@@ -274,7 +282,8 @@ class MotionBlock(nn.Module):
         norms = [cast("nn.LayerNorm", norm) for norm in self.norms]
         seen = first(fused.layer_norm(x, norms[0]), first.keys_values(motion))
         x, y = fused.added_norm(x, seen, norms[1])
-        x, y = fused.added_norm(x, second(y, second.keys_values(motion)), self.ff_norm)
+        seen = second(y, second.keys_values(motion))
+        x, y = fused.added_norm(x, seen, self.ff_norm, later=self.ff.bias)
         return self.ff(y, x)
 
 

@@ -19,7 +19,7 @@ from vivant.engines.personalive.config_networks import (
 )
 from vivant.errors import SetupError
 from vivant.ops import fused
-from vivant.ops.measured import convolved
+from vivant.ops.measured import convolved, rectified
 
 
 def _imported(name: str) -> ModuleType:
@@ -104,8 +104,7 @@ def decode_tiny(decoder: Any, latents: Tensor) -> Tensor:
             x = fused.doubled(x)
         elif hasattr(layer, "fuse"):
             first, _, second, _, third = layer.conv
-            y = convolved(convolved(x, first).relu_(), second).relu_()
-            x = layer.fuse(convolved(y, third, layer.skip(x)))
+            x = rectified(rectified(rectified(x, first), second), third, layer.skip(x))
         else:
             x = layer(x)
     return x * 2 - 1

@@ -310,7 +310,9 @@ class Denoiser(Trunk):
 
 
 def joined(sets: Sequence[Sequence[KeysValues]]) -> list[KeysValues]:
-    """Several references beside each other, per attention."""
+    """Several references beside each other, per attention; one as it is, so that nothing is copied."""
+    if len(sets) == 1:
+        return list(sets[0])
     return [
         (torch.cat([keys for keys, _ in per], 2), torch.cat([values for _, values in per], 2))
         for per in zip(*sets, strict=True)
