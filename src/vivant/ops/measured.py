@@ -103,14 +103,14 @@ def summed(x: Tensor, layer: nn.Linear, added: Tensor) -> Tensor:
 
 
 def rectified(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor:
-    """What is above zero of conv(x) + added, pictures (N, C, H, W); by cuDNN in one step, where there is one."""
-    if not takes(x, conv) or not (x.is_cuda and torch.backends.cudnn.enabled):
+    """What is above zero of conv(x) + added, pictures (N, C, H, W)."""
+    if not takes(x, conv) or not x.is_cuda:
         return F.relu(convolved(x, conv, added))
-    x = x.to(conv.weight.dtype)
-    if added is None:
-        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, (1, 1), (1, 1), (1, 1), 1)
-    added = added.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    return torch.cudnn_convolution_add_relu(x, conv.weight, added, 1.0, conv.bias, (1, 1), (1, 1), (1, 1), 1)
+    from vivant.ops.device.rows import plus
+
+    y = rows_of(F.conv2d(x.to(conv.weight.dtype), conv.weight, None, padding=1))
+    plus(y, conv.bias, None if added is None else rows_of(added), y, relu=True)
+    return pictures_of(y)
 
 
 def _multiplies(x: Tensor, layer: nn.Module) -> bool:

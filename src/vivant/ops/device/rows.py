@@ -107,7 +107,7 @@ def norm(
 
 @triton.jit
 def _plus(x, y, bias, out, rows, C: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
-          OTHER: tl.constexpr, BIASED: tl.constexpr):  # fmt: skip
+          OTHER: tl.constexpr, BIASED: tl.constexpr, RELU: tl.constexpr):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.arange(0, BLOCK)
     mask = (row < rows)[:, None] & (channel < C)[None]
@@ -117,11 +117,13 @@ def _plus(x, y, bias, out, rows, C: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.
         v += tl.load(bias + channel, mask=channel < C, other=0.0).to(tl.float32)[None]
     if OTHER:
         v += tl.load(y + place, mask=mask, other=0.0).to(tl.float32)
+    if RELU:
+        v = tl.maximum(v, 0.0)
     tl.store(out + place, v.to(out.dtype.element_ty), mask=mask)
 
 
-def plus(x: Tensor, bias: Tensor | None, y: Tensor | None, out: Tensor) -> None:
-    """out = x + bias + y, which may be x itself."""
+def plus(x: Tensor, bias: Tensor | None, y: Tensor | None, out: Tensor, *, relu: bool = False) -> None:
+    """out = x + bias + y, which may be x itself; nothing below zero with `relu`."""
     channels = x.shape[-1]
     rows = x.numel() // channels
     block = triton.next_power_of_2(channels)
@@ -130,6 +132,7 @@ def plus(x: Tensor, bias: Tensor | None, y: Tensor | None, out: Tensor) -> None:
         _plus[(triton.cdiv(rows, tile),)](
             x, x if y is None else y, x if bias is None else bias, out, rows,
             C=channels, BLOCK=block, ROWS=tile, OTHER=y is not None, BIASED=bias is not None,
+            RELU=relu,
         )  # fmt: skip
 
 
