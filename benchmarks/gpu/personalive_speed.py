@@ -59,8 +59,6 @@ class Way:
     cudnn_attention: bool = False
     own: bool = False
     """Kernels of our own."""
-    tf32: bool = False
-    """Products of float32 in TF32, as convolutions are: those of the motion extractor."""
 
 
 WAYS = {
@@ -68,7 +66,6 @@ WAYS = {
     "bf16 graph": Way(graphs=True),
     "bf16 kernels": Way(own=True),
     "bf16 kernels, graph": Way(graphs=True, own=True),
-    "bf16 kernels, graph, tf32": Way(graphs=True, own=True, tf32=True),
     "bf16 kernels, graph, cudnn attention": Way(graphs=True, own=True, cudnn_attention=True),
     "bf16 graph, cudnn attention": Way(graphs=True, cudnn_attention=True),
     "bf16 compiled graph": Way(graphs=True, compiled=True),
@@ -126,9 +123,6 @@ def made(networks: Networks, way: Way, device: torch.device) -> Iterator[None]:
             undoing.enter_context(fused.plainly())
         if way.compiled:
             undoing.enter_context(tuned())
-        if way.tf32:
-            undoing.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision("high")
         if way.cudnn_attention:
             undoing.enter_context(sdpa_kernel(CUDNN_FIRST, set_priority=True))
         if way.compiled:
