@@ -64,7 +64,7 @@ def convolved(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor
     if takes(x, conv):
         other = None if added is None else rows_of(added)
         return pictures_of(convolve(rows_of(x), conv.weight, conv.bias, other))
-    if conv.kernel_size == (1, 1) and added is not None and added.dtype == x.dtype and _multiplies(x, conv):
+    if conv.kernel_size == (1, 1) and added is not None and added.dtype == x.dtype and multiplies(x, conv):
         assert conv.bias is not None
         return pictures_of(_product(rows_of(x), conv.weight[:, :, 0, 0], conv.bias, rows_of(added)))
     if conv.kernel_size == (1, 1) and usable(x, conv):
@@ -76,7 +76,7 @@ def convolved(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor
 
 def gated(x: Tensor, layer: nn.Linear) -> Tensor:
     """(..., I) -> (..., O): the first half of a layer's 2 O outputs times GELU of the second, the fastest way."""
-    if _multiplies(x, layer):
+    if multiplies(x, layer):
         return _product(x, layer.weight, layer.bias, None)
     if x.device.type != "cpu":
         return gated_gelu(layer(x))
@@ -89,17 +89,17 @@ def gated(x: Tensor, layer: nn.Linear) -> Tensor:
 
 def linear(x: Tensor, layer: nn.Linear, added: Tensor) -> Tensor:
     """layer(x) + added, the fastest way."""
-    if not _multiplies(x, layer) or added.dtype != x.dtype:
+    if not multiplies(x, layer) or added.dtype != x.dtype:
         return added + layer(x)
     return _product(x, layer.weight, layer.bias, added)
 
 
 def summed(x: Tensor, layer: nn.Linear, added: Tensor) -> Tensor:
-    """x W + added, without the layer's bias; where kernels can, it overwrites `added`."""
-    if _multiplies(x, layer) and added.dtype == x.dtype and added.is_contiguous():
-        added.flatten(0, -2).addmm_(x.flatten(0, -2), layer.weight.t())
-        return added
-    return added + F.linear(x, layer.weight)
+    """x W + added, without the layer's bias, overwriting `added` where it can; only of what `multiplies`."""
+    if added.dtype != x.dtype or not added.is_contiguous():
+        return added + F.linear(x, layer.weight)
+    added.flatten(0, -2).addmm_(x.flatten(0, -2), layer.weight.t())
+    return added
 
 
 def rectified(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor:
@@ -113,7 +113,7 @@ def rectified(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor
     return pictures_of(y)
 
 
-def _multiplies(x: Tensor, layer: nn.Module) -> bool:
+def multiplies(x: Tensor, layer: nn.Module) -> bool:
     """Whether rows x and a layer can be multiplied as they are."""
     is_half = x.dtype in (torch.bfloat16, torch.float16) and layer.weight.dtype == x.dtype
     return is_half and layer.bias is not None and usable(x, layer)

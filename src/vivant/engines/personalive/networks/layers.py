@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vivant.ops import fused
 from vivant.ops.attention import attention
 from vivant.ops.joined import together
-from vivant.ops.measured import convolved, gated, linear, summed
+from vivant.ops.measured import convolved, gated, linear, multiplies, summed
 
 KeysValues: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values (B, heads, L, P)."""
@@ -106,16 +106,16 @@ class FeedForward(nn.Module):
             [GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
         )
 
-    @property
-    def bias(self) -> Tensor:
-        """(C,): of the last layer."""
-        bias = cast("nn.Linear", self.net[2]).bias
-        assert bias is not None
-        return bias
+    def bias_ahead(self, x: Tensor) -> Tensor | None:
+        """(C,): the last layer's bias, if what is added to the result should hold it already: where kernels multiply x
+        alike, the product is then added in place."""
+        last = cast("nn.Linear", self.net[2])
+        return last.bias if multiplies(x, last) else None
 
-    def forward(self, x: Tensor, added: Tensor) -> Tensor:
-        """(..., C), and what is added to the result: the residual with `bias` in it, which may be overwritten."""
-        return summed(self.net[0](x), cast("nn.Linear", self.net[2]), added)
+    def forward(self, x: Tensor, added: Tensor, *, has_bias: bool = False) -> Tensor:
+        """(..., C), and what is added to the result; with `bias_ahead` in it, it is overwritten."""
+        hidden, last = self.net[0](x), cast("nn.Linear", self.net[2])
+        return summed(hidden, last, added) if has_bias else linear(hidden, last, added)
 
 
 class ResnetBlock(nn.Module):
@@ -179,8 +179,9 @@ class ReferenceBlock(nn.Module):
         if reference is not None:
             keys, values = fused.beside(keys, reference[0]), fused.beside(values, reference[1])
         seen = self.attn1.looked(queries, (keys, values), added=identity)
-        x, y = fused.added_norm(x, seen, self.norm3, later=self.ff.bias)
-        return self.ff(y, x), normed
+        bias = self.ff.bias_ahead(x)
+        x, y = fused.added_norm(x, seen, self.norm3, later=bias)
+        return self.ff(y, x, has_bias=bias is not None), normed
 
 
 class SpatialTransformer(nn.Module):
@@ -260,8 +261,9 @@ class TemporalBlock(nn.Module):
         seen = first.over_frames(y, num_frames)
         x, y = fused.added_norm(x, seen, norms[1], second.code(num_frames), cells)
         seen = second.over_frames(y, num_frames)
-        x, y = fused.added_norm(x, seen, self.ff_norm, later=self.ff.bias)
-        return self.ff(y, x)
+        bias = self.ff.bias_ahead(x)
+        x, y = fused.added_norm(x, seen, self.ff_norm, later=bias)
+        return self.ff(y, x, has_bias=bias is not None)
 
 
 class MotionBlock(nn.Module):
@@ -283,8 +285,9 @@ class MotionBlock(nn.Module):
         seen = first(fused.layer_norm(x, norms[0]), first.keys_values(motion))
         x, y = fused.added_norm(x, seen, norms[1])
         seen = second(y, second.keys_values(motion))
-        x, y = fused.added_norm(x, seen, self.ff_norm, later=self.ff.bias)
-        return self.ff(y, x)
+        bias = self.ff.bias_ahead(x)
+        x, y = fused.added_norm(x, seen, self.ff_norm, later=bias)
+        return self.ff(y, x, has_bias=bias is not None)
 
 
 class TokenTransformer(nn.Module):

@@ -104,7 +104,7 @@ class TokenBlock(nn.Module):
         attention = self.attention_blocks[0]
         assert isinstance(attention, Attention)
         x = x + attention.among(self.norms[0](x))
-        return self.ff(self.ff_norm(x), x + self.ff.bias.to(x.dtype))
+        return self.ff(self.ff_norm(x), x)
 
 
 class PatchAttention(nn.Module):
