@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vivant import checkpoint
-from vivant.errors import CheckpointError
+from vivant.errors import CheckpointError, InputError
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def test_a_failed_save_keeps_the_old(folder: Path, monkeypatch: pytest.MonkeyPat
         raise OSError("no space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(InputError, match="no space"):
         checkpoint.save(folder, "toy", Config(4), Networks(Config(4)))
     assert (folder / checkpoint.WEIGHTS).read_bytes() == before
     load(folder)

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from vivant import records
 from vivant.errors import CheckpointError
+from vivant.media.staging import output_errors
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -48,7 +49,6 @@ def save(
     Each file is complete before it gets its name, so an interrupted save leaves the previous checkpoint
     whole.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: (tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor)
         .detach()
@@ -56,8 +56,10 @@ def save(
         .contiguous()
         for name, tensor in networks.state_dict().items()
     }
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / f".{WEIGHTS}.part")
-    _finish(folder, family, config)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / f".{WEIGHTS}.part")
+        _finish(folder, family, config)
 
 
 def save_streamed(

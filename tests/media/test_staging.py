@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from vivant.errors import InputError
-from vivant.media.staging import StagedFile, StagedFolder, make_folder
+from vivant.media.staging import StagedFile, StagedFolder, make_folder, output_errors
 
 
 @pytest.mark.parametrize("make", [lambda path: StagedFile(path), lambda path: StagedFolder(path, ".png")])
@@ -51,3 +54,14 @@ def test_a_folder_is_made_or_what_is_in_the_way_is_named(tmp_path: Path) -> None
     with pytest.raises(InputError, match="b cannot be written: its folder does not exist"):
         make_folder(tmp_path / "file" / "b")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_safetensors_says_of_the_disk_is_understood(tmp_path: Path) -> None:
+    array = np.zeros(3)
+    with (
+        pytest.raises(InputError, match="here cannot be written: its folder does not exist"),
+        output_errors(Path("here")),
+    ):
+        save_file({"a": array}, tmp_path / "missing" / "a.safetensors")
+    with pytest.raises(InputError, match="the disk is full"), output_errors(Path("here")):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")

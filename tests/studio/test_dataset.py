@@ -56,9 +56,11 @@ def test_missing_session_names_the_remedy(tmp_path: Path) -> None:
         read_session(tmp_path / "0001_0.safetensors")
 
 
-def test_odd_size_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="multiple of 4"):
-        render_dataset(tmp_path, [1], size=99)
+@pytest.mark.parametrize("size", [30, 34, 1280])
+def test_sizes_that_do_not_work_are_refused(tmp_path: Path, size: int) -> None:
+    """A session's points end at 1023 pixels; larger pictures had wrong truth in their last fifth."""
+    with pytest.raises(InputError, match=f"size {size} does not work"):
+        render_dataset(tmp_path, [0], size=size)
 
 
 def test_projection_form_equals_the_camera() -> None:

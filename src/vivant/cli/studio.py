@@ -46,7 +46,7 @@ def render(
 def talk(
     out: Annotated[Path, typer.Argument(help="Folder of the clips.")],
     identities: IdentitiesOption = "0-11",
-    seconds: Annotated[float, typer.Option(help="Length of each clip.", min=1)] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Length of each clip.", min=1, max=3600)] = 5.0,
     size: SizeOption = 160,
     seed: SeedOption = 0,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,

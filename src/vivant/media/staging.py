@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from vivant.errors import InputError
 
@@ -34,15 +37,25 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
+_OS_ERROR = re.compile(r"os error (\d+)")
+
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
     """Turn failures of the disk into InputError naming `path`, the output the user asked for."""
     try:
         yield
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
+    except (OSError, SafetensorError) as error:
+        remedy = _REMEDIES.get(
+            _number_of(error), f"{getattr(error, 'strerror', None) or error}; choose another folder"
+        )
         raise InputError(f"{path} cannot be written: {remedy}.") from error
+
+
+def _number_of(error: Exception) -> int:
+    """The system's number of what went wrong; safetensors says it in words only."""
+    told = _OS_ERROR.search(str(error))
+    return getattr(error, "errno", None) or (int(told[1]) if told else 0)
 
 
 def make_folder(path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vivant.ops.exact import exactly
 from vivant.ops.similarity import after, inverse, through
 from vivant.ops.similarity import size as scale_of
 
@@ -39,6 +40,7 @@ def placement(first: Tensor, own: Tensor) -> Tensor:
     return after(first, inverse(own))
 
 
+@exactly
 def bent(pictures: Tensor, alignments: Tensor, placements: Tensor) -> Tensor:
     """Pictures (B, 3, n, n), alignments (B, 2, 3) from their pixels, placements (B, T, 2, 3) -> (B, 3, T, n, n)."""
     count, num_frames, side = len(pictures), placements.shape[1], pictures.shape[-1]

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from vivant.ops.exact import exactly
+
 ANGLE_STEP_DEGREES = 3.0
 ANGLE_OFFSET_DEGREES = 97.5
 """Angle bins: bin i stands for 3 i - 97.5 degrees."""
@@ -41,6 +43,7 @@ def turn_angle(start: Tensor, end: Tensor) -> Tensor:
     return _turn(start, end)[1]
 
 
+@exactly
 def rotation_between(start: Tensor, end: Tensor, share: Tensor | float) -> Tensor:
     """Rotations (..., 3, 3) a share (...) of the way along the shortest turn: 0 is start, 1 is end.
 
@@ -59,6 +62,7 @@ def rotation_between(start: Tensor, end: Tensor, share: Tensor | float) -> Tenso
     return (identity + sine * cross + (1 - part.cos())[..., None, None] * (cross @ cross)) @ start
 
 
+@exactly
 def _turn(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     """Axis (..., 3), as long as the sine of the angle, and angle (...) of the turn T with T @ start = end."""
     turn = end @ start.mT

@@ -8,7 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vivant.ops.exact import exactly
 
+
+@exactly
 def similarities(points: Tensor, targets: Tensor) -> Tensor:
     """Points (N, P, 2) to targets (N or 1, P, 2) as near as can be: (N, 2, 3).
 
@@ -24,11 +27,13 @@ def similarities(points: Tensor, targets: Tensor) -> Tensor:
     return torch.cat([turned, shift.mT], -1)
 
 
+@exactly
 def through(matrices: Tensor, points: Tensor) -> Tensor:
     """Points (..., P, 2) through matrices (..., 2, 3)."""
     return points @ matrices[..., :2].transpose(-1, -2) + matrices[..., 2].unsqueeze(-2)
 
 
+@exactly
 def inverse(matrices: Tensor) -> Tensor:
     """What undoes them."""
     turned = matrices[..., :2].mT / size(matrices).square()[..., None, None]
@@ -40,6 +45,7 @@ def size(matrices: Tensor) -> Tensor:
     return matrices[..., 0, :2].norm(dim=-1)
 
 
+@exactly
 def after(second: Tensor, first: Tensor) -> Tensor:
     """The first, then the second."""
     turned = second[..., :2] @ first[..., :2]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vivant.errors import InputError
 from vivant.studio.background import compose, sample_background
 from vivant.studio.camera import Camera
-from vivant.studio.dataset import make_session, write_session
+from vivant.studio.dataset import check_size, make_session, write_session
 from vivant.studio.face_model import load_face_model
 from vivant.studio.identity import Look, make_look, make_person
 from vivant.studio.idle import fade_in, idle_motions, moods
@@ -130,6 +130,8 @@ def render_clip(
 
     if not text.strip():
         raise InputError("There is no text to speak. Give at least one word.")
+    if session_out is not None:
+        check_size(size)
     cv2.setNumThreads(1)
     speech = speak(text, voice)
     model = load_face_model()

@@ -7,10 +7,8 @@ K keypoints, E expression shapes.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -23,19 +21,22 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from vivant.errors import InputError
-from vivant.media.staging import make_folder
+from vivant.media.staging import make_folder, output_errors
 from vivant.studio.face_model import KEYPOINT_NAMES, FaceModel, load_face_model
 from vivant.studio.facts import packed, unpacked
 from vivant.studio.identity import Person, make_look, make_person
 from vivant.studio.motion import session_motions
 from vivant.studio.parts import PART_NAMES
 from vivant.studio.renderer import Frame, Renderer
+from vivant.studio.together import each
 
 Array = NDArray[Any]
 
 GENERATOR_VERSION = "5"
 POSITION_SCALE = 32
 """vertex_xy holds pixels times this."""
+MOST_PX = 896
+"""Of a picture: beyond 1023 pixels nothing can be said, and shoulders reach beyond pictures."""
 MM_PER_CM = 10.0
 
 
@@ -106,10 +107,11 @@ def session_path(folder: Path, identity: int, look: int) -> Path:
 def write_session(path: Path, session: Session) -> None:
     """Write to a temporary name first, so that a reader never meets half a file."""
     arrays = {name: np.ascontiguousarray(getattr(session, name)) for name in _ARRAYS}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(arrays, temporary, packed(vars(session.info)))
-    temporary.replace(path)
+    with output_errors(path):
+        save_file(arrays, temporary, packed(vars(session.info)))
+        temporary.replace(path)
 
 
 def read_session(path: Path) -> Session:
@@ -137,6 +139,12 @@ def list_sessions(folder: Path) -> list[Path]:
 
 def _fixed(values: Array) -> Array:
     return np.clip(np.rint(values), -32768, 32767).astype(np.int16)
+
+
+def check_size(size: int) -> None:
+    """Raise InputError for pictures that a session cannot hold."""
+    if size % 4 or not 32 <= size <= MOST_PX:
+        raise InputError(f"The size {size} does not work. Choose a multiple of 4 from 32 to {MOST_PX}.")
 
 
 def make_session(renderer: Renderer, frames: Sequence[Frame], seed: int) -> Session:
@@ -228,8 +236,7 @@ def render_dataset(
     The same numbers and seed give the same bytes. workers is the number of processes. progress is called with
     (finished, all) identities. Sessions that exist are kept unless overwrite is set.
     """
-    if size % 4 or size < 32:
-        raise InputError(f"The size {size} does not work. Choose a multiple of 4 of at least 32.")
+    check_size(size)
     load_face_model()
     make_folder(out)
     render = partial(
@@ -241,19 +248,5 @@ def render_dataset(
         seed=seed,
         overwrite=overwrite,
     )
-    count = 0
-    if workers <= 1:
-        for identity in identities:
-            render(identity)
-            count += 1
-            if progress:
-                progress(count, len(identities))
-    else:
-        # Forking a process that runs threads (torch, OpenCV) can hang; a fresh one cannot.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            for done in as_completed([pool.submit(render, identity) for identity in identities]):
-                done.result()
-                count += 1
-                if progress:
-                    progress(count, len(identities))
+    each(render, identities, workers, progress)
     return [session_path(out, identity, look) for identity in identities for look in range(looks)]

@@ -8,9 +8,9 @@ face_points.json holds what the OBJ files do not: landmark and contour indices a
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -206,7 +206,10 @@ def _download(name: str, folder: Path) -> str:
         try:
             with urllib.request.urlopen(url, timeout=60) as response:
                 data = response.read()
-        except (urllib.error.URLError, TimeoutError) as error:
+        except (
+            OSError,
+            http.client.HTTPException,
+        ) as error:  # among them URLError, and what ends amid a file
             raise InputError(f"{url} cannot be read ({error}). Check the network and fetch again.") from error
         temporary = path.with_suffix(".part")
         temporary.write_bytes(data)

@@ -18,6 +18,7 @@ from vivant.studio.face_model import load_face_model
 from vivant.studio.identity import make_person
 
 Array = NDArray[Any]
+PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def tile(images: Sequence[Array], columns: int) -> Array:
@@ -45,6 +46,8 @@ def contact_sheet(
     quality: int = 85,
 ) -> None:
     """Render a few frames of each identity, one row per identity, into the picture `out`."""
+    if out.suffix.lower() not in PICTURES:
+        raise InputError(f"The picture {out} cannot be written. Use a name ending in .png or .jpg.")
     model = load_face_model()
     images = []
     for identity in identities:

@@ -6,10 +6,8 @@ second). Legend: N frames, S image side, L samples.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,13 +21,14 @@ from safetensors.numpy import save_file
 from scipy.signal import resample_poly
 
 from vivant.errors import InputError
-from vivant.media.staging import make_folder
+from vivant.media.staging import make_folder, output_errors
 from vivant.studio.background import compose, sample_background
 from vivant.studio.clip import FLITE_VOICES, in_view, speak, talking_motions
 from vivant.studio.face_model import load_face_model
 from vivant.studio.facts import packed, unpacked
 from vivant.studio.identity import make_look, make_person
 from vivant.studio.renderer import Renderer
+from vivant.studio.together import each
 
 Array = NDArray[Any]
 
@@ -146,12 +145,13 @@ def _sound(samples: Array, rate: int, num_frames: int) -> Array:
 
 def write_clip(path: Path, clip: TalkingClip) -> None:
     """Write to a temporary name first, so that a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     arrays = {name: getattr(clip, name) for name in ("frames", "samples", "landmarks", "expression")}
     facts = packed({name: getattr(clip, name) for name in ("identity", "voice", "text")})
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, facts)
-    temporary.replace(path)
+    with output_errors(path):
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, facts)
+        temporary.replace(path)
 
 
 def read_clip(path: Path) -> TalkingClip:
@@ -232,15 +232,5 @@ def render_talking(
         moods=moods,
     )
     render = partial(_render_one, out=out, overwrite=overwrite, make=make)
-    if workers <= 1:
-        for count, identity in enumerate(identities, 1):
-            render(identity)
-            if progress:
-                progress(count, len(identities))
-    else:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            for count, done in enumerate(as_completed([pool.submit(render, i) for i in identities]), 1):
-                done.result()
-                if progress:
-                    progress(count, len(identities))
+    each(render, identities, workers, progress)
     return [clip_path(out, identity) for identity in identities]

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vivant.errors import CheckpointError, InputError
+from vivant.media.staging import output_errors
 from vivant.training.config import TrainConfig
 from vivant.training.distributed import full_tensor, laid_out_as
 
@@ -74,10 +75,11 @@ def save(folder: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None
 
     The step number is inside the tensor file too, so that a kill between the two moves is noticed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     packed = {k: v.contiguous() for k, v in tensors.items()}
-    save_file(packed, folder / "snapshot.safetensors.tmp", metadata={"meta": json.dumps(meta)})
-    os.replace(folder / "snapshot.safetensors.tmp", folder / "snapshot.safetensors")
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(packed, folder / "snapshot.safetensors.tmp", metadata={"meta": json.dumps(meta)})
+        os.replace(folder / "snapshot.safetensors.tmp", folder / "snapshot.safetensors")
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

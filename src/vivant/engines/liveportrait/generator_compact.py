@@ -33,6 +33,7 @@ from vivant.engines.liveportrait.layers_compact import (
     splat,
     warp,
 )
+from vivant.ops.exact import exactly
 
 CONTOUR_SIGMA_PX = 0.9
 """Width of the drawn contours in pixels of the half-resolution picture."""
@@ -192,6 +193,7 @@ class CompactGenerator(nn.Module):
         self.leave = nn.Conv2d(d0, 6, 3, 1, 1)
         quiet(self.leave, std=0.01)
 
+    @exactly
     def contours(self, keypoints: Tensor, size: int) -> Tensor:
         """Contour pictures (B, G, size, size) of keypoints (B, K, 2 or more)."""
         dense = torch.matmul(self.contour_weights, keypoints[..., :2].float())

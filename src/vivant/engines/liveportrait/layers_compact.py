@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vivant.ops.exact import exactly
+
 FEW_CHANNELS = 12
 """Below this many, turning a picture as a matrix saves nothing."""
 FAR = -80.0
@@ -168,6 +170,7 @@ def _bells(points: Tensor, size: int, sigmas: Sequence[float]) -> tuple[Tensor, 
     return x, y
 
 
+@exactly
 def splat(points: Tensor, counts: list[int], size: int, sigma: float) -> Tensor:
     """Draw groups of points as soft dots: (B, P, 2) with P = sum(counts) -> (B, len(counts), size, size) in [0, 1].
 
@@ -182,6 +185,7 @@ def splat(points: Tensor, counts: list[int], size: int, sigma: float) -> Tensor:
     return torch.stack(maps, 1).clamp(max=1.0)
 
 
+@exactly
 def keypoint_flows(driving: Tensor, displacement: Tensor, size: int, sigmas: Sequence[float]) -> Tensor:
     """Displacements (B, K, 2) spread from driving points (B, K, 2) by R radii: (R, B, 3, size, size).
 

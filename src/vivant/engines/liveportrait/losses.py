@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vivant.engines.liveportrait import points
+from vivant.ops.exact import exactly
 
 Features = Callable[[Tensor], Sequence[Tensor]]
 """A frozen network: pictures (B, 3, S, S) -> feature maps."""
@@ -23,6 +24,7 @@ Embedding = Callable[[Tensor], Tensor]
 # --- the paper's terms -------------------------------------------------------------------------------------
 
 
+@exactly
 def equivariance(points_plain: Tensor, points_transformed: Tensor, transform: Tensor) -> Tensor:
     """L_E: keypoints of a transformed picture are the transformed keypoints.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from vivant.engine import MotionPart
 from vivant.engines.liveportrait import points
 from vivant.engines.liveportrait.config import MAX_OPEN, Config, Options, Region
+from vivant.ops.exact import exactly
 from vivant.ops.rotation import degrees_from_rotation, rotation_between
 from vivant.ops.rows import FrameRows
 
@@ -169,6 +170,7 @@ ABSOLUTE_Y_AND_Z = (9,)
 EXPRESSION_GAINS = {"published": (1.0, 1.0), "compact": (1.3, 1.3)}
 
 
+@exactly
 def keypoints(motion: Motion, canonical: Tensor, config: Config) -> Tensor:
     """Keypoints (T, K, 3) of a head with the neutral shape `canonical` (T or 1, K, 3) under `motion`.
 
@@ -182,6 +184,7 @@ def keypoints(motion: Motion, canonical: Tensor, config: Config) -> Tensor:
     return projected(posed, motion.scale, motion.translation, config.camera_distance)
 
 
+@exactly
 def projected(posed: Tensor, scale: Tensor, translation: Tensor, camera_distance: float | None) -> Tensor:
     """Turned points X (T, K, 3) in crop units: xy = s X_xy / (1 + X_z / D) + t_xy, z = s X_z.
 
@@ -194,6 +197,7 @@ def projected(posed: Tensor, scale: Tensor, translation: Tensor, camera_distance
     return torch.cat([xy + translation[..., None, :2], scaled[..., 2:]], -1)
 
 
+@exactly
 def drive(source: Motion, driving: Motion, driving_first: Motion, options: Options, config: Config) -> Motion:
     """Motion (T frames) of the portrait under `driving` (T frames); `source` and `driving_first` have 1 or T.
 

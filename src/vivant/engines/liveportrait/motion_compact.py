@@ -18,6 +18,7 @@ from vivant.engines.liveportrait import points
 from vivant.engines.liveportrait.config_compact import CompactConfig
 from vivant.engines.liveportrait.layers_compact import ConvNormAct, Down, Residual, rotation_from_6d
 from vivant.engines.liveportrait.motion import Motion, projected
+from vivant.ops.exact import exactly
 
 MOUTH_CROP_RADIUS = 0.55
 EYE_CROP_RADIUS = 0.36
@@ -53,6 +54,7 @@ class CompactMotion:
         )
 
 
+@exactly
 def project(
     canonical: Tensor,
     expression: Tensor,
@@ -65,6 +67,7 @@ def project(
     return projected((canonical + expression) @ rotation, scale, translation, distance)
 
 
+@exactly
 def crop_at(image: Tensor, centre: Tensor, radius: Tensor, roll: Tensor, size: int) -> Tensor:
     """Square crops (B, C, size, size) around centre (B, 2), half side radius (B,), turned by roll (B,) radians."""
     cos, sin = torch.cos(roll) * radius, torch.sin(roll) * radius

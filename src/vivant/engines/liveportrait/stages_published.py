@@ -25,6 +25,7 @@ from vivant.engines.liveportrait.motion import Motion, keypoints
 from vivant.engines.liveportrait.motion_compact import crop_at
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.stages import pictures_to_float
+from vivant.ops.exact import exactly
 from vivant.ops.rotation import degrees_from_rotation
 from vivant.studio.dataset import Session
 from vivant.training.config import TrainConfig
@@ -263,6 +264,7 @@ class AnimalStage(PublishedStage):
         return Alternating(people, animals, float(config.extra["animal_share"]))
 
 
+@exactly
 def random_similarity(images: Tensor) -> tuple[Tensor, Tensor]:
     """Pictures turned, scaled and shifted at random, and the (B, 2, 3) map from old to new coordinates."""
     count = len(images)

@@ -152,9 +152,10 @@ class RetargetingStage:
         """Openness of drawn pictures (B, 3, S, S), differentiable; pose is read without a gradient."""
         with torch.autocast(image.device.type, enabled=False):
             image = image.float()
+            reader = self.reader.to(image.device)  # one that was given is no part of the network
             with torch.no_grad():
-                coarse = self.reader.coarse(image)
-            return self.reader.refine(image, coarse).as_motion()
+                coarse = reader.coarse(image)
+            return reader.refine(image, coarse).as_motion()
 
     @torch.no_grad()
     def _measured(self, motion: Motion, image: Tensor) -> Motion:

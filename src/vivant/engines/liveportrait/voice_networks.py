@@ -179,7 +179,8 @@ class VoiceNetwork(nn.Module):
         around = heard.unfold(1, ahead + 1, 1).transpose(2, 3).flatten(2)
         x = self.listen(around) + self.recall(history)
         window = self.config.window_frames
-        distance = torch.arange(frames)[:, None] - torch.arange(frames)
+        number = torch.arange(frames, device=history.device)
+        distance = number[:, None] - number
         hidden = (distance < 0) | (distance >= window)
         for layer in self._layers:
             bias = layer.distance[:, distance.clamp(0, window - 1)].masked_fill(hidden, -math.inf)

@@ -181,7 +181,7 @@ class VoiceStage:
         mel, truth = batch["mel"], batch["truth"]
         before = torch.cat([torch.zeros_like(truth[:, :1]), truth[:, :-1]], 1)
         noisy = (before + 0.15 * torch.randn_like(before)).clamp(0, 1)
-        kind = torch.rand(len(truth), 1, 1)
+        kind = torch.rand(len(truth), 1, 1, device=truth.device)
         with torch.no_grad():
             own = (
                 self.network(mel, torch.where(kind < 0.7, noisy, torch.zeros_like(noisy))).float().clamp(0, 1)

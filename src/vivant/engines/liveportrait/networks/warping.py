@@ -120,7 +120,7 @@ def deform(compressed: Tensor, motions: Tensor) -> Tensor:
     """
     batch, count = motions.shape[:2]
     repeated = compressed[:, None].expand(-1, count, -1, -1, -1, -1).flatten(0, 1)
-    warped = F.grid_sample(repeated, motions.flatten(0, 1).to(compressed.dtype), align_corners=False)
+    warped = F.grid_sample(repeated.to(motions.dtype), motions.flatten(0, 1), align_corners=False)
     return warped.unflatten(0, (batch, count))
 
 
