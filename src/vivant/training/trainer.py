@@ -73,6 +73,8 @@ class Trainer:
         self.stage, self.config, self.folder, self.device = stage, config, folder, device
         self.report = report
         self.step = 0
+        # Counted, not computed from steps: earlier parts of the run may have had another number of processes.
+        self.images = 0
         self.seconds = 0.0
         self.stopped = False
         self.fit_seconds = math.inf
@@ -108,12 +110,6 @@ class Trainer:
         """From 0 to 1: of the images, or of the time where the run has a length in time and that is further."""
         return min(1.0, max(self.images / self.config.num_images, self.seconds / self.fit_seconds))
 
-    @property
-    def images(self) -> int:
-        """Images seen so far by all processes."""
-        config = self.config
-        return self.step * config.batch_size * config.accumulate * self.world_size
-
     def _build(self) -> None:
         config, network = self.config, self.stage.network
         torch.manual_seed(config.seed + 7919 * self.rank)
@@ -141,7 +137,7 @@ class Trainer:
             tensors, meta = saved
             snapshot.restore_network(self.average.network, "average", tensors, self.folder)
             snapshot.restore_optimizer(self.optimizer, self.names, tensors)
-            self.step, self.seconds = meta["step"], meta["seconds"]
+            self.step, self.images, self.seconds = meta["step"], meta["images"], meta["seconds"]
             # A run may go on with another number of processes; then a new one starts from its own seed.
             if (key := f"random/{self.rank}") in tensors:
                 torch.set_rng_state(tensors[key])
@@ -172,7 +168,8 @@ class Trainer:
     def _loop(self, seconds: float) -> None:
         config = self.config
         first = self.step * config.accumulate
-        last = math.ceil(config.num_images / (config.batch_size * self.world_size))
+        left = max(0, config.num_images - self.images)
+        last = first + math.ceil(left / (config.batch_size * self.world_size))
         loader = DataLoader(
             self.stage.dataset(config, self.rank, self.world_size),
             batch_size=None,
@@ -230,6 +227,7 @@ class Trainer:
             self.totals["skipped"] = self.totals.get("skipped", 0.0) + 1
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.images += config.batch_size * config.accumulate * self.world_size
         self.average.update(network, self.step)
 
     def _rate(self) -> float:

@@ -1,0 +1,100 @@
+"""How far a run is: with another number of processes, with steps of several micro-batches, after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vivant.training.config import TrainConfig
+from vivant.training.trainer import Trainer
+
+from .test_training import CPU, REGRESSION
+from .two_processes import Regression
+
+
+class Noted(Dataset):
+    """Notes which micro-batches are asked for."""
+
+    def __init__(self, inner: Dataset, seen: list[int]):
+        self.inner, self.seen = inner, seen
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        self.seen.append(index)
+        return self.inner[index]
+
+
+class Watched(Regression):
+    """Asks the trainer to stop, as a signal does, while it computes the micro-batch of that number in this part."""
+
+    def __init__(self, stop_at: int = 0) -> None:
+        super().__init__(rarely=False)
+        self.stop_at, self.seen, self.trainer = stop_at, list[int](), None
+
+    def dataset(self, config: TrainConfig, rank: int, world_size: int) -> Dataset:
+        return Noted(super().dataset(config, rank, world_size), self.seen)
+
+    def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        self.stop_at -= 1
+        if self.stop_at == 0 and self.trainer is not None:
+            self.trainer.stopped = True
+        return super().losses(batch, progress)
+
+
+def part(config: TrainConfig, folder: Path, stop_at: int = 0) -> tuple[bool, list[int], list[dict[str, Any]]]:
+    """Whether the run is complete after this part of it, the micro-batches it saw, and what it logged."""
+    stage, rows = Watched(stop_at), list[dict[str, Any]]()
+    stage.trainer = Trainer(stage, config, folder, CPU, rows.append)
+    return stage.trainer.run(), stage.seen, rows
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """As many processes as it holds under "count", all of which do what the first one does."""
+    told = {"count": 1}
+
+    @contextmanager
+    def group(device: torch.device) -> Iterator[tuple[int, int]]:
+        yield 0, told["count"]
+
+    def alike(value: Any, *_: Any) -> Any:
+        return value
+
+    home = "vivant.training.trainer."
+    monkeypatch.setattr(home + "process_group", group)
+    monkeypatch.setattr(
+        home + "gather_bytes", lambda state, *_: [state.clone() for _ in range(told["count"])]
+    )
+    for name in ("any_rank", "average_gradients", "barrier", "broadcast_parameters"):
+        monkeypatch.setattr(home + name, alike)
+    return told
+
+
+@pytest.mark.parametrize(("before", "after", "steps"), [(1, 2, (6, 2)), (2, 1, (4, 2))])
+def test_a_run_goes_on_with_another_number_of_processes(
+    before: int, after: int, steps: tuple[int, int], tmp_path: Path, processes: dict[str, int]
+) -> None:
+    """Of 80 images: 60 % by one process and the rest by two; 80 % by two and the rest by one."""
+    config = replace(REGRESSION, num_images=80, checkpoint_minutes=9, log_steps=1)
+    processes["count"] = before
+    done, first, begun = part(config, tmp_path, stop_at=steps[0])
+    assert not done
+    processes["count"] = after
+    done, second, rest = part(config, tmp_path)
+    assert done
+    # Each snapshot draws batch 0.
+    assert first == [*range(steps[0]), 0]
+    assert second == [*range(steps[0], sum(steps)), 0], "nothing is seen twice, nothing is left out"
+    images = [row["images"] for row in begun + rest]
+    sizes = [8 * before] * steps[0] + [8 * after] * steps[1]
+    assert images == [sum(sizes[: n + 1]) for n in range(len(sizes))]
+    rates = [row["rate"] for row in begun + rest]
+    assert rates == sorted(rates, reverse=True), "the schedule goes on, and does not jump back"
+    assert rates[steps[0] - 1] > rates[-1] == config.final_learning_rate
