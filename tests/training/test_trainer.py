@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vivant.training import snapshot
 from vivant.training.config import TrainConfig
 from vivant.training.trainer import Trainer
 
@@ -98,3 +100,36 @@ def test_a_run_goes_on_with_another_number_of_processes(
     rates = [row["rate"] for row in begun + rest]
     assert rates == sorted(rates, reverse=True), "the schedule goes on, and does not jump back"
     assert rates[steps[0] - 1] > rates[-1] == config.final_learning_rate
+
+
+class Hazy(Watched):
+    """Draws noise in every micro-batch: one that is computed and then forgotten would show in all that follow."""
+
+    def losses(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        return super().losses(batch | {"x": batch["x"] + torch.randn_like(batch["x"])}, progress)
+
+
+def test_steps_of_several_micro_batches_are_whole(tmp_path: Path) -> None:
+    """100 images in steps of 16: the last one is whole too. Stopped within a step, a run ends with the same bits."""
+    config = replace(REGRESSION, num_images=100, accumulate=2, checkpoint_minutes=9)
+    torch.manual_seed(0)
+    whole, stage = tmp_path / "whole", Hazy()
+    assert Trainer(stage, config, make(whole), CPU).run()
+    assert stage.seen == [*range(14), 0]
+    assert snapshot.load(whole)[1]["images"] == 112
+    pieces, first = tmp_path / "pieces", Hazy(stop_at=5)
+    first.trainer = Trainer(first, config, make(pieces), CPU)
+    assert not first.trainer.run()
+    assert snapshot.load(pieces)[1]["images"] == 48, "it has finished the step"
+    assert Trainer(Hazy(), config, pieces, CPU).run()
+    ends = [load_file(folder / "snapshot.safetensors") for folder in (whole, pieces)]
+    assert ends[0].keys() == ends[1].keys()
+    assert [name for name in ends[0] if not torch.equal(ends[0][name], ends[1][name])] == []
+    again = Hazy()
+    assert Trainer(again, config, whole, CPU).run(), "what is complete stays so"
+    assert again.seen == [0]
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

@@ -110,6 +110,11 @@ class Trainer:
         """From 0 to 1: of the images, or of the time where the run has a length in time and that is further."""
         return min(1.0, max(self.images / self.config.num_images, self.seconds / self.fit_seconds))
 
+    @property
+    def _images_per_step(self) -> int:
+        """Of all processes as they are now."""
+        return self.config.batch_size * self.config.accumulate * self.world_size
+
     def _build(self) -> None:
         config, network = self.config, self.stage.network
         torch.manual_seed(config.seed + 7919 * self.rank)
@@ -168,8 +173,9 @@ class Trainer:
     def _loop(self, seconds: float) -> None:
         config = self.config
         first = self.step * config.accumulate
-        left = max(0, config.num_images - self.images)
-        last = first + math.ceil(left / (config.batch_size * self.world_size))
+        # Whole steps: micro-batches that fill none would never be learned from, and the run never be complete.
+        left = math.ceil(max(0, config.num_images - self.images) / self._images_per_step)
+        last = first + left * config.accumulate
         loader = DataLoader(
             self.stage.dataset(config, self.rank, self.world_size),
             batch_size=None,
@@ -185,7 +191,9 @@ class Trainer:
             self._micro_step(batch, index)
             now = time.monotonic()
             self.seconds = trained + now - began
-            if (index + 1) % config.accumulate == 0 and self.step % config.log_steps == 0:
+            if (index + 1) % config.accumulate:
+                continue  # a snapshot has no gradients: within a step it would lose what this one has seen
+            if self.step % config.log_steps == 0:
                 self._log()
             # Clocks and signals differ between processes, and all must do the same thing at the same step.
             save, stop = any_rank(
@@ -227,7 +235,7 @@ class Trainer:
             self.totals["skipped"] = self.totals.get("skipped", 0.0) + 1
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.images += config.batch_size * config.accumulate * self.world_size
+        self.images += self._images_per_step
         self.average.update(network, self.step)
 
     def _rate(self) -> float:
