@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -133,3 +139,44 @@ def test_steps_of_several_micro_batches_are_whole(tmp_path: Path) -> None:
 def make(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+# Steps take a while, so that a worker's end is noticed before that of the step.
+LONG_RUN = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from tests.training.test_trainer import CPU, REGRESSION, Regression, Trainer
+
+class Slow(Regression):
+    def losses(self, batch, progress):
+        time.sleep(0.5)
+        return super().losses(batch, progress)
+
+config = replace(REGRESSION, num_images=8_000_000, num_workers=2, log_steps=1, checkpoint_minutes=99)
+sys.exit(0 if not Trainer(Slow(rarely=False), config, Path(sys.argv[1]), CPU).run() else 3)
+"""
+
+
+def test_a_kill_of_the_whole_group_leaves_a_snapshot(tmp_path: Path) -> None:
+    """As schedulers, `timeout` and service managers end a job: those who make batches get the signal too."""
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    line, stats = [sys.executable, "-c", LONG_RUN, str(tmp_path)], tmp_path / "stats.jsonl"
+    with subprocess.Popen(
+        line, env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        try:
+            until = time.monotonic() + 120
+            while not (stats.exists() and stats.read_text()) and run.poll() is None:
+                assert time.monotonic() < until, "no step in two minutes"
+                time.sleep(0.05)
+            os.killpg(run.pid, signal.SIGTERM)
+            said = run.communicate(timeout=120)[1]
+        finally:
+            run.kill()
+    assert run.returncode == 0, said
+    found = snapshot.load(tmp_path)
+    assert found is not None, "it was saved before it ended"
+    rows = stats.read_text().splitlines()
+    assert found[1]["step"] == json.loads(rows[-1])["step"] == len(rows), "with all that it had learned"

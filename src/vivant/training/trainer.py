@@ -59,6 +59,14 @@ def _quicken_gpu() -> None:
     torch.backends.cudnn.benchmark = True
 
 
+def _leave_kills_to_the_trainer(worker: int) -> None:
+    """In a process that makes batches: a polite kill of the whole group must reach the trainer alone.
+
+    A worker that it ended would take the step, and with it the last snapshot, along. Workers end with their trainer.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 class Trainer:
     """Runs one stage in one folder."""
 
@@ -182,6 +190,7 @@ class Trainer:
             sampler=range(first, last),
             num_workers=config.num_workers,
             prefetch_factor=4 if config.num_workers else None,
+            worker_init_fn=_leave_kills_to_the_trainer,
             # Its own generator: the loader draws a seed when it starts, and a resumed run starts once more.
             generator=torch.Generator().manual_seed(config.seed),
         )
