@@ -59,6 +59,14 @@ def _quicken_gpu() -> None:
     torch.backends.cudnn.benchmark = True
 
 
+def _leave_kills_to_the_trainer(worker: int) -> None:
+    """In a process that makes batches: a polite kill of the whole group must reach the trainer alone.
+
+    A worker that it ended would take the step, and with it the last snapshot, along. Workers end with their trainer.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 class Trainer:
     """Runs one stage in one folder."""
 
@@ -73,6 +81,8 @@ class Trainer:
         self.stage, self.config, self.folder, self.device = stage, config, folder, device
         self.report = report
         self.step = 0
+        # Counted, not computed from steps: earlier parts of the run may have had another number of processes.
+        self.images = 0
         self.seconds = 0.0
         self.stopped = False
         self.fit_seconds = math.inf
@@ -109,10 +119,9 @@ class Trainer:
         return min(1.0, max(self.images / self.config.num_images, self.seconds / self.fit_seconds))
 
     @property
-    def images(self) -> int:
-        """Images seen so far by all processes."""
-        config = self.config
-        return self.step * config.batch_size * config.accumulate * self.world_size
+    def _images_per_step(self) -> int:
+        """Of all processes as they are now."""
+        return self.config.batch_size * self.config.accumulate * self.world_size
 
     def _build(self) -> None:
         config, network = self.config, self.stage.network
@@ -141,7 +150,7 @@ class Trainer:
             tensors, meta = saved
             snapshot.restore_network(self.average.network, "average", tensors, self.folder)
             snapshot.restore_optimizer(self.optimizer, self.names, tensors)
-            self.step, self.seconds = meta["step"], meta["seconds"]
+            self.step, self.images, self.seconds = meta["step"], meta["images"], meta["seconds"]
             # A run may go on with another number of processes; then a new one starts from its own seed.
             if (key := f"random/{self.rank}") in tensors:
                 torch.set_rng_state(tensors[key])
@@ -172,13 +181,16 @@ class Trainer:
     def _loop(self, seconds: float) -> None:
         config = self.config
         first = self.step * config.accumulate
-        last = math.ceil(config.num_images / (config.batch_size * self.world_size))
+        # Whole steps: micro-batches that fill none would never be learned from, and the run never be complete.
+        left = math.ceil(max(0, config.num_images - self.images) / self._images_per_step)
+        last = first + left * config.accumulate
         loader = DataLoader(
             self.stage.dataset(config, self.rank, self.world_size),
             batch_size=None,
             sampler=range(first, last),
             num_workers=config.num_workers,
             prefetch_factor=4 if config.num_workers else None,
+            worker_init_fn=_leave_kills_to_the_trainer,
             # Its own generator: the loader draws a seed when it starts, and a resumed run starts once more.
             generator=torch.Generator().manual_seed(config.seed),
         )
@@ -188,7 +200,9 @@ class Trainer:
             self._micro_step(batch, index)
             now = time.monotonic()
             self.seconds = trained + now - began
-            if (index + 1) % config.accumulate == 0 and self.step % config.log_steps == 0:
+            if (index + 1) % config.accumulate:
+                continue  # a snapshot has no gradients: within a step it would lose what this one has seen
+            if self.step % config.log_steps == 0:
                 self._log()
             # Clocks and signals differ between processes, and all must do the same thing at the same step.
             save, stop = any_rank(
@@ -230,6 +244,7 @@ class Trainer:
             self.totals["skipped"] = self.totals.get("skipped", 0.0) + 1
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.images += self._images_per_step
         self.average.update(network, self.step)
 
     def _rate(self) -> float:
