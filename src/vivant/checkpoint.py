@@ -155,10 +155,7 @@ def load(
     Raises CheckpointError for anything that is not a whole, matching, safe checkpoint.
     """
     header = read_config(folder)
-    try:
-        config = records.from_data(config_type, header["config"])
-    except ValueError as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    config = _config_of(folder, header, config_type)
     weights = folder / WEIGHTS
     check_weights_file(weights)
     _check_hash(weights, {header["weights_sha256"], sha256 or header["weights_sha256"]})
@@ -172,18 +169,36 @@ def load(
     return config, networks.to(device).eval()
 
 
-def load_same(folder: Path, config: Config, build: Callable[[Config], nn.Module], recipe: str) -> nn.Module:
-    """The networks of a checkpoint that the training recipe of that name can start from: those of its own config.
+def _config_of(folder: Path, header: Mapping[str, Any], config_type: type[Config]) -> Config:
+    try:
+        return records.from_data(config_type, header["config"])
+    except ValueError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+
+
+def load_same(
+    folder: Path,
+    config: Config,
+    build: Callable[[Config], nn.Module],
+    recipe: str,
+    fits: Callable[[Config], bool] | None = None,
+) -> nn.Module:
+    """The networks of a checkpoint that the training recipe of that name can start from.
+
+    Args:
+        config: the recipe's own.
+        fits: whether the checkpoint's config will do; None: it is the recipe's own.
 
     Raises CheckpointError, as `load`, and where the architecture is another.
     """
-    found, networks = load(folder, type(config), build)
-    if found != config:
+    # Asked before they are built: builders know their own kind of config only.
+    found = _config_of(folder, read_config(folder), type(config))
+    if not (found == config if fits is None else fits(found)):
         raise CheckpointError(
             f"{folder} has another architecture than the recipe {recipe}; start from a checkpoint of the same recipe "
             "chain, or without one"
         )
-    return networks
+    return load(folder, type(config), build)[1]
 
 
 def unfilled(config: Config, build: Callable[[Config], nn.Module]) -> nn.Module:

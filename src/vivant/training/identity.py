@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from vivant.errors import InputError
 from vivant.face.identity import IdentityNetwork
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
@@ -103,6 +104,9 @@ class IdentityRecipe(FromSessions):
     def build(
         self, sessions: Sequence[Session], backgrounds: np.ndarray, init: Path | None = None
     ) -> IdentityStage:
+        """The stage, at random. Raises InputError for `init`: no run exports what this one could start from."""
+        if init is not None:
+            raise InputError(f"face/identity starts from nothing and cannot use {init}; leave out --init.")
         return IdentityStage(sessions, backgrounds)
 
 

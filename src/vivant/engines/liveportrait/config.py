@@ -248,6 +248,19 @@ def without_retargeting(config: Config) -> Config:
     return replace(config, published=sizes)
 
 
+def takes_weights(config: Config, found: Config) -> bool:
+    """Whether published networks of `config` can be given the weights of `found`; what it has beyond them is left out.
+
+    No weight depends on the size of the pictures or on whom they show.
+    """
+    if found.published is None:
+        return False
+    alike = replace(
+        found, image_size=config.image_size, output_size=config.output_size, subject=config.subject
+    )
+    return config in (alike, without_retargeting(alike))
+
+
 def mini() -> Config:
     """liveportrait-mini: 7.5 M parameters, 256 px in and out."""
     return _compact_networks(256, mini_compact())

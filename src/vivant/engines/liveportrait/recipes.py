@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ from vivant.engines.liveportrait.config import (
     Config,
     mini,
     published,
+    takes_weights,
     tiny,
     tiny_animals,
     tiny_published,
@@ -233,7 +235,8 @@ class PublishedRecipe(FromSessions):
         weights = term_weights(self.train)
         networks = PublishedNetworks(self.config)
         if init is not None:
-            _, loaded = checkpoint.load(init, Config, PublishedNetworks)
+            fits = partial(takes_weights, self.config)
+            loaded = checkpoint.load_same(init, self.config, PublishedNetworks, self.train.name, fits)
             own = networks.state_dict().keys()  # animals have no stitching to be trained on
             networks.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in own})
         return self.stage(

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from vivant import checkpoint
-from vivant.engines.liveportrait.config import Config, mini, published, tiny_whole, with_retargeting
+from vivant.engines.liveportrait.config import (
+    Config,
+    mini,
+    published,
+    takes_weights,
+    tiny_whole,
+    with_retargeting,
+)
 from vivant.engines.liveportrait.config_compact import mini_retargeting
 from vivant.engines.liveportrait.networks import PublishedNetworks
 from vivant.engines.liveportrait.networks_compact import CompactNetworks
 from vivant.engines.liveportrait.stages_retargeting import RetargetingStage
-from vivant.errors import CheckpointError
 from vivant.presets import find_checkpoint
 from vivant.studio.dataset import Session
 from vivant.training.config import ParameterGroup, TrainConfig
@@ -35,20 +42,27 @@ class RetargetingRecipe(FromSessions):
         if self.config.networks == "published":
             whole = PublishedNetworks(self.config)
             if init is not None:
-                whole.load_state_dict(checkpoint.load(init, Config, PublishedNetworks)[1].state_dict())
+                fits = partial(takes_weights, self.config)
+                loaded = checkpoint.load_same(init, self.config, PublishedNetworks, self.train.name, fits)
+                whole.load_state_dict(loaded.state_dict())
             _, eyes = checkpoint.load(find_checkpoint("liveportrait-mini"), Config, CompactNetworks)
             assert isinstance(eyes, CompactNetworks)
             reader = eyes.requires_grad_(False).motion_network
             return RetargetingStage(self.config, sessions, backgrounds, whole, reader, self.train)
         networks = CompactNetworks(self.config)
         if init is not None:
-            config, loaded = checkpoint.load(init, Config, CompactNetworks)
-            if config.compact is None or with_retargeting(config, mini_retargeting()) != self.config:
-                raise CheckpointError(f"{init} has another architecture than the recipe {self.train.name}")
-            kept = networks.load_state_dict(loaded.state_dict(), strict=False)
-            if wrong := [name for name in kept.missing_keys if not name.startswith("retargeting.")]:
-                raise CheckpointError(f"{init} lacks {', '.join(wrong[:5])}")
+            loaded = checkpoint.load_same(init, self.config, CompactNetworks, self.train.name, self._fits)
+            networks.load_state_dict(loaded.state_dict(), strict=False)
         return RetargetingStage(self.config, sessions, backgrounds, networks, None, self.train)
+
+    def _fits(self, found: Config) -> bool:
+        """The compact networks of the recipe, with or yet without those of stage II."""
+        if found.compact is None or self.config.compact is None:
+            return False
+        sizes = self.config.compact.retargeting
+        if found.compact.retargeting is None and sizes is not None:
+            found = with_retargeting(found, sizes)
+        return found == self.config
 
 
 def mini_stage2() -> RetargetingRecipe:

@@ -241,9 +241,10 @@ class VoiceRecipe:
     def build(self, init: Path | None = None) -> VoiceStage:
         """The stage. Raises InputError where espeak-ng or flite or the face model is missing."""
         network = VoiceNetwork(self.config)
-        set_face(network, load_face_model())
-        if init is not None:
-            _, loaded = checkpoint.load(init, VoiceConfig, VoiceNetwork)
+        if init is None:
+            set_face(network, load_face_model())
+        else:
+            loaded = checkpoint.load_same(init, self.config, VoiceNetwork, self.train.name)
             network.load_state_dict(loaded.state_dict())
         return VoiceStage(network, corpus(self.num_utterances, self.config.num_bands, self.train.seed))
 
