@@ -283,5 +283,5 @@ def _how_to_get(preset: Preset) -> str:
         return f"the weights of {preset.name} are not in {preset.folder}; install vivant again"
     return (
         f"the weights of {preset.name} ({preset.licence}) are not in {preset.folder}; download them from "
-        f"{preset.source} and run `vivant convert` on the folder"
+        f"{preset.source} and run `vivant convert FOLDER --preset {preset.name}`"
     )

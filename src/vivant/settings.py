@@ -72,7 +72,7 @@ class Recording:
     watermark: bool = True
     """Mark the pixels of every frame, invisibly, as made with vivant."""
     credentials: bool = True
-    """Sign videos with content credentials (C2PA), where the extra `marks` is installed."""
+    """Sign videos and pictures with content credentials (C2PA), where the extra `marks` is installed."""
     certificate: Path | None = None
     """PEM file with key and certificates to sign with. [default: a self-made one]"""
     visible_label: bool = False
@@ -195,7 +195,7 @@ class Retouch:
     watermark: bool = True
     """Mark the pixels of every edited frame, invisibly, as made with vivant."""
     credentials: bool = True
-    """Sign videos with content credentials (C2PA), where the extra `marks` is installed."""
+    """Sign videos and pictures with content credentials (C2PA), where the extra `marks` is installed."""
     certificate: Path | None = None
     """PEM file with key and certificates to sign with. [default: a self-made one]"""
     visible_label: bool = False

@@ -18,7 +18,9 @@ def presets(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     for preset in PRESETS.values():
         here = (preset.folder / WEIGHTS).is_file()
         get = (
-            "install vivant again" if preset.embedded else f"download {preset.source}, then `vivant convert`"
+            "install vivant again"
+            if preset.embedded
+            else f"download {preset.source}, then `vivant convert FOLDER --preset {preset.name}`"
         )
         rows.append(
             {

@@ -194,7 +194,7 @@ class Trouble(_Message):
     """From the server: what is wrong and what to do. Fatal ones are followed by the end of the connection."""
 
     type: Literal["error"] = "error"
-    code: Literal["protocol", "token", "portrait", "busy", "input", "options", "rate", "server"]
+    code: Literal["protocol", "portrait", "busy", "input", "options", "server"]
     message: str
     fatal: bool
 
