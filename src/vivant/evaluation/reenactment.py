@@ -186,8 +186,7 @@ class _Run:
             frames.append(FrameFeatures(judges.inception))
         if plan.drift_seconds is not None:
             frames.append(DriftGauge(judges, max(1, round(plan.drift_seconds * clip.rate / plan.every))))
-        chunk = self.engine.stream.chunk_frames
-        sequences: list[Gauge] = [JitterGauge(), ChangeGauge(self.mode, judges, chunk)]
+        sequences: list[Gauge] = [JitterGauge(), ChangeGauge(self.mode, judges, self.engine.stream)]
         if judges.clips is not None:
             sequences.append(ClipFeatures(judges.clips))
         if clip.has_sound and (judges.syncnet is not None or judges.sync_expert is not None):
