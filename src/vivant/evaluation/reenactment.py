@@ -7,7 +7,7 @@ frames are measured and forgotten.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,8 @@ class _Run:
     def __init__(self, engine: Engine, request: Request, plan: protocol.Reenactment, mode: Mode) -> None:
         self.engine, self.request, self.plan, self.mode = engine, request, plan, mode
         self.folder = ItemFolder(request.items)
-        self._subject = describe_engine(engine)
+        # Two checkpoints may have the same weights, and draw otherwise: by chunks or time steps of their config.
+        self._subject = describe_engine(engine) | {"config": asdict(engine.config)}
 
     def item(self, source: Path | None, clip: DrivingClip, tick: Callable[[int], None]) -> Item:
         """One animation: as it was measured before, or now."""
