@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,19 @@ def test_absolute_drive_differs_from_options_by_scale_only(compact: LivePortrait
     for i in range(2):
         expected = as_stored(compact.render(state, driving[i]))
         assert (frames[i : i + 1] - expected).abs().max() <= 1 / 255
+
+
+def test_motion_comes_from_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels lie on the CPU; an engine on another device takes them there. "meta" stands for a GPU."""
+    on_cpu = tiny_engine("compact")
+    pictures = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    source, driving = look_at(on_cpu, pictures[:1]).motion, look_at(on_cpu, pictures[1:]).motion
+    elsewhere = LivePortrait(on_cpu.config, on_cpu.networks.to("meta"))
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor)  # nothing can be fetched from there
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no "meta"
+    frames, where = draw(elsewhere, pictures[:1], source, driving)
+    assert frames.shape[0] == where.shape[0] == 2
+    assert frames.device.type == where.device.type == "meta"
 
 
 def test_wrong_input_is_refused(compact: LivePortrait, people: Path, tmp_path: Path) -> None:

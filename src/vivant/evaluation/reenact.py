@@ -75,10 +75,12 @@ def look_at(engine: LivePortrait, pictures: Tensor) -> Seen:
 def draw(engine: LivePortrait, source: Tensor, motion: Motion, driving: Motion) -> tuple[Tensor, Tensor]:
     """The source (1, 3, H, W), which shows `motion` (one frame), under `driving` (T frames).
 
-    Returns frames (T, 3, S', S') in [0, 1] as an eight-bit file would hold them, and keypoints (T, K, 3).
+    The motions may lie on any device: a renderer's labels lie on the CPU. Returns, on the CPU,
+    frames (T, 3, S', S') in [0, 1] as an eight-bit file would hold them, and keypoints (T, K, 3).
     """
     config = engine.config
     networks = cast("Networks", engine.networks)
+    motion, driving = motion.to(engine.device), driving.to(engine.device)
     driven = replace(driving, canonical=motion.repeat(len(driving)).canonical)
     where_source = keypoints(motion, motion.canonical, config)
     where = keypoints(driven, driven.canonical, config)
