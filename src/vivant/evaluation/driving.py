@@ -20,6 +20,7 @@ from vivant.animation import animate
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.media.audio import read_audio
+from vivant.media.inputs import check_input_file
 from vivant.media.probe import MediaKind, probe_kind
 from vivant.media.reader import read_clip
 from vivant.media.resample import resample, tidy_rate
@@ -113,11 +114,14 @@ def _chunks(engine: Engine, clip: DrivingClip) -> Iterator[AudioChunk]:
 
 
 def found_files(paths: Iterable[Path], kind: MediaKind, what: str) -> list[Path]:
-    """Files, and in folders those whose content is of that kind, by name. Raises InputError where there is none."""
+    """Files, and in folders those whose content is of that kind, by name.
+
+    Raises InputError where there is none, and where a file is missing or cannot be opened.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            found.append(check_input_file(path))
             continue
         inside = [file for file in sorted(path.iterdir()) if file.is_file() and _is(file, kind)]
         if not inside:

@@ -123,6 +123,8 @@ class _Run:
 
     def __init__(self, engine: Engine, request: Request, plan: protocol.Reenactment, mode: Mode) -> None:
         self.engine, self.request, self.plan, self.mode = engine, request, plan, mode
+        # Looked for before anything is measured, and read after.
+        self._real = None if request.real is None else found_files([request.real], "image", "picture")
         self.folder = ItemFolder(request.items)
         # Two checkpoints may have the same weights, and draw otherwise: by chunks or time steps of their config.
         self._subject = describe_engine(engine) | {"config": asdict(engine.config)}
@@ -197,10 +199,9 @@ class _Run:
     @torch.no_grad()
     def real(self) -> RealPictures | None:
         """What FID of cross-reenactment compares with, where it is given and can be measured."""
-        folder, network = self.request.real, self.request.judges.inception
-        if folder is None:
+        paths, network = self._real, self.request.judges.inception
+        if paths is None:
             return None
-        paths = found_files([folder], "image", "picture")
         running = RunningGaussian(NUM_FEATURES)
         if network is not None and self.mode == "cross" and self.plan.max_frames is not None:
             for path in paths:
