@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,9 +15,12 @@ from vivant.engines.liveportrait.config import Options
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import InputError
 from vivant.evaluation import synthetic
+from vivant.evaluation.faces import FoundFaces, measured, series_of
 from vivant.evaluation.people import Person, held_out_people, most_frontal
 from vivant.evaluation.reenact import Seen, as_liveportrait, as_stored, draw, look_at
 from vivant.evaluation.report import Report
+from vivant.evaluation.synthetic_report import report_of
+from vivant.face.points import Landmarks
 from vivant.studio.dataset import read_session, session_path
 
 
@@ -106,6 +110,24 @@ def test_published_networks_are_measured_with_what_they_have(people: Path, witho
 def test_mesh_is_asked_where_it_is_installed(compact: LivePortrait, people: Path, face_models: None) -> None:
     rows = table(measure(compact, people, num_identities=1), "Landmark error")
     assert rows["output (mesh)"][-1] == 0  # nobody sees a face in an ellipse
+
+
+def test_lost_faces_do_not_flatter(compact: LivePortrait) -> None:
+    """The mesh's ratio to copying is over pairs that both have; how many were lost is a number of its own."""
+    base = np.random.default_rng(0).uniform(0, 50, (478, 3)).astype(np.float32)
+
+    def found(*shifts: float | None) -> FoundFaces:
+        faces = [None if by is None else Landmarks(base + np.float32(by), 1.0) for by in shifts]
+        series = series_of([measured(face) for face in faces])
+        return FoundFaces(series.found, series.quantities, tuple(faces))
+
+    findings = synthetic.Findings()
+    # The source, and drivers of which copying is wrong by 4, by 40, and by nobody knows.
+    synthetic._score_mesh(found(0, 4, 40, None), found(6, None, 7), findings)
+    report = report_of(findings, compact, {}, np.zeros((8, 8, 3), np.uint8), with_mesh=True)
+    assert report.numbers["mesh_landmark_error_over_copy"] == pytest.approx(0.5, rel=1e-3)
+    assert report.numbers["share_without_face"] == pytest.approx(0.5)
+    assert table(report, "Landmark error")["copy source (mesh)"][-1] == 1
 
 
 def test_a_subset_sees_the_same_pictures(people: Path) -> None:
