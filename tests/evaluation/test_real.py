@@ -111,6 +111,7 @@ def test_examples_go_through(
 def test_no_frame_is_kept(
     compact: LivePortrait, astronaut: Path, driving: Path, face_models: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rates: list[float] = []
     alive: list[weakref.ref[np.ndarray]] = []
     most: list[int] = []
 
@@ -121,6 +122,7 @@ def test_no_frame_is_kept(
                 most.append(sum(each() is not None for each in alive))
                 yield frame
 
+        rates.append(options["frame_rate"])
         return animate(*args[:2], frames(), **options)
 
     monkeypatch.setattr(real, "animate", counted)
@@ -128,6 +130,7 @@ def test_no_frame_is_kept(
     real_drive(compact, [astronaut], [driving], max_frames=10)
     assert len(most) == 10
     assert max(most) <= 4
+    assert rates == [12.5], "each second frame of 25 a second"
 
 
 def test_wrong_input_is_refused(compact: LivePortrait, astronaut: Path, driving: Path) -> None:

@@ -1,14 +1,16 @@
 """Pictures of people driven by clips of others: does the output follow the driver, and is the person kept?
 
 There is no true picture, so driver and output are measured with the same 468-point mesh, an outside judge.
-Motion is relative to the driver's first frame, as users get it. What is compared is change over time: correlation
-and standard deviation, never absolute values. Memory does not grow with the clip, but for seven numbers a frame.
+Motion is relative to the driver's first frame (users' files start from the calmest face of the first two seconds,
+unless `--reference-frame 0` is said). What is compared is change over time: correlation and standard deviation, never
+absolute values. Memory does not grow with the clip, but for seven numbers a frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 
-from vivant.animation import animate
+from vivant.animation import Animation, animate
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.evaluation import metrics, protocol
@@ -30,6 +32,7 @@ from vivant.evaluation.sheet import evenly, sheet
 from vivant.evaluation.shown import Means, as_tensor
 from vivant.face.points import NUM_MESH, Landmarks
 from vivant.media.reader import read_clip
+from vivant.media.resample import tidy_rate
 from vivant.ops.fetching import as_pixels
 
 TEXTURE_FRAMES = 12
@@ -44,6 +47,8 @@ class _Driver:
     path: Path
     every: int
     max_frames: int | None
+    rate: Fraction
+    """Of the frames that are used, per second: what is smoothed over time is told it."""
     faces: FaceSeries
     jitter: float
     shown: dict[int, np.ndarray]
@@ -51,6 +56,10 @@ class _Driver:
 
     def frames(self) -> Iterator[np.ndarray]:
         return _frames(self.path, self.every, self.max_frames)
+
+    def animation(self, engine: Engine, portrait: Portrait, options: Any) -> Animation:
+        frames = self.frames()
+        return animate(engine, portrait, frames, options=options, frame_rate=self.rate, paste_back=False)
 
     def __len__(self) -> int:
         return len(self.faces.found)
@@ -92,7 +101,7 @@ def real_drive(
         rows: list[list[np.ndarray | None]] = [[None, *driver.shown.values()]]
         for name, portrait in people:
             measure = _Measure(portrait, driver)
-            with animate(engine, portrait, driver.frames(), options=options, paste_back=False) as outputs:
+            with driver.animation(engine, portrait, options) as outputs:
                 for output in outputs:
                     measure.update(output)
             found.append(measure.result(name))
@@ -129,7 +138,10 @@ def _driver(
         raise InputError(f"{path} shows a face in fewer than three of the frames used; choose another clip")
     wanted = set(evenly(len(watch), protocol.NUM_SHEET_COLUMNS - 1))
     shown = {i: frame for i, frame in enumerate(_frames(path, every, max_frames)) if i in wanted}
-    return _Driver(path.stem, path, every, max_frames, series, watch.jitter, shown), reading.quantities
+    with read_clip(path) as clip:
+        rate = tidy_rate(clip.frame_rate) / every
+    driver = _Driver(path.stem, path, every, max_frames, rate, series, watch.jitter, shown)
+    return driver, reading.quantities
 
 
 class _Measure:
