@@ -23,6 +23,7 @@ from vivant.animation import Animation, animate
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.evaluation import metrics, protocol
+from vivant.evaluation.driving import found_files, names_of
 from vivant.evaluation.faces import QUANTITIES, FaceFinder, FaceSeries, FaceWatch
 from vivant.evaluation.piecewise import PiecewiseAffine
 from vivant.evaluation.reading import DriverReading
@@ -78,7 +79,7 @@ def real_drive(
     """Animate every portrait with every clip and compare each output with its driver.
 
     Args:
-        portraits, clips: paths; file names are what the report calls them.
+        portraits, clips: files, or folders of files; their names are what the report calls them (see names_of).
         every: use each `every`-th frame of a clip.
         max_frames: at most this many frames per clip; None for all.
         options: the family's Options; None for the defaults, which is what the targets are about.
@@ -90,12 +91,15 @@ def real_drive(
         raise InputError("give at least one portrait and one driving clip")
     if every < 1 or (max_frames is not None and max_frames < 3):
         raise InputError(f"every is 1 or more and max_frames 3 or more, got {every} and {max_frames}")
-    people = [(Path(path).stem, engine.prepare(path)) for path in portraits]
+    pictures = found_files(map(Path, portraits), "image", "portrait", same_names=True)
+    drivers = found_files(map(Path, clips), "video", "clip", same_names=True)
+    people = [(name, engine.prepare(path)) for name, path in zip(names_of(pictures), pictures, strict=True)]
     found: list[Driven] = []
     sheets = {}
     seen: dict[str, dict[str, Followed]] = {}
-    for path in clips:
-        driver, read = _driver(Path(path), every, max_frames, engine)
+    names = names_of(drivers)
+    for called, path in zip(names, drivers, strict=True):
+        driver, read = _driver(called, path, every, max_frames, engine)
         if read is not None:
             seen[driver.name] = _followed_all(driver.faces, read, driver.faces.found)
         rows: list[list[np.ndarray | None]] = [[None, *driver.shown.values()]]
@@ -107,12 +111,12 @@ def real_drive(
             found.append(measure.result(name))
             rows.append([reference_of(portrait), *measure.shown])
             if progress is not None:
-                progress(len(found), len(people) * len(clips))
+                progress(len(found), len(people) * len(drivers))
         labels = [f"driver: {driver.name}", *(name for name, _ in people)]
         sheets[driver.name] = sheet(rows, labels=labels)
     settings = {
         "portraits": ", ".join(name for name, _ in people),
-        "clips": ", ".join(Path(path).stem for path in clips),
+        "clips": ", ".join(names),
         "every_frames": every,
         "max_frames": max_frames or "all",
         "options": "defaults" if options is None else str(options),
@@ -127,7 +131,7 @@ def _frames(path: Path, every: int, max_frames: int | None) -> Iterator[np.ndarr
 
 
 def _driver(
-    path: Path, every: int, max_frames: int | None, engine: Engine
+    name: str, path: Path, every: int, max_frames: int | None, engine: Engine
 ) -> tuple[_Driver, dict[str, np.ndarray] | None]:
     """The driver, and what the engine's networks read from it (see DriverReading)."""
     watch, reading = FaceWatch(), DriverReading(engine)
@@ -140,7 +144,7 @@ def _driver(
     shown = {i: frame for i, frame in enumerate(_frames(path, every, max_frames)) if i in wanted}
     with read_clip(path) as clip:
         rate = tidy_rate(clip.frame_rate) / every
-    driver = _Driver(path.stem, path, every, max_frames, rate, series, watch.jitter, shown)
+    driver = _Driver(name, path, every, max_frames, rate, series, watch.jitter, shown)
     return driver, reading.quantities
 
 
