@@ -402,4 +402,9 @@ def test_sync_is_judged_at_25_frames_a_second(shown: MakeShown) -> None:
     for index in range(25):
         lost.update(replace(shown(index), output_face=None) if index == 7 else shown(index))
     assert np.isnan(lost.numbers()["sync_expert_distance"])
+    for samples in (1000, 2999):  # 63 to 187 ms hold no window of 16 columns
+        brief = SyncGauge(judges, sound[:samples], 25.0)
+        for index in range(6):
+            brief.update(shown(index))
+        assert np.isnan(brief.numbers()["sync_expert_distance"])
     assert SyncGauge(Judges(), sound, 25.0).numbers() == {}
