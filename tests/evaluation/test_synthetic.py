@@ -17,10 +17,11 @@ from vivant.errors import InputError
 from vivant.evaluation import synthetic
 from vivant.evaluation.faces import FoundFaces, measured, series_of
 from vivant.evaluation.people import Person, held_out_people, most_frontal
-from vivant.evaluation.reenact import Seen, as_liveportrait, as_stored, draw, look_at
+from vivant.evaluation.reenact import Seen, as_liveportrait, as_stored, draw, look_at, resized
 from vivant.evaluation.report import Report
 from vivant.evaluation.synthetic_report import report_of
 from vivant.face.points import Landmarks
+from vivant.runtime import precision
 from vivant.studio.dataset import read_session, session_path
 
 
@@ -166,6 +167,19 @@ def test_motion_comes_from_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
     frames, where = draw(elsewhere, pictures[:1], source, driving)
     assert frames.shape[0] == where.shape[0] == 2
     assert frames.device.type == where.device.type == "meta"
+
+
+def test_motion_is_read_as_the_engine_reads_it() -> None:
+    """In 16 bits too: motion is computed in float32."""
+    networks = tiny_engine("compact").networks
+    engine = LivePortrait(LivePortrait.tiny_configs()["compact"], networks, torch.bfloat16)
+    precision.place(networks, engine.device, engine.dtype)
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    size = engine.config.image_size
+    own = engine.networks.motion(resized(pictures, size))
+    seen = look_at(engine, pictures)
+    assert torch.equal(seen.motion.expression, own.expression)
+    assert torch.equal(seen.motion.translation, own.translation)
 
 
 def test_wrong_input_is_refused(compact: LivePortrait, people: Path, tmp_path: Path) -> None:

@@ -62,9 +62,11 @@ def look_at(engine: LivePortrait, pictures: Tensor) -> Seen:
     weights = None
     with precision.computing(engine.device, engine.dtype):
         if isinstance(engine.networks, CompactNetworks):
-            seen = engine.networks.describe(images)
-            weights = seen.weights.float().cpu()
-            motion = seen.as_motion()
+            # As the engine looks itself (CompactNetworks.motion): where things are needs float32.
+            with torch.autocast(engine.device.type, enabled=False):
+                seen = engine.networks.describe(images)
+                motion = seen.as_motion()
+            weights = seen.weights.cpu()
         else:
             motion = cast("Networks", engine.networks).motion(images)
     motion = motion.to(dtype=torch.float32)
