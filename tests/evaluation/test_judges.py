@@ -167,6 +167,11 @@ class _Mean(nn.Module):
         return x.flatten(2).mean(2)
 
 
+class _Flat(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).mean(1)
+
+
 def test_scripts_are_tried_when_loaded(tmp_path: Path) -> None:
     path = tmp_path / "mean.ts"
     with pytest.warns(DeprecationWarning, match="torch.jit"):  # of torch's own writer
@@ -177,6 +182,10 @@ def test_scripts_are_tried_when_loaded(tmp_path: Path) -> None:
         load_scripted(path, "gaze", [(2, 3, 8, 8)], [None, 4])
     with pytest.raises(CheckpointError, match="does not take"):
         load_scripted(path, "gaze", [(2,)], [3])
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
+        torch.jit.save(torch.jit.trace(_Flat(), torch.zeros(2, 3, 4, 4)), str(tmp_path / "flat.ts"))
+    with pytest.raises(CheckpointError, match=r"flat\.ts does not"):  # one number per row, not a row of one
+        load_scripted(tmp_path / "flat.ts", "gaze", [(2, 3, 8, 8)], [1])
     (tmp_path / "text.ts").write_text("no script")
     with pytest.raises(CheckpointError, match="is not TorchScript"):
         load_scripted(tmp_path / "text.ts", "gaze", [(2, 3, 8, 8)], [3])

@@ -71,6 +71,10 @@ def test_borders_of_chunks() -> None:
     changes = np.where(indices % 4 == 0, 3.0, 2.0)
     assert metrics.border_ratio(changes, indices, 4) == pytest.approx(1.5)
     assert math.isnan(metrics.border_ratio(changes, indices, 1))
+    # A delay of one frame: the first chunk holds three, the next begins with frame 3.
+    shifted = np.where((indices + 1) % 4 == 0, 3.0, 2.0)
+    assert metrics.border_ratio(shifted, indices, 4, 1) == pytest.approx(1.5)
+    assert metrics.border_ratio(changes, indices, 4, 8) == pytest.approx(1.5)
     assert math.isnan(metrics.border_ratio(changes[:2], indices[:2], 4))
 
 

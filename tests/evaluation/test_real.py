@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from vivant.animation import animate
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import InputError
 from vivant.evaluation import protocol, real
+from vivant.evaluation.driving import names_of
 from vivant.evaluation.faces import QUANTITIES, FaceFinder, FaceWatch, mouth_opening
 from vivant.evaluation.real import real_drive
 from vivant.evaluation.real_report import Driven, Followed, report_of
@@ -108,9 +110,27 @@ def test_examples_go_through(
     assert [row[0] for row in read.rows] == ["driving, correlation", "driving, amplitude"]
 
 
+def test_folders_are_opened_and_names_told_apart(
+    compact: LivePortrait, astronaut: Path, driving: Path, face_models: None, tmp_path: Path
+) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(driving, tmp_path / folder / "talk.mp4")
+    shutil.copy(astronaut, tmp_path / "other" / "a.png")
+    report = real_drive(compact, [tmp_path / "other"], [tmp_path / "one", tmp_path / "other"], max_frames=3)
+    assert report.settings["portraits"] == "a"
+    assert report.settings["clips"] == "talk, talk-2"
+    assert set(report.sheets) == {"talk", "talk-2"}
+    assert [row[0] for row in report.tables[1].rows] == ["a x talk", "a x talk-2"]
+    assert names_of([Path(name) for name in ("x/a", "y/a", "a-2", "z/a")]) == ["a", "a-3", "a-2", "a-4"]
+    with pytest.raises(InputError, match="holds no portrait"):
+        real_drive(compact, [tmp_path / "one"], [driving])
+
+
 def test_no_frame_is_kept(
     compact: LivePortrait, astronaut: Path, driving: Path, face_models: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rates: list[float] = []
     alive: list[weakref.ref[np.ndarray]] = []
     most: list[int] = []
 
@@ -121,6 +141,7 @@ def test_no_frame_is_kept(
                 most.append(sum(each() is not None for each in alive))
                 yield frame
 
+        rates.append(options["frame_rate"])
         return animate(*args[:2], frames(), **options)
 
     monkeypatch.setattr(real, "animate", counted)
@@ -128,6 +149,7 @@ def test_no_frame_is_kept(
     real_drive(compact, [astronaut], [driving], max_frames=10)
     assert len(most) == 10
     assert max(most) <= 4
+    assert rates == [12.5], "each second frame of 25 a second"
 
 
 def test_wrong_input_is_refused(compact: LivePortrait, astronaut: Path, driving: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vivant.engine import StreamSpec
 from vivant.engines import ENGINES, engine_class
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.engines.refvae.sync_expert import SyncExpert
@@ -306,13 +307,15 @@ def test_the_same_face_has_no_error(shown: MakeShown) -> None:
 
 
 def test_flicker_and_chunks_are_seen(shown: MakeShown) -> None:
-    gauge = ChangeGauge("self", Judges(), chunk_frames=2)
-    for index, brighter in enumerate((0, 1, 5, 6, 10)):
+    spec = StreamSpec(driving="video", chunk_frames=2, delay_frames=1, frame_rate_hz=None)
+    gauge = ChangeGauge("self", Judges(), spec)
+    # With a delay of one frame the first chunk holds one.
+    for index, brighter in enumerate((0, 4, 5, 9, 10)):
         gauge.update(shown(index, brighter=brighter))
     numbers = gauge.numbers()
     assert numbers["tl1"] == pytest.approx(100 * 2.5 / 255, rel=0.1)
     assert numbers["border_ratio"] == pytest.approx(4, rel=0.1)
-    assert "border_ratio" not in ChangeGauge("self", Judges(), chunk_frames=1).numbers()
+    assert "border_ratio" not in ChangeGauge("self", Judges(), LivePortrait.stream).numbers()
 
 
 def test_drift_compares_the_ends(shown: MakeShown) -> None:
@@ -399,4 +402,9 @@ def test_sync_is_judged_at_25_frames_a_second(shown: MakeShown) -> None:
     for index in range(25):
         lost.update(replace(shown(index), output_face=None) if index == 7 else shown(index))
     assert np.isnan(lost.numbers()["sync_expert_distance"])
+    for samples in (1000, 2999):  # 63 to 187 ms hold no window of 16 columns
+        brief = SyncGauge(judges, sound[:samples], 25.0)
+        for index in range(6):
+            brief.update(shown(index))
+        assert np.isnan(brief.numbers()["sync_expert_distance"])
     assert SyncGauge(Judges(), sound, 25.0).numbers() == {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,9 +15,13 @@ from vivant.engines.liveportrait.config import Options
 from vivant.engines.liveportrait.engine import LivePortrait
 from vivant.errors import InputError
 from vivant.evaluation import synthetic
+from vivant.evaluation.faces import FoundFaces, measured, series_of
 from vivant.evaluation.people import Person, held_out_people, most_frontal
-from vivant.evaluation.reenact import Seen, as_liveportrait, as_stored, draw, look_at
+from vivant.evaluation.reenact import Seen, as_liveportrait, as_stored, draw, look_at, resized
 from vivant.evaluation.report import Report
+from vivant.evaluation.synthetic_report import report_of
+from vivant.face.points import Landmarks
+from vivant.runtime import precision
 from vivant.studio.dataset import read_session, session_path
 
 
@@ -107,6 +113,24 @@ def test_mesh_is_asked_where_it_is_installed(compact: LivePortrait, people: Path
     assert rows["output (mesh)"][-1] == 0  # nobody sees a face in an ellipse
 
 
+def test_lost_faces_do_not_flatter(compact: LivePortrait) -> None:
+    """The mesh's ratio to copying is over pairs that both have; how many were lost is a number of its own."""
+    base = np.random.default_rng(0).uniform(0, 50, (478, 3)).astype(np.float32)
+
+    def found(*shifts: float | None) -> FoundFaces:
+        faces = [None if by is None else Landmarks(base + np.float32(by), 1.0) for by in shifts]
+        series = series_of([measured(face) for face in faces])
+        return FoundFaces(series.found, series.quantities, tuple(faces))
+
+    findings = synthetic.Findings()
+    # The source, and drivers of which copying is wrong by 4, by 40, and by nobody knows.
+    synthetic._score_mesh(found(0, 4, 40, None), found(6, None, 7), findings)
+    report = report_of(findings, compact, {}, np.zeros((8, 8, 3), np.uint8), with_mesh=True)
+    assert report.numbers["mesh_landmark_error_over_copy"] == pytest.approx(0.5, rel=1e-3)
+    assert report.numbers["share_without_face"] == pytest.approx(0.5)
+    assert table(report, "Landmark error")["copy source (mesh)"][-1] == 1
+
+
 def test_a_subset_sees_the_same_pictures(people: Path) -> None:
     _, one = held_out_people(people, 2, 1, 64, 3)
     count, both = held_out_people(people, 2, 12, 64, 3)
@@ -130,6 +154,32 @@ def test_absolute_drive_differs_from_options_by_scale_only(compact: LivePortrait
     for i in range(2):
         expected = as_stored(compact.render(state, driving[i]))
         assert (frames[i : i + 1] - expected).abs().max() <= 1 / 255
+
+
+def test_motion_comes_from_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels lie on the CPU; an engine on another device takes them there. "meta" stands for a GPU."""
+    on_cpu = tiny_engine("compact")
+    pictures = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    source, driving = look_at(on_cpu, pictures[:1]).motion, look_at(on_cpu, pictures[1:]).motion
+    elsewhere = LivePortrait(on_cpu.config, on_cpu.networks.to("meta"))
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor)  # nothing can be fetched from there
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no "meta"
+    frames, where = draw(elsewhere, pictures[:1], source, driving)
+    assert frames.shape[0] == where.shape[0] == 2
+    assert frames.device.type == where.device.type == "meta"
+
+
+def test_motion_is_read_as_the_engine_reads_it() -> None:
+    """In 16 bits too: motion is computed in float32."""
+    networks = tiny_engine("compact").networks
+    engine = LivePortrait(LivePortrait.tiny_configs()["compact"], networks, torch.bfloat16)
+    precision.place(networks, engine.device, engine.dtype)
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    size = engine.config.image_size
+    own = engine.networks.motion(resized(pictures, size))
+    seen = look_at(engine, pictures)
+    assert torch.equal(seen.motion.expression, own.expression)
+    assert torch.equal(seen.motion.translation, own.translation)
 
 
 def test_wrong_input_is_refused(compact: LivePortrait, people: Path, tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ CATALOGUE: tuple[Metric, ...] = (
         range="0 and up",
         needs_else="a family that draws in chunks of two frames or more",
         comparable=_OURS,
+        version=2,  # 1 took the first chunk to be whole, which it is not where the delay is no multiple of it
     ),
     Metric(
         name="sync_confidence",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from vivant.animation import animate
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.media.audio import read_audio
+from vivant.media.inputs import check_input_file
 from vivant.media.probe import MediaKind, probe_kind
 from vivant.media.reader import read_clip
 from vivant.media.resample import resample, tidy_rate
@@ -112,21 +113,38 @@ def _chunks(engine: Engine, clip: DrivingClip) -> Iterator[AudioChunk]:
     return islice(read_audio(clip.path, rate, 1 / clip.rate), clip.max_frames)
 
 
-def found_files(paths: Iterable[Path], kind: MediaKind, what: str) -> list[Path]:
-    """Files, and in folders those whose content is of that kind, by name. Raises InputError where there is none."""
+def found_files(paths: Iterable[Path], kind: MediaKind, what: str, *, same_names: bool = False) -> list[Path]:
+    """Files, and in folders those whose content is of that kind, by name.
+
+    Raises InputError where there is none, where two have one name unless `same_names` (see names_of), and where a
+    file is missing or cannot be opened.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            found.append(check_input_file(path))
             continue
         inside = [file for file in sorted(path.iterdir()) if file.is_file() and _is(file, kind)]
         if not inside:
             raise InputError(f"{path} holds no {what}; name a folder with {what}s, or files")
         found += inside
     names = [path.stem for path in found]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if not same_names and (twice := sorted({name for name in names if names.count(name) > 1})):
         raise InputError(f"more than one {what} is called {twice[0]}; reports name them so, rename one")
     return found
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """File names without their endings; where several are the same, all but the first get a number."""
+    stems = [path.stem for path in paths]
+    names: list[str] = []
+    for stem in stems:
+        tries = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        # Whoever is really called a-2 keeps the name.
+        names.append(
+            next(name for name in tries if name not in names and (name == stem or name not in stems))
+        )
+    return names
 
 
 def _is(file: Path, kind: MediaKind) -> bool:

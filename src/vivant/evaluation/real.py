@@ -1,14 +1,16 @@
 """Pictures of people driven by clips of others: does the output follow the driver, and is the person kept?
 
 There is no true picture, so driver and output are measured with the same 468-point mesh, an outside judge.
-Motion is relative to the driver's first frame, as users get it. What is compared is change over time: correlation
-and standard deviation, never absolute values. Memory does not grow with the clip, but for seven numbers a frame.
+Motion is relative to the driver's first frame (users' files start from the calmest face of the first two seconds,
+unless `--reference-frame 0` is said). What is compared is change over time: correlation and standard deviation, never
+absolute values. Memory does not grow with the clip, but for seven numbers a frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,11 @@ import cv2
 import numpy as np
 import torch
 
-from vivant.animation import animate
+from vivant.animation import Animation, animate
 from vivant.engine import Engine, Portrait
 from vivant.errors import InputError
 from vivant.evaluation import metrics, protocol
+from vivant.evaluation.driving import found_files, names_of
 from vivant.evaluation.faces import QUANTITIES, FaceFinder, FaceSeries, FaceWatch
 from vivant.evaluation.piecewise import PiecewiseAffine
 from vivant.evaluation.reading import DriverReading
@@ -30,6 +33,7 @@ from vivant.evaluation.sheet import evenly, sheet
 from vivant.evaluation.shown import Means, as_tensor
 from vivant.face.points import NUM_MESH, Landmarks
 from vivant.media.reader import read_clip
+from vivant.media.resample import tidy_rate
 from vivant.ops.fetching import as_pixels
 
 TEXTURE_FRAMES = 12
@@ -44,6 +48,8 @@ class _Driver:
     path: Path
     every: int
     max_frames: int | None
+    rate: Fraction
+    """Of the frames that are used, per second: what is smoothed over time is told it."""
     faces: FaceSeries
     jitter: float
     shown: dict[int, np.ndarray]
@@ -51,6 +57,10 @@ class _Driver:
 
     def frames(self) -> Iterator[np.ndarray]:
         return _frames(self.path, self.every, self.max_frames)
+
+    def animation(self, engine: Engine, portrait: Portrait, options: Any) -> Animation:
+        frames = self.frames()
+        return animate(engine, portrait, frames, options=options, frame_rate=self.rate, paste_back=False)
 
     def __len__(self) -> int:
         return len(self.faces.found)
@@ -69,7 +79,7 @@ def real_drive(
     """Animate every portrait with every clip and compare each output with its driver.
 
     Args:
-        portraits, clips: paths; file names are what the report calls them.
+        portraits, clips: files, or folders of files; their names are what the report calls them (see names_of).
         every: use each `every`-th frame of a clip.
         max_frames: at most this many frames per clip; None for all.
         options: the family's Options; None for the defaults, which is what the targets are about.
@@ -81,29 +91,32 @@ def real_drive(
         raise InputError("give at least one portrait and one driving clip")
     if every < 1 or (max_frames is not None and max_frames < 3):
         raise InputError(f"every is 1 or more and max_frames 3 or more, got {every} and {max_frames}")
-    people = [(Path(path).stem, engine.prepare(path)) for path in portraits]
+    pictures = found_files(map(Path, portraits), "image", "portrait", same_names=True)
+    drivers = found_files(map(Path, clips), "video", "clip", same_names=True)
+    people = [(name, engine.prepare(path)) for name, path in zip(names_of(pictures), pictures, strict=True)]
     found: list[Driven] = []
     sheets = {}
     seen: dict[str, dict[str, Followed]] = {}
-    for path in clips:
-        driver, read = _driver(Path(path), every, max_frames, engine)
+    names = names_of(drivers)
+    for called, path in zip(names, drivers, strict=True):
+        driver, read = _driver(called, path, every, max_frames, engine)
         if read is not None:
             seen[driver.name] = _followed_all(driver.faces, read, driver.faces.found)
         rows: list[list[np.ndarray | None]] = [[None, *driver.shown.values()]]
         for name, portrait in people:
             measure = _Measure(portrait, driver)
-            with animate(engine, portrait, driver.frames(), options=options, paste_back=False) as outputs:
+            with driver.animation(engine, portrait, options) as outputs:
                 for output in outputs:
                     measure.update(output)
             found.append(measure.result(name))
             rows.append([reference_of(portrait), *measure.shown])
             if progress is not None:
-                progress(len(found), len(people) * len(clips))
+                progress(len(found), len(people) * len(drivers))
         labels = [f"driver: {driver.name}", *(name for name, _ in people)]
         sheets[driver.name] = sheet(rows, labels=labels)
     settings = {
         "portraits": ", ".join(name for name, _ in people),
-        "clips": ", ".join(Path(path).stem for path in clips),
+        "clips": ", ".join(names),
         "every_frames": every,
         "max_frames": max_frames or "all",
         "options": "defaults" if options is None else str(options),
@@ -118,7 +131,7 @@ def _frames(path: Path, every: int, max_frames: int | None) -> Iterator[np.ndarr
 
 
 def _driver(
-    path: Path, every: int, max_frames: int | None, engine: Engine
+    name: str, path: Path, every: int, max_frames: int | None, engine: Engine
 ) -> tuple[_Driver, dict[str, np.ndarray] | None]:
     """The driver, and what the engine's networks read from it (see DriverReading)."""
     watch, reading = FaceWatch(), DriverReading(engine)
@@ -129,7 +142,10 @@ def _driver(
         raise InputError(f"{path} shows a face in fewer than three of the frames used; choose another clip")
     wanted = set(evenly(len(watch), protocol.NUM_SHEET_COLUMNS - 1))
     shown = {i: frame for i, frame in enumerate(_frames(path, every, max_frames)) if i in wanted}
-    return _Driver(path.stem, path, every, max_frames, series, watch.jitter, shown), reading.quantities
+    with read_clip(path) as clip:
+        rate = tidy_rate(clip.frame_rate) / every
+    driver = _Driver(name, path, every, max_frames, rate, series, watch.jitter, shown)
+    return driver, reading.quantities
 
 
 class _Measure:

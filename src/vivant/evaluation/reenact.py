@@ -62,9 +62,11 @@ def look_at(engine: LivePortrait, pictures: Tensor) -> Seen:
     weights = None
     with precision.computing(engine.device, engine.dtype):
         if isinstance(engine.networks, CompactNetworks):
-            seen = engine.networks.describe(images)
-            weights = seen.weights.float().cpu()
-            motion = seen.as_motion()
+            # As the engine looks itself (CompactNetworks.motion): where things are needs float32.
+            with torch.autocast(engine.device.type, enabled=False):
+                seen = engine.networks.describe(images)
+                motion = seen.as_motion()
+            weights = seen.weights.cpu()
         else:
             motion = cast("Networks", engine.networks).motion(images)
     motion = motion.to(dtype=torch.float32)
@@ -75,10 +77,12 @@ def look_at(engine: LivePortrait, pictures: Tensor) -> Seen:
 def draw(engine: LivePortrait, source: Tensor, motion: Motion, driving: Motion) -> tuple[Tensor, Tensor]:
     """The source (1, 3, H, W), which shows `motion` (one frame), under `driving` (T frames).
 
-    Returns frames (T, 3, S', S') in [0, 1] as an eight-bit file would hold them, and keypoints (T, K, 3).
+    The motions may lie on any device: a renderer's labels lie on the CPU. Returns, on the CPU,
+    frames (T, 3, S', S') in [0, 1] as an eight-bit file would hold them, and keypoints (T, K, 3).
     """
     config = engine.config
     networks = cast("Networks", engine.networks)
+    motion, driving = motion.to(engine.device), driving.to(engine.device)
     driven = replace(driving, canonical=motion.repeat(len(driving)).canonical)
     where_source = keypoints(motion, motion.canonical, config)
     where = keypoints(driven, driven.canonical, config)

@@ -7,7 +7,7 @@ frames are measured and forgotten.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,11 @@ class _Run:
 
     def __init__(self, engine: Engine, request: Request, plan: protocol.Reenactment, mode: Mode) -> None:
         self.engine, self.request, self.plan, self.mode = engine, request, plan, mode
+        # Looked for before anything is measured, and read after.
+        self._real = None if request.real is None else found_files([request.real], "image", "picture")
         self.folder = ItemFolder(request.items)
-        self._subject = describe_engine(engine)
+        # Two checkpoints may have the same weights, and draw otherwise: by chunks or time steps of their config.
+        self._subject = describe_engine(engine) | {"config": asdict(engine.config)}
 
     def item(self, source: Path | None, clip: DrivingClip, tick: Callable[[int], None]) -> Item:
         """One animation: as it was measured before, or now."""
@@ -186,8 +189,7 @@ class _Run:
             frames.append(FrameFeatures(judges.inception))
         if plan.drift_seconds is not None:
             frames.append(DriftGauge(judges, max(1, round(plan.drift_seconds * clip.rate / plan.every))))
-        chunk = self.engine.stream.chunk_frames
-        sequences: list[Gauge] = [JitterGauge(), ChangeGauge(self.mode, judges, chunk)]
+        sequences: list[Gauge] = [JitterGauge(), ChangeGauge(self.mode, judges, self.engine.stream)]
         if judges.clips is not None:
             sequences.append(ClipFeatures(judges.clips))
         if clip.has_sound and (judges.syncnet is not None or judges.sync_expert is not None):
@@ -197,10 +199,9 @@ class _Run:
     @torch.no_grad()
     def real(self) -> RealPictures | None:
         """What FID of cross-reenactment compares with, where it is given and can be measured."""
-        folder, network = self.request.real, self.request.judges.inception
-        if folder is None:
+        paths, network = self._real, self.request.judges.inception
+        if paths is None:
             return None
-        paths = found_files([folder], "image", "picture")
         running = RunningGaussian(NUM_FEATURES)
         if network is not None and self.mode == "cross" and self.plan.max_frames is not None:
             for path in paths:

@@ -74,7 +74,7 @@ class Report:
     """The outcome of one protocol."""
 
     protocol: str
-    """Name and version, such as "synthetic-self-reenactment/1"."""
+    """Name and version, such as "synthetic-self-reenactment/2"."""
     title: str
     subject: Mapping[str, Any]
     """What was measured: family, networks, precision, fingerprint of the weights (see `describe_engine`)."""

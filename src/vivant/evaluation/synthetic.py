@@ -50,6 +50,8 @@ class Findings:
     """By row and angle, absolute error in degrees."""
     signals: Scores = field(default_factory=Scores)
     """By quantity and source ("truth", "predicted", "re-extracted", "mesh truth", "mesh output")."""
+    faces: Scores = field(default_factory=Scores)
+    """"output" and "lost": 1 for each driving picture with a face whose output shows none to the mesh, else 0."""
     sheet_rows: list[list[np.ndarray | None]] = field(default_factory=list)
     num_people: int = 0
 
@@ -195,12 +197,16 @@ def _score_mesh(truth: FoundFaces, output: FoundFaces, findings: Findings) -> No
     source, driving = truth.meshes[0], truth.meshes[1:]
     eyes = float(truth.eye_distance[0])
 
+    # Copying is measured on the same pairs: an engine that loses the hard faces must not look better for it.
+    shown = np.where(output.found[:, None, None], driving, np.nan).astype(driving.dtype)
+
     def error(at: np.ndarray) -> Tensor:
         held = torch.from_numpy(np.broadcast_to(at, driving.shape).copy())
-        return metrics.landmark_error(held, torch.from_numpy(driving), eyes)
+        return metrics.landmark_error(held, torch.from_numpy(shown), eyes)
 
     findings.landmarks.add("copy source (mesh)", "error", error(source.reshape(1, NUM_MESH, 2)))
     findings.landmarks.add("output (mesh)", "error", error(output.meshes))
+    findings.faces.add("output", "lost", torch.from_numpy(~output.found[truth.found[1:]]).float())
     for quantity, name in (("lip opening", "mouth"), ("eye opening", "eyes")):
         findings.signals.add(quantity, "mesh truth", torch.from_numpy(truth.quantities[name][1:]))
         findings.signals.add(quantity, "mesh output", torch.from_numpy(output.quantities[name]))

@@ -27,7 +27,8 @@ _NOTES = (
     "The setting `pictures` is a hash of all source and driving pictures: reports are comparable where it is the same.",
     "Landmark errors: mean distance over 68 points, relative to the outer eye distance in the source. Rows marked "
     "(mesh) compare the 468 points of the face mesh on output and driving picture instead: a judge that took no "
-    "part in training.",
+    "part in training. Pairs in which the output shows it no face count in neither row; share_without_face says how "
+    "many of those whose driving picture shows one.",
     "Absolute drive on the source's neutral shape: rotation, expression, scale and translation are the driving "
     "picture's own. Options(relative=False) would keep the source's scale.",
 )
@@ -89,6 +90,7 @@ def _numbers(findings: Findings, *, named: bool) -> dict[str, float]:
         "blink_correlation": blink,
         "mesh_landmark_error_over_copy": landmarks.mean("output (mesh)", "error")
         / landmarks.mean("copy source (mesh)", "error"),
+        "share_without_face": findings.faces.mean("output", "lost"),
         "mesh_mouth_correlation": _follows(signals, "lip opening", "mesh"),
         "mesh_eye_correlation": _follows(signals, "eye opening", "mesh"),
     }

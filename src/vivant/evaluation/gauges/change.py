@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from vivant.engine import StreamSpec
 from vivant.evaluation import metrics
 from vivant.evaluation.gauges.faces import Mode
 from vivant.evaluation.judges.given import Judges
@@ -17,8 +18,8 @@ class ChangeGauge:
     Four numbers per frame are kept, not frames.
     """
 
-    def __init__(self, mode: Mode, judges: Judges, chunk_frames: int) -> None:
-        self._mode, self._lpips, self._chunk = mode, judges.lpips_alex, chunk_frames
+    def __init__(self, mode: Mode, judges: Judges, stream: StreamSpec) -> None:
+        self._mode, self._lpips, self._stream = mode, judges.lpips_alex, stream
         self._changes: dict[str, list[tuple[float, float]]] = {}
         self._indices: list[int] = []
         self._last: Shown | None = None
@@ -41,8 +42,8 @@ class ChangeGauge:
         names = ["tl1"] + (["tlp"] if self._lpips is not None else [])
         changes = {name: np.array(self._changes.get(name, ())).reshape(-1, 2) for name in names}
         found = {name: apart(*rows.T) for name, rows in changes.items()}
-        if self._chunk > 1:
+        if (chunk := self._stream.chunk_frames) > 1:
             found["border_ratio"] = metrics.border_ratio(
-                changes[names[-1]][:, 0], np.array(self._indices), self._chunk
+                changes[names[-1]][:, 0], np.array(self._indices), chunk, self._stream.delay_frames
             )
         return found

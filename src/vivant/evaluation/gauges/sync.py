@@ -23,7 +23,7 @@ from vivant.ops.mfcc import mfcc
 RATE_HZ = 25
 SOUND_HZ = 16000
 SHORTEST_SOUND = 1000
-"""Samples; less holds no window."""
+"""Samples; less is too short to be transformed."""
 COLUMNS_PER_FRAME = 4
 """Of MFCC, 10 ms each."""
 MAX_SECONDS = 60
@@ -110,7 +110,7 @@ def _heard(network: SyncNet, sound: Tensor, most: int) -> np.ndarray:
     windows = [
         columns[None, :, COLUMNS_PER_FRAME * i : COLUMNS_PER_FRAME * i + NUM_COLUMNS] for i in range(count)
     ]
-    return np.concatenate([network.embed_sound(part).numpy() for part in torch.stack(windows).split(64)])
+    return _embedded(network, windows)
 
 
 @torch.no_grad()
@@ -121,6 +121,13 @@ def _overheard(network: SyncExpert, sound: Tensor, most: int) -> np.ndarray:
     windows = [
         columns[None, :, s : s + WINDOW_COLUMNS] for s in starts if s + WINDOW_COLUMNS <= columns.shape[1]
     ]
+    return _embedded(network, windows)
+
+
+def _embedded(network: SyncNet | SyncExpert, windows: list[Tensor]) -> np.ndarray:
+    """A row for each window; none for sound that is too short to hold one."""
+    if not windows:
+        return np.zeros((0, 0), np.float32)
     return np.concatenate([network.embed_sound(part).numpy() for part in torch.stack(windows).split(64)])
 
 

@@ -57,7 +57,8 @@ def load_scripted(
     network = Scripted(script, name)
     try:
         made = network(*(torch.zeros(shape) for shape in inputs))
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError, IndexError) as error:
+        # IndexError: what it gives has no second axis to flatten.
         taken = " and ".join(str(shape) for shape in inputs)
         first = str(error).strip().splitlines()[-1]
         raise CheckpointError(f"--weights {name}={path} does not take {taken}: {first}") from error

@@ -23,13 +23,14 @@ def means_apart(generated: np.ndarray, truth: np.ndarray) -> float:
     return float(100 * abs(np.mean(generated) - np.mean(truth)))
 
 
-def border_ratio(changes: np.ndarray, indices: np.ndarray, chunk_frames: int) -> float:
+def border_ratio(changes: np.ndarray, indices: np.ndarray, chunk_frames: int, delay_frames: int = 0) -> float:
     """Mean change where a chunk begins over mean change inside chunks; 1 where borders do not show.
 
-    changes: (N,), the change to frame `indices[n]` from the one before it. nan where chunks are one frame long, or
-    where there is no border, no inside or no change.
+    changes: (N,), the change to frame `indices[n]` from the one before it. delay_frames: as in StreamSpec; the first
+    chunk is shorter by what of it is no multiple of the chunk, and all borders move with it. nan where chunks are one
+    frame long, or where there is no border, no inside or no change.
     """
-    starts = np.asarray(indices) % chunk_frames == 0
+    starts = (np.asarray(indices) + delay_frames) % chunk_frames == 0
     if chunk_frames < 2 or not starts.any() or starts.all():
         return float("nan")
     inside = float(np.mean(np.asarray(changes)[~starts]))
