@@ -5,8 +5,8 @@
         for picture in client.animate(frames):     # uint8 RGB (H, W, 3)
             ...
 
-An agent uses mode="voice": `say` samples as they are spoken, `tell(Interrupt())` to stop, and iterates `packets()`; each
-picture is reported by `tell(Viewed(number=packet.number, latency_ms=...))`, or only sound comes after twelve of them.
+An agent uses mode="voice": `say` samples as they are spoken, `tell(Interrupt())` to stop, and iterates `packets()`;
+each picture is reported by `tell(Viewed(number=packet.number, latency_ms=...))`, or only sound comes after twelve.
 """
 
 from __future__ import annotations
