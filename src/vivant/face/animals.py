@@ -29,12 +29,17 @@ def frame_animal(
 ) -> Framing:
     """The chosen face of an animal in a uint8 RGB picture, upright; faces are numbered from the surest (0).
 
-    Raises FaceError, naming `name`, where nothing looks like a face.
+    Raises FaceError, naming `name`, where nothing looks like a face and where more than one is asked for.
     """
     if isinstance(choice, str):
         choice = parse_face_choice(choice)
     if choice.square is not None:
         return given_square(image, choice.square, size_px=size_px, name=name)
+    if choice.kind == "all" or choice.numbers:
+        raise FaceError(
+            f"{name}: one animal is animated at a time, not --face {choice}; choose a number, or its square: "
+            "--face x,y@size"
+        )
     faces = sorted(default_detector().detect(image, MIN_SCORE), key=lambda face: -face.score)
     number = _chosen(choice, faces)
     if number is None:
@@ -55,7 +60,7 @@ def frame_animal(
 
 
 def _chosen(choice: FaceChoice, faces: list[Detection]) -> int | None:
-    """The surest, the one of that number, or the nearest around a point; None where there is none."""
+    """The surest, the one of that number, or the surest around a point; None where there is none."""
     number = choice.number or 0
     if choice.point is not None:
         x, y = choice.point

@@ -190,6 +190,9 @@ def test_the_surest_detection_is_taken_and_told(
     assert animals.frame_animal(image, "60,100", size_px=64).crop.side_px == pytest.approx(117)
     with pytest.raises(FaceError, match="x,y@size"):
         animals.frame_animal(image, "2", size_px=64)
+    for several in ("all", "0,1,2"):
+        with pytest.raises(FaceError, match=f"one animal is animated at a time, not --face {several}"):
+            animals.frame_animal(image, several, size_px=64)
 
 
 def test_animals_know_no_compact_networks() -> None:
