@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from vivant.engines.flashportrait import kept
 from vivant.engines.liveportrait.config import Options, tiny
 from vivant.engines.liveportrait.layers_compact import keypoint_flows, splat
 from vivant.engines.liveportrait.losses import equivariance
 from vivant.engines.liveportrait.motion import Motion, drive, keypoints
 from vivant.engines.liveportrait.motion_compact import crop_at, project
+from vivant.engines.personalive.motion import Pose
 from vivant.ops.bending import bent
 from vivant.ops.exact import exactly
 from vivant.ops.rotation import rotation_between, rotation_from_degrees
@@ -73,6 +75,14 @@ COMPUTED: dict[str, Callable[[], Tensor | tuple[Tensor, ...]]] = {
     "crop_at": lambda: crop_at(PICTURES, POINTS[:, 0], POINTS[:, 1, 0].abs(), POINTS[:, 2, 0], 8),
     "keypoint_flows": lambda: keypoint_flows(POINTS, 0.1 * POINTS, 16, [0.05, 0.35]),
     "splat": lambda: splat(POINTS, [2, 3], 16, 0.1),
+    "Pose.keypoints": lambda: (
+        Pose(20 * numbers(FRAMES, 3), motion(0).scale, motion(0).translation, motion(1).canonical).keypoints
+    ),
+    "wobbled": lambda: kept.wobbled(placements(0), numbers(FRAMES, 4)),
+    "placed": lambda: kept.placed(100 * numbers(FRAMES, 68, 2), placements(0), 64),
+    "aligned_faces": lambda: kept.aligned_faces(
+        (255 * PICTURES.sigmoid()).byte().permute(0, 2, 3, 1), placements(0)[:2], 16
+    ),
     "equivariance": lambda: equivariance(POINTS, POINTS + 0.1, placements(0)[:2]),
 }
 

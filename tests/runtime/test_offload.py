@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vivant.engines.personalive.config import tiny as tiny_personalive
+from vivant.engines.personalive.engine import PersonaLive
 from vivant.errors import InputError
 from vivant.runtime.offload import FP8, Memory, choose_memory, rest
 
@@ -125,6 +127,16 @@ def test_fp8_rests_narrow_and_works_wide(networks: Networks) -> None:
     assert ours.dtype == torch.float32
     assert 0 < float((ours - expected).abs().max()) < 0.1
     assert torch.equal(networks.work(x), ours)
+
+
+def test_a_personalive_that_rests_in_8_bits_draws_on_a_cpu() -> None:
+    torch.manual_seed(0)
+    engine = PersonaLive(tiny_personalive(), PersonaLive.build_networks(tiny_personalive()))
+    rest(engine.networks, "fp8", CPU, smallest_bytes=256)
+    assert any(value.dtype == FP8 for value in engine.networks.state_dict().values())
+    state = engine.start(engine.prepare(torch.rand(3, 64, 64), face=None))
+    frames = engine.step(state, torch.rand(engine.config.chunk_frames, 3, 64, 64))
+    assert torch.isfinite(torch.cat([frames, engine.flush(state)])).all()
 
 
 def test_names() -> None:

@@ -78,7 +78,9 @@ def gated(x: Tensor, layer: nn.Linear) -> Tensor:
     """(..., I) -> (..., O): the first half of a layer's 2 O outputs times GELU of the second, the fastest way."""
     if multiplies(x, layer):
         return _product(x, layer.weight, layer.bias, None)
-    if x.device.type != "cpu":
+    if (
+        x.device.type != "cpu" or layer._forward_pre_hooks
+    ):  # weights may rest in 8 bits until the layer is called
         return gated_gelu(layer(x))
     # Two products: halves of one lie apart, and GELU of what lies apart takes a CPU several times as long.
     value, gate = (

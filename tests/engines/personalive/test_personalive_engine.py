@@ -181,7 +181,13 @@ def test_configs_that_cannot_be(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{"renoise": "never"}, {"max_keyframes": 0}, {"keyframe_threshold": -1.0}, {"keyframe_max_drift": 0.0}],
+    [
+        {"renoise": "never"},
+        {"max_keyframes": 0},
+        {"keyframe_threshold": -1.0},
+        {"keyframe_max_drift": 0.0},
+        {"keyframe_max_drift": float("nan")},
+    ],
 )
 def test_options_that_cannot_be(given: dict[str, Any]) -> None:
     name = next(iter(given)).replace("_", "-")

@@ -208,7 +208,7 @@ class Options:
             raise ValueError(f"--prediction-order is 0 to 4, got {self.prediction_order}")
         if self.tile_px is not None and (self.tile_px < 16 or self.tile_px % 16):
             raise ValueError(f"--tile-px is a multiple of 16, got {self.tile_px}")
-        if self.prediction_bound <= 0:
+        if not self.prediction_bound > 0:
             raise ValueError(f"--prediction-bound is positive, got {self.prediction_bound}")
 
 

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from vivant.engines.flashportrait.data import EYES, LIPS, MOUTH_CORNERS, NOSE_TIP
 from vivant.engines.flashportrait.motion import ALIGNED_POINTS
+from vivant.ops.exact import exactly
 from vivant.ops.similarity import similarities
 from vivant.studio.talking import NUM_BLENDSHAPES, NUM_LANDMARKS, TalkingClip, count_frames, read_clip
 from vivant.training.data.fit import fitted
@@ -156,6 +157,7 @@ def alignments(points: Tensor) -> Tensor:
     return similarities(five, torch.from_numpy(ALIGNED_POINTS).to(five)[None])
 
 
+@exactly
 def wobbled(matrices: Tensor, wobble: Tensor) -> Tensor:
     """Alignments (B, 2, 3) changed by standard normal (B, 4): scaled and turned about the middle, and shifted."""
     scale, angle, *shifts = (own * spread for own, spread in zip(wobble.unbind(1), WOBBLE, strict=True))
@@ -166,6 +168,7 @@ def wobbled(matrices: Tensor, wobble: Tensor) -> Tensor:
     return torch.cat([turn @ matrices[:, :, :2], shift], 2)
 
 
+@exactly
 def aligned_faces(pictures: Tensor, matrices: Tensor, size_px: int) -> Tensor:
     """Pictures (M, n, n, 3) uint8 through alignments (M, 2, 3): (M, 3, s, s) in [-1, 1], black outside, cubic."""
     side = pictures.shape[1]
@@ -181,6 +184,7 @@ def aligned_faces(pictures: Tensor, matrices: Tensor, size_px: int) -> Tensor:
     return seen.round().clamp(0, 255) / 127.5 - 1
 
 
+@exactly
 def placed(points: Tensor, matrices: Tensor, size_px: int) -> Tensor:
     """Points (M, 68, 2) in pixels -> in the aligned face, [-1, 1]."""
     where = points @ matrices[:, :, :2].transpose(1, 2) + matrices[:, :, 2][:, None]

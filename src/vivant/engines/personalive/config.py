@@ -170,7 +170,7 @@ class Options:
             )
         if self.keyframe_warmup_chunks < 0:
             raise ValueError(f"--keyframe-warmup-chunks is 0 or more, got {self.keyframe_warmup_chunks}")
-        if self.keyframe_max_drift is not None and self.keyframe_max_drift <= 0:
+        if self.keyframe_max_drift is not None and not self.keyframe_max_drift > 0:
             raise ValueError(f"--keyframe-max-drift is above 0, got {self.keyframe_max_drift}")
 
 

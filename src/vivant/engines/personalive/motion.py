@@ -16,6 +16,7 @@ from torch import Tensor
 from vivant.face.motion_extractor import HeadOutputs
 from vivant.ops.bending import bent
 from vivant.ops.constants import constant
+from vivant.ops.exact import exactly
 from vivant.ops.rotation import degrees_from_bins, rotation_from_degrees
 from vivant.ops.rows import FrameRows
 from vivant.ops.similarity import after, inverse, similarities
@@ -58,9 +59,7 @@ class Pose:
     @property
     def keypoints(self) -> Tensor:
         """(T, K, 3): k = s k_c R + t (Eq. 6), with t added to x and y only."""
-        points = self.canonical @ rotation_from_degrees(*self.degrees.unbind(-1)) * self.scale[..., None]
-        shift = F.pad(self.translation[:, :2], (0, 1))
-        return points + shift[:, None]
+        return _posed(self.canonical, self.degrees, self.scale, self.translation)
 
     @property
     def last(self) -> Pose:
@@ -75,6 +74,12 @@ class Pose:
             torch.cat([self.translation, later.translation]),
             self.canonical,
         )
+
+
+@exactly
+def _posed(canonical: Tensor, degrees: Tensor, scale: Tensor, translation: Tensor) -> Tensor:
+    points = canonical @ rotation_from_degrees(*degrees.unbind(-1)) * scale[..., None]
+    return points + F.pad(translation[:, :2], (0, 1))[:, None]
 
 
 def pose_of(heads: HeadOutputs) -> Pose:

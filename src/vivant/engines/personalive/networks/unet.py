@@ -138,7 +138,8 @@ class TimeEmbedding(nn.Module):
     def forward(self, timesteps: Tensor) -> Tensor:
         """(N,) -> (N, 4 C): all cosines, then all sines, then two layers."""
         waves = sinusoids(timesteps, self.channels).flip(-1).transpose(1, 2).flatten(1)
-        return self.linear_2(F.silu(self.linear_1(waves.to(self.linear_1.weight.dtype))))
+        # Not as the matrix: that may rest in 8 bits until the layer is called.
+        return self.linear_2(F.silu(self.linear_1(waves.to(self.linear_1.bias.dtype))))
 
 
 class MotionModulation(nn.Module):
