@@ -298,6 +298,7 @@ def test_a_window_shows_pictures_until_it_is_closed(
 
 
 def test_without_a_display_there_is_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tkinter")
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(InputError, match="no window can be opened here"):
         Window("a test", 64, 64)
