@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 from time import sleep
 
+import numpy as np
 import pytest
 
 from vivant.errors import InputError
-from vivant.studio.sheet import contact_sheet
+from vivant.studio.sheet import contact_sheet, write_picture
 from vivant.studio.together import each
 
 
@@ -38,3 +39,5 @@ def test_what_fails_ends_it(tmp_path: Path, workers: int) -> None:
 def test_a_sheets_name_is_looked_at_before_anyone_is_rendered(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.png or \.jpg"):
         contact_sheet(tmp_path / "people.gif", range(10**6))
+    with pytest.raises(InputError, match=r"\.png or \.jpg"):
+        write_picture(tmp_path / "people", np.zeros((4, 4, 3), np.uint8))

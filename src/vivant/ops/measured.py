@@ -106,13 +106,10 @@ def summed(x: Tensor, layer: nn.Linear, added: Tensor) -> Tensor:
 
 def rectified(x: Tensor, conv: nn.Conv2d, added: Tensor | None = None) -> Tensor:
     """What is above zero of conv(x) + added, pictures (N, C, H, W)."""
-    if not takes(x, conv) or not x.is_cuda:
+    if not takes(x, conv):
         return F.relu(convolved(x, conv, added))
-    from vivant.ops.device.rows import plus
-
-    y = rows_of(F.conv2d(x.to(conv.weight.dtype), conv.weight, None, padding=1))
-    plus(y, conv.bias, None if added is None else rows_of(added), y, relu=True)
-    return pictures_of(y)
+    rows, other = rows_of(x).to(conv.weight.dtype), None if added is None else rows_of(added)
+    return pictures_of(by_pictures(rows, conv.weight, conv.bias, other, relu=True))
 
 
 def multiplies(x: Tensor, layer: nn.Module) -> bool:
@@ -215,8 +212,10 @@ def by_tiles(x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | Non
     return out
 
 
-def by_pictures(x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None) -> Tensor:
-    """By cuDNN, as pictures: of each frame, beside it those before it as more channels."""
+def by_pictures(
+    x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None, *, relu: bool = False
+) -> Tensor:
+    """By cuDNN, as pictures: of each frame, beside it those before it as more channels. relu: what is above zero."""
     from vivant.ops.device.rows import plus
 
     if weight.dim() == 5:
@@ -226,8 +225,8 @@ def by_pictures(x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | 
             x = torch.cat([x[tap : tap + count] for tap in range(times)], -1)
         weight = beside_each_other(weight)
     y = F.conv2d(x.permute(0, 3, 1, 2), weight, None, padding=1).permute(0, 2, 3, 1).contiguous()
-    if bias is not None or added is not None:
-        plus(y, bias, None if added is None else added.contiguous(), y)
+    if bias is not None or added is not None or relu:
+        plus(y, bias, None if added is None else added.contiguous(), y, relu=relu)
     return y
 
 

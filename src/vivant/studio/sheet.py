@@ -31,8 +31,15 @@ def tile(images: Sequence[Array], columns: int) -> Array:
 
 def write_picture(path: Path, image: Array, quality: int = 85) -> None:
     """Write RGB u8 as PNG or JPEG."""
+    check_picture_name(path)
     make_folder(path.parent)
     if not cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
+        raise InputError(f"The picture {path} cannot be written. Choose another folder.")
+
+
+def check_picture_name(path: Path) -> None:
+    """Raise InputError for pictures that cannot be written under that name."""
+    if path.suffix.lower() not in PICTURES:
         raise InputError(f"The picture {path} cannot be written. Use a name ending in .png or .jpg.")
 
 
@@ -46,8 +53,7 @@ def contact_sheet(
     quality: int = 85,
 ) -> None:
     """Render a few frames of each identity, one row per identity, into the picture `out`."""
-    if out.suffix.lower() not in PICTURES:
-        raise InputError(f"The picture {out} cannot be written. Use a name ending in .png or .jpg.")
+    check_picture_name(out)
     model = load_face_model()
     images = []
     for identity in identities:
